@@ -1,0 +1,1 @@
+"""The Flxpoint gateway: keeps the tokens, keeps the pace, keeps the record."""

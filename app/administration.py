@@ -1,0 +1,169 @@
+"""Changes to tokens and callers: each in one transaction with its audit record, the same for every way in."""
+
+from __future__ import annotations
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.audit import Name, administrative, append
+from app.callers import CallerRow, CallerStore, GatewayKey, GrantAsked, NewCaller
+from app.domain import TokenValue
+from app.storage import reading, writing
+from app.vault import Keyring, NewToken, TokenRow, TokenStore
+
+__all__ = ["Administration"]
+
+
+class Administration:
+    """What operators do.
+
+    Args:
+        engine: the database.
+        keyring: seals the tokens' values.
+        by: who makes the changes, as `how:name`, for the record.
+    """
+
+    def __init__(self, engine: AsyncEngine, keyring: Keyring, by: str) -> None:
+        self._engine = engine
+        self._tokens = TokenStore(keyring)
+        self._callers = CallerStore()
+        self._by = by
+
+    async def tokens(self) -> list[TokenRow]:
+        """Every token, by name."""
+        async with reading(self._engine) as connection:
+            return await self._tokens.all(connection)
+
+    async def token(self, name: str) -> TokenRow:
+        """One token.
+
+        Raises:
+            NotFound
+        """
+        async with reading(self._engine) as connection:
+            return await self._tokens.show(connection, name)
+
+    async def add_token(self, new: NewToken) -> TokenRow:
+        """Add a token.
+
+        Raises:
+            ParameterInvalid, Conflict
+        """
+        async with writing(self._engine) as connection:
+            row = await self._tokens.add(connection, new)
+            members = {"kind": new.kind.value, "rate": new.rate, "burst": new.burst.value, "fingerprint": row.fingerprint}
+            await append(connection, [administrative(Name.TOKEN_ADDED, self._by, new.name, **members)])
+            return row
+
+    async def rotate_token(self, name: str, value: TokenValue) -> TokenRow:
+        """Put a new value in place of the old one.
+
+        Raises:
+            NotFound, ParameterInvalid, Conflict
+        """
+        async with writing(self._engine) as connection:
+            before = await self._tokens.show(connection, name)
+            row = await self._tokens.rotate(connection, name, value)
+            members = {"before": before.fingerprint, "after": row.fingerprint}
+            await append(connection, [administrative(Name.TOKEN_ROTATED, self._by, name, **members)])
+            return row
+
+    async def set_token_enabled(self, name: str, *, enabled: bool) -> TokenRow:
+        """Allow or stop a token's use.
+
+        Raises:
+            NotFound
+        """
+        async with writing(self._engine) as connection:
+            row = await self._tokens.set_enabled(connection, name, enabled=enabled)
+            what = Name.TOKEN_ENABLED if enabled else Name.TOKEN_DISABLED
+            await append(connection, [administrative(what, self._by, name)])
+            return row
+
+    async def remove_token(self, name: str) -> TokenRow:
+        """Remove a token and every grant of it.
+
+        Raises:
+            NotFound
+        """
+        async with writing(self._engine) as connection:
+            row = await self._tokens.remove(connection, name)
+            await append(connection, [administrative(Name.TOKEN_REMOVED, self._by, name, fingerprint=row.fingerprint)])
+            return row
+
+    async def callers(self) -> list[CallerRow]:
+        """Every caller, by name."""
+        async with reading(self._engine) as connection:
+            return await self._callers.all(connection)
+
+    async def caller(self, name: str) -> CallerRow:
+        """One caller.
+
+        Raises:
+            NotFound
+        """
+        async with reading(self._engine) as connection:
+            return await self._callers.show(connection, name)
+
+    async def add_caller(self, new: NewCaller) -> tuple[CallerRow, GatewayKey]:
+        """Add a caller with its grants and a key, which can be shown only now.
+
+        Raises:
+            ParameterInvalid, Conflict, NotFound
+        """
+        async with writing(self._engine) as connection:
+            row, key = await self._callers.add(connection, new)
+            members = {"credential_id": key.id, "role": row.role, "weight": row.weight, "rate": row.rate, "grants": _texts(row.grants)}
+            await append(connection, [administrative(Name.CALLER_ADDED, self._by, new.name, **members)])
+            return row, key
+
+    async def grant(self, name: str, asked: GrantAsked) -> CallerRow:
+        """Let a caller use a token.
+
+        Raises:
+            NotFound
+        """
+        async with writing(self._engine) as connection:
+            before = await self._callers.show(connection, name)
+            row = await self._callers.grant(connection, name, asked)
+            members = {"before": _texts(before.grants), "after": _texts(row.grants)}
+            await append(connection, [administrative(Name.CALLER_GRANTED, self._by, name, **members)])
+            return row
+
+    async def revoke(self, name: str, token: str) -> CallerRow:
+        """Take a caller's grant for a token back.
+
+        Raises:
+            NotFound
+        """
+        async with writing(self._engine) as connection:
+            before = await self._callers.show(connection, name)
+            row = await self._callers.revoke(connection, name, token)
+            members = {"before": _texts(before.grants), "after": _texts(row.grants)}
+            await append(connection, [administrative(Name.CALLER_REVOKED, self._by, name, **members)])
+            return row
+
+    async def rotate_key(self, name: str) -> tuple[CallerRow, GatewayKey]:
+        """Replace a caller's key by a new one, which can be shown only now.
+
+        Raises:
+            NotFound
+        """
+        async with writing(self._engine) as connection:
+            row, key = await self._callers.rotate_key(connection, name)
+            await append(connection, [administrative(Name.CALLER_KEY_ROTATED, self._by, name, credential_id=key.id)])
+            return row, key
+
+    async def remove_caller(self, name: str) -> CallerRow:
+        """Remove a caller with its keys and grants.
+
+        Raises:
+            NotFound
+        """
+        async with writing(self._engine) as connection:
+            row = await self._callers.remove(connection, name)
+            await append(connection, [administrative(Name.CALLER_REMOVED, self._by, name)])
+            return row
+
+
+def _texts(grants: tuple[GrantAsked, ...]) -> list[str]:
+    return [str(grant) for grant in grants]

@@ -1,0 +1,112 @@
+"""Our own API in OpenAPI: what a route built from an operation says of itself, and what all routes share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from app.api.problems import PROBLEM_MEDIA_TYPE, PROBLEM_SCHEMA
+from app.domain import Operation, Parameter
+from app.errors import PROBLEMS
+
+__all__ = ["describe_api", "described"]
+
+NOT_OF_CALLS = {"not-found", "method-not-allowed", "conflict"}
+HEADERS_IN: list[dict[str, Any]] = [
+    {
+        "name": "Gateway-Token",
+        "in": "header",
+        "description": "The name of the token to use; needed where the caller may use several and has no default.",
+        "schema": {"type": "string"},
+    },
+    {
+        "name": "Prefer",
+        "in": "header",
+        "description": "`wait=<seconds>` (RFC 7240): how long the caller will wait in all.",
+        "schema": {"type": "string", "examples": ["wait=10"]},
+    },
+    {
+        "name": "X-Request-ID",
+        "in": "header",
+        "description": "1 to 128 visible ASCII characters; echoed, and made by the gateway where absent.",
+        "schema": {"type": "string"},
+    },
+]
+HEADERS_OUT: dict[str, str] = {
+    "X-Request-ID": "The request's ID, in every answer and record.",
+    "Gateway-Token": "The name of the token that the call went with.",
+    "Gateway-Attempts": "How often the call was sent to Flxpoint.",
+    "Gateway-Uncertain": "`true` where Flxpoint may have done the work though no answer says so.",
+    "Server-Timing": "Milliseconds in the queue and upstream: `queue;dur=…, upstream;dur=…`.",
+    "RateLimit-Policy": "The lane's quota: `q` sends in `w` seconds.",
+    "RateLimit": "What remains of it, and in how many seconds it is whole again.",
+}
+
+
+def described(operation: Operation) -> dict[str, Any]:
+    """What FastAPI is to write of an operation's route: its parameters, answers and problems."""
+    headers = {name: {"description": text, "schema": {"type": "string"}} for name, text in HEADERS_OUT.items()}
+    success = operation.responses.get("200")
+    responses: dict[int | str, dict[str, Any]] = {200: {**(success if isinstance(success, dict) else {}), "headers": headers}}
+    for status, codes in sorted(_codes_by_status().items()):
+        responses[status] = _problem_answer(codes)
+    responses["4XX"] = _problem_answer(["upstream-<status>"])
+    names = ", ".join(f"`{one.name}`" for one in operation.parameters)
+    return {
+        "responses": responses,
+        "openapi_extra": {
+            "parameters": [*(_parameter(one) for one in operation.parameters), *HEADERS_IN],
+            "security": [{"gatewayKey": []}, {"gatewayKeyAsToken": []}],
+            "x-exactly-one-of": [one.name for one in operation.parameters],
+        },
+        "response_description": f"Give exactly one of {names}.",
+    }
+
+
+def describe_api(app: FastAPI) -> dict[str, Any]:
+    """The whole description of an application's routes."""
+    document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    components = document.setdefault("components", {})
+    components["schemas"] = {"Problem": PROBLEM_SCHEMA}
+    components["securitySchemes"] = {
+        "gatewayKey": {"type": "http", "scheme": "bearer", "description": "A gateway key, `fgk_<id>_<secret>`."},
+        "gatewayKeyAsToken": {
+            "type": "apiKey",
+            "in": "header",
+            "name": "X-API-TOKEN",
+            "description": "The same key where a client of Flxpoint puts its token. Never a Flxpoint token.",
+        },
+    }
+    return document
+
+
+def _codes_by_status() -> dict[int, list[str]]:
+    found: dict[int, list[str]] = {}
+    for code, kind in PROBLEMS.items():
+        if code not in NOT_OF_CALLS and code != "upstream-4xx":
+            found.setdefault(kind.status, []).append(code)
+    return found
+
+
+def _problem_answer(codes: list[str]) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {"description": ", ".join(f"`{code}`" for code in codes), "content": {PROBLEM_MEDIA_TYPE: {"schema": schema}}}
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    return {
+        "name": parameter.name,
+        "in": "query",
+        "required": False,
+        "description": parameter.description,
+        "style": "form",
+        "explode": False,
+        "schema": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": parameter.max_items,
+            "items": {"type": "integer", "format": "int64", "minimum": 1},
+        },
+    }

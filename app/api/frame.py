@@ -1,0 +1,126 @@
+"""The frame around every request, as pure ASGI: its ID, its bounds, the headers of every answer, and one log line."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Protocol
+
+import structlog
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.problems import problem_response
+from app.domain import new_id
+from app.errors import GatewayError, HeadersTooLarge, InternalError, NotFound, UriTooLong
+
+__all__ = ["RequestFrame"]
+
+MOST_HEADERS = 100
+MOST_HEADER_BYTES = 64 * 1024
+MOST_TARGET_BYTES = 8 * 1024
+LONGEST_REQUEST_ID = 128
+FIXED_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+}
+
+log = structlog.get_logger("app.request")
+
+
+class CountsRefusals(Protocol):
+    """Where refused requests are counted."""
+
+    def __call__(self, scope: Scope, code: str) -> None: ...
+
+
+class RequestFrame:
+    """Wraps the application.
+
+    Args:
+        app: what is wrapped.
+        count_refusal: is told of each request that is refused here.
+    """
+
+    def __init__(self, app: ASGIApp, count_refusal: CountsRefusals) -> None:
+        self._app = app
+        self._count_refusal = count_refusal
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request; anything but HTTP is passed on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        answer = _Answer(send, request_id)
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self._guarded(scope, receive, answer)
+            finally:
+                log.info("request", method=scope["method"], path=scope["path"], status=answer.status, ms=answer.age_ms())
+
+    async def _guarded(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        refusal = _refusal(scope)
+        if refusal:
+            self._count_refusal(scope, refusal.code)
+            await problem_response(refusal, answer.request_id)(scope, receive, answer)
+            return
+        try:
+            await self._app(scope, receive, answer)
+        except Exception:
+            # The request's outermost edge.
+            log.exception("a request failed by a defect")
+            if answer.status is None:
+                error = InternalError("the gateway failed; the log holds the trace under this request ID")
+                await problem_response(error, answer.request_id)(scope, receive, answer)
+
+
+class _Answer:
+    """`send`, with the headers of every answer added."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._began = time.monotonic()
+        self.request_id = request_id
+        self.status: int | None = None
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-ID"] = self.request_id
+            for name, value in FIXED_HEADERS.items():
+                headers[name] = value
+        await self._send(message)
+
+    def age_ms(self) -> float:
+        return round((time.monotonic() - self._began) * 1_000, 3)
+
+
+def _request_id(scope: Scope) -> str:
+    """The caller's own, if it is 1 to 128 visible ASCII characters, else a new one."""
+    given = [value for name, value in scope["headers"] if name == b"x-request-id"]
+    if len(given) == 1 and 1 <= len(given[0]) <= LONGEST_REQUEST_ID and all(0x21 <= byte <= 0x7E for byte in given[0]):  # noqa: PLR2004
+        return str(given[0].decode("ascii"))
+    return new_id()
+
+
+def _refusal(scope: Scope) -> GatewayError | None:
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    if len(headers) > MOST_HEADERS or sum(len(name) + len(value) for name, value in headers) > MOST_HEADER_BYTES:
+        detail = f"a request may have {MOST_HEADERS} headers and {MOST_HEADER_BYTES} bytes of them"
+        return HeadersTooLarge(detail)
+    path: bytes = _raw_path(scope)
+    if len(path) + len(scope["query_string"]) > MOST_TARGET_BYTES:
+        detail = f"path and query together may have {MOST_TARGET_BYTES} bytes"
+        return UriTooLong(detail)
+    if any(trick in path for trick in (b"%", b";", b"\\", b"//", b"/.")):
+        return NotFound("paths are exact, without encoded characters, parameters, dots or doubled slashes")
+    return None
+
+
+def _raw_path(scope: dict[str, Any] | Scope) -> bytes:
+    raw: bytes | None = scope.get("raw_path")
+    return scope["path"].encode() if raw is None else raw.partition(b"?")[0]

@@ -1,0 +1,68 @@
+"""The gateway's own routes: health, documentation, problems."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from app.api.dependencies import TheServices
+from app.api.problems import problem_page, problems_page
+from app.errors import NotFound
+
+__all__ = ["add_own_routes"]
+
+DOCS = "/gateway/docs"
+ASSETS = "/gateway/docs/assets"
+
+
+async def live() -> JSONResponse:
+    """The process runs."""
+    return JSONResponse({"status": "live"})
+
+
+async def ready(services: TheServices) -> JSONResponse:
+    """Calls are taken; if not, why not."""
+    reasons = services.readiness.reasons()
+    if reasons:
+        return JSONResponse({"status": "not-ready", "reasons": reasons}, 503)
+    return JSONResponse({"status": "ready"})
+
+
+async def problems() -> HTMLResponse:
+    """Every problem code."""
+    return HTMLResponse(problems_page())
+
+
+async def problem(code: str) -> Response:
+    """What a problem code means and what to do."""
+    page = problem_page(code)
+    if page is None:
+        detail = "there is no problem of this code"
+        raise NotFound(detail)
+    return HTMLResponse(page)
+
+
+async def docs() -> HTMLResponse:
+    """The API, to read and to try."""
+    return get_swagger_ui_html(
+        openapi_url="/gateway/openapi.json",
+        title="Flxpoint gateway",
+        swagger_js_url=f"{ASSETS}/swagger-ui-bundle.js",
+        swagger_css_url=f"{ASSETS}/swagger-ui.css",
+        swagger_favicon_url=f"{ASSETS}/favicon.png",
+    )
+
+
+def add_own_routes(app: FastAPI) -> None:
+    """Add them, under `/gateway/`."""
+    app.add_api_route("/gateway/health/live", live, operation_id="live", tags=["Gateway"])
+    unready: dict[int | str, dict[str, Any]] = {503: {"description": "Not ready; `reasons` says why."}}
+    app.add_api_route("/gateway/health/ready", ready, operation_id="ready", tags=["Gateway"], responses=unready)
+    app.add_api_route("/gateway/problems", problems, response_class=HTMLResponse, operation_id="list-problems", tags=["Gateway"])
+    app.add_api_route("/gateway/problems/{code}", problem, response_class=HTMLResponse, operation_id="explain-problem", tags=["Gateway"])
+    app.add_api_route(DOCS, docs, include_in_schema=False)
+    app.mount(ASSETS, StaticFiles(packages=[("fastapi_offline", "static")]), name="docs-assets")

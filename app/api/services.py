@@ -1,0 +1,43 @@
+"""What the API needs of the house, handed over when the application starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from app.domain import Caller
+from app.gateway import Gateway
+
+__all__ = ["Readiness", "Services"]
+
+
+class Callers(Protocol):
+    """Who knows the callers."""
+
+    def authenticate(self, authorization: Sequence[str], x_api_token: Sequence[str]) -> Caller: ...
+
+
+class Refusals(Protocol):
+    """Where requests are counted that were refused before they became calls."""
+
+    def count_refusal(self, *, address: str | None, caller: str | None, code: str) -> None: ...
+
+
+class Readiness(Protocol):
+    """Whether traffic should come here."""
+
+    def reasons(self) -> list[str]:
+        """Why not; empty when ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The collaborators; waits in seconds."""
+
+    gateway: Gateway
+    callers: Callers
+    refusals: Refusals
+    readiness: Readiness
+    default_wait: float
+    max_wait: float

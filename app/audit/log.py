@@ -1,0 +1,124 @@
+"""The audit log as the gateway uses it: one method for each thing that happens to a call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+from app.audit.records import (
+    call_intent,
+    call_outcome,
+    call_refused,
+    refusals_counted,
+    send_intent,
+    send_outcome,
+)
+from app.audit.writer import GroupWriter
+from app.domain import Call, Caller, Linked, Outcome
+from app.errors import GatewayError
+
+__all__ = ["AuditLog"]
+
+COUNTING_SECONDS = 1.0
+MOST_COUNTERS = 1_000
+ELSEWHERE = "other"
+
+
+class AuditLog:
+    """Puts on record what happens to calls.
+
+    What must be on record before it happens (`intent`, `sending`, `refused`) raises `AuditUnavailable` where it can't be written;
+    what has happened already (`sent`, `outcome`) is kept until it can.
+    """
+
+    def __init__(self, writer: GroupWriter) -> None:
+        self._writer = writer
+        self._refusals: Counter[tuple[str, str | None, str]] = Counter()
+        self._flush: asyncio.TimerHandle | None = None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the last write succeeded."""
+        return self._writer.healthy
+
+    async def intent(self, call: Call) -> None:
+        """The call was taken in.
+
+        Raises:
+            AuditUnavailable: it isn't on disk.
+        """
+        await self._writer.write(call_intent(call), required=True)
+
+    async def sending(self, call: Call, send_id: str, attempt: int) -> None:
+        """The call is about to be written to the upstream.
+
+        Raises:
+            AuditUnavailable: it isn't on disk.
+        """
+        await self._writer.write(send_intent(call, send_id, attempt), required=True)
+
+    def sent(self, call: Call, send_id: str, outcome: Outcome, *, written: bool) -> None:
+        """A send ended."""
+        self._writer.put(send_outcome(call, send_id, outcome, written=written))
+
+    async def succeeded(self, call: Call, linked: Linked, *, attempts: int, queued: float, upstream: float) -> None:
+        """The call ended well; times in seconds. Waits until that is on disk, or two seconds have passed."""
+        record = call_outcome(call, code="ok", linked=linked, attempts=attempts, queued=queued, upstream=upstream)
+        await self._writer.write(record, required=False)
+
+    async def failed(
+        self, call: Call, error: GatewayError, *, attempts: int = 0, queued: float | None = None, upstream: float | None = None
+    ) -> None:
+        """The call ended with a problem; times in seconds. Waits until that is on disk, or two seconds have passed."""
+        record = call_outcome(call, code=error.code, attempts=attempts, queued=queued, upstream=upstream, uncertain=error.uncertain)
+        await self._writer.write(record, required=False)
+
+    def abandoned(self, call: Call, *, under_way: bool) -> None:
+        """The caller hung up."""
+        self._writer.put(call_outcome(call, code="caller-gone", uncertain=under_way))
+
+    async def refused(  # noqa: PLR0913 - a record's members
+        self,
+        *,
+        request_id: str,
+        caller: Caller,
+        operation: str,
+        error: GatewayError,
+        address: str | None,
+        origin: str | None,
+        token: str | None,
+    ) -> None:
+        """A known caller's call was refused here.
+
+        Raises:
+            AuditUnavailable: it isn't on disk.
+        """
+        record = call_refused(
+            request_id=request_id, caller=caller, operation=operation, error=error, address=address, origin=origin, token=token
+        )
+        await self._writer.write(record, required=True)
+
+    def count_refusal(self, *, address: str | None, caller: str | None, code: str) -> None:
+        """A request was refused before it became a call.
+
+        Such are kept as sums, of one second each and bounded in number, so that nobody can fill the disk.
+        """
+        key = (address or "unknown", caller, code)
+        if key not in self._refusals and len(self._refusals) >= MOST_COUNTERS:
+            key = (ELSEWHERE, None, code)
+        self._refusals[key] += 1
+        if self._flush is None:
+            self._flush = asyncio.get_running_loop().call_later(COUNTING_SECONDS, self.flush)
+
+    async def settled(self) -> None:
+        """Wait until everything that was given so far is on disk."""
+        await self._writer.settled()
+
+    def flush(self) -> None:
+        """Have the sums written now."""
+        if self._flush:
+            self._flush.cancel()
+            self._flush = None
+        for (address, caller, code), count in self._refusals.items():
+            self._writer.put(refusals_counted(address=address, caller=caller, code=code, count=count))
+        self._refusals.clear()

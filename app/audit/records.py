@@ -1,0 +1,175 @@
+"""The records: a closed set of names, each with its members. None ever holds a secret.
+
+IDs are strings, since canonical JSON (RFC 8785) can't hold 64-bit integers; waits are in milliseconds.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+
+from app.domain import Call, Caller, Linked, Outcome, new_id, utc_now
+from app.errors import GatewayError
+
+__all__ = [
+    "Name",
+    "Record",
+    "administrative",
+    "call_intent",
+    "call_outcome",
+    "call_refused",
+    "refusals_counted",
+    "send_intent",
+    "send_outcome",
+]
+
+Value = str | int | float | bool | None | list[str]
+
+
+class Name(StrEnum):
+    """What a record tells of."""
+
+    CALL_INTENT = "call:intent"
+    CALL_OUTCOME = "call:outcome"
+    CALL_REFUSED = "call:refused"
+    REFUSALS_COUNTED = "refusals:counted"
+    SEND_INTENT = "send:intent"
+    SEND_OUTCOME = "send:outcome"
+    TOKEN_ADDED = "token:added"
+    TOKEN_ROTATED = "token:rotated"
+    TOKEN_ENABLED = "token:enabled"
+    TOKEN_DISABLED = "token:disabled"
+    TOKEN_REMOVED = "token:removed"
+    CALLER_ADDED = "caller:added"
+    CALLER_KEY_ROTATED = "caller:key-rotated"
+    CALLER_GRANTED = "caller:granted"
+    CALLER_REVOKED = "caller:revoked"
+    CALLER_REMOVED = "caller:removed"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record: its name, and the canonical JSON that is stored."""
+
+    name: Name
+    body: str
+
+
+def call_intent(call: Call) -> Record:
+    """A call was taken in and will be sent when its turn comes."""
+    return _record(Name.CALL_INTENT, **_who(call.request_id, call.caller, call.address, call.origin), **_what(call))
+
+
+def send_intent(call: Call, send_id: str, attempt: int) -> Record:
+    """The next thing that happens is a write to the upstream."""
+    return _record(
+        Name.SEND_INTENT,
+        request_id=call.request_id,
+        call_id=call.id,
+        send_id=send_id,
+        attempt=attempt,
+        token=call.token.name,
+        caller=call.caller.name,
+        operation=call.operation.id,
+        parameter=call.parameter.name,
+        ids=_texts(call.ids),
+    )
+
+
+def send_outcome(call: Call, send_id: str, outcome: Outcome, *, written: bool) -> Record:
+    """What the upstream did with one send; the caller may have left before."""
+    return _record(
+        Name.SEND_OUTCOME,
+        request_id=call.request_id,
+        call_id=call.id,
+        send_id=send_id,
+        token=call.token.name,
+        caller=call.caller.name,
+        result=type(outcome).__name__.lower(),
+        written=written,
+        upstream_status=outcome.status,
+        linked_ids=_texts(outcome.order_ids) if isinstance(outcome, Linked) else None,
+        uncertain=outcome.uncertain,
+    )
+
+
+def call_outcome(  # noqa: PLR0913 - a record's members
+    call: Call,
+    *,
+    code: str,
+    linked: Linked | None = None,
+    attempts: int = 0,
+    queued: float | None = None,
+    upstream: float | None = None,
+    uncertain: bool = False,
+) -> Record:
+    """How a call that was taken in ended for its caller; `code` is `ok`, a problem's, or `caller-gone`. Times in seconds."""
+    return _record(
+        Name.CALL_OUTCOME,
+        **_who(call.request_id, call.caller, call.address, call.origin),
+        **_what(call),
+        code=code,
+        attempts=attempts,
+        queue_ms=_ms(queued),
+        upstream_ms=_ms(upstream),
+        linked_ids=_texts(linked.order_ids) if linked else None,
+        uncertain=uncertain,
+    )
+
+
+def call_refused(  # noqa: PLR0913 - a record's members
+    *, request_id: str, caller: Caller, operation: str, error: GatewayError, address: str | None, origin: str | None, token: str | None
+) -> Record:
+    """A known caller's call was refused here; nothing was sent."""
+    who = _who(request_id, caller, address, origin)
+    return _record(Name.CALL_REFUSED, **who, operation=operation, code=error.code, reason=error.detail, token=token)
+
+
+def refusals_counted(*, address: str, caller: str | None, code: str, count: int) -> Record:
+    """So many requests from one address were refused with one code since the last such record, before they became calls."""
+    return _record(Name.REFUSALS_COUNTED, address=address, caller=caller, code=code, count=count)
+
+
+def administrative(name: Name, by: str, subject: str, **members: Value) -> Record:
+    """Somebody changed a token or a caller; `by` says who, as `how:name`."""
+    return _record(name, by=by, subject=subject, **members)
+
+
+def _record(name: Name, **members: Value) -> Record:
+    kept = {key: value for key, value in members.items() if value is not None}
+    body = {"id": new_id(), "at": utc_now(), "name": name.value, **kept}
+    # Sorted keys and no blanks: for strings, whole numbers and lists of them that is RFC 8785's form.
+    return Record(name, json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False))
+
+
+def _who(request_id: str, caller: Caller, address: str | None, origin: str | None) -> dict[str, Value]:
+    return {
+        "request_id": request_id,
+        "caller": caller.name,
+        "credential_id": caller.credential_id,
+        "address": address,
+        "origin": origin,
+    }
+
+
+def _what(call: Call) -> dict[str, Value]:
+    return {
+        "call_id": call.id,
+        "operation": call.operation.id,
+        "parameter": call.parameter.name,
+        "ids": _texts(call.ids),
+        "token": call.token.name,
+    }
+
+
+def _texts(ids: tuple[int, ...]) -> list[str]:
+    return [str(one) for one in ids]
+
+
+def _ms(seconds: float | None) -> Value:
+    """Milliseconds to three decimals; a whole number where it is one, as RFC 8785 writes it."""
+    if seconds is None:
+        return None
+    milliseconds = round(seconds * 1_000, 3)
+    return int(milliseconds) if milliseconds.is_integer() else milliseconds

@@ -1,0 +1,148 @@
+"""The writer: one task that commits together whatever waits to be written (group commit)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import structlog
+from sqlalchemy import insert
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.audit.records import Record
+from app.errors import AuditUnavailable
+from app.storage import writing
+from app.storage.tables import audit_records
+
+__all__ = ["GroupWriter", "append"]
+
+LARGEST_GROUP = 1_000
+MOST_WAITING = 20_000
+PATIENCE_SECONDS = 2.0
+FIRST_PAUSE_SECONDS = 0.05
+LONGEST_PAUSE_SECONDS = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+async def append(connection: AsyncConnection, records: Sequence[Record]) -> None:
+    """Write records in the transaction that is handed over; they stand or fall with it."""
+    await connection.execute(insert(audit_records), [{"body": record.body} for record in records])
+
+
+@dataclass(slots=True, eq=False)
+class _Pending:
+    record: Record
+    durable: asyncio.Future[None]
+
+
+class GroupWriter:
+    """Writes records in the order they were given, as many in one commit as wait.
+
+    While the store fails it tries again, at growing intervals, and keeps what it has; it refuses more only at its bound.
+
+    Args:
+        engine: the database.
+        patience: seconds that `write` waits for durability.
+    """
+
+    def __init__(self, engine: AsyncEngine, *, patience: float = PATIENCE_SECONDS) -> None:
+        self._engine = engine
+        self._patience = patience
+        self._waiting: deque[_Pending] = deque()
+        self._arrived = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+        self.healthy = True
+
+    def start(self) -> None:
+        """Begin to write, on the loop that runs."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def aclose(self) -> None:
+        """Write what waits, within the patience, and stop. What couldn't be written is logged."""
+        self._closing = True
+        self._arrived.set()
+        if self._task:
+            _, unfinished = await asyncio.wait({self._task}, timeout=self._patience)
+            for task in unfinished:
+                task.cancel()
+        if self._waiting:
+            log.error("audit records could not be written", lost=len(self._waiting), records=[one.record.body for one in self._waiting])
+
+    async def settled(self) -> None:
+        """Wait until everything that was given so far is on disk."""
+        if self._waiting:
+            await asyncio.wait({self._waiting[-1].durable})
+
+    def put(self, record: Record) -> None:
+        """Have a record written, without waiting for it. Never refuses: what happened must not be lost."""
+        self._enqueue(record)
+
+    async def write(self, record: Record, *, required: bool) -> None:
+        """Have a record written, and wait until it is on disk, as long as the patience lasts.
+
+        Args:
+            record: what to write.
+            required: whether what it announces must not happen unrecorded. Then it is withdrawn when the patience ends;
+                otherwise it stays and is written when the store is back.
+
+        Raises:
+            AuditUnavailable: `required`, and it isn't on disk.
+        """
+        if required and len(self._waiting) >= MOST_WAITING:
+            raise _unavailable()
+        pending = self._enqueue(record)
+        await asyncio.wait({pending.durable}, timeout=self._patience)
+        if required and not pending.durable.done():
+            with contextlib.suppress(ValueError):
+                # Not there: it is in the commit that hangs. Then an intent may stand on record whose call was refused.
+                self._waiting.remove(pending)
+            raise _unavailable()
+
+    def _enqueue(self, record: Record) -> _Pending:
+        pending = _Pending(record, asyncio.get_running_loop().create_future())
+        self._waiting.append(pending)
+        self._arrived.set()
+        return pending
+
+    async def _run(self) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while self._waiting or not self._closing:
+            self._arrived.clear()
+            if not self._waiting:
+                await self._arrived.wait()
+            elif await self._commit():
+                pause = FIRST_PAUSE_SECONDS
+            else:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    async def _commit(self) -> bool:
+        group = list(islice(self._waiting, LARGEST_GROUP))
+        try:
+            async with writing(self._engine) as connection:
+                await append(connection, [one.record for one in group])
+        except Exception as error:
+            # The task's outermost edge: it fails closed (`write` refuses) and tries again.
+            self.healthy = False
+            trace = not isinstance(error, DBAPIError)
+            log.log(logging.ERROR, "audit records can't be written", waiting=len(self._waiting), error=str(error), exc_info=trace)
+            return False
+        self.healthy = True
+        written = set(map(id, group))
+        while self._waiting and id(self._waiting[0]) in written:
+            self._waiting.popleft()
+        for one in group:
+            one.durable.set_result(None)
+        return True
+
+
+def _unavailable() -> AuditUnavailable:
+    return AuditUnavailable("the call can't be put on record, so it was not sent", retry_after=1)

@@ -1,0 +1,224 @@
+"""The rows of the callers: adding, granting, rotating keys, removing. Every function works in the transaction that it is handed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from limits import parse_many
+from sqlalchemy import Delete, RowMapping, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.callers.keys import GatewayKey, make_key
+from app.domain import Role, new_id, utc_now
+from app.errors import Conflict, NotFound, ParameterInvalid
+from app.storage import touch_revision
+from app.storage.tables import caller_keys, callers, grants, tokens
+
+__all__ = ["CallerRow", "CallerStore", "GrantAsked", "NewCaller"]
+
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+HEAVIEST = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class GrantAsked:
+    """A grant as an operator writes it: a token's name and operations, or all of them where `operations` is None."""
+
+    token: str
+    operations: tuple[str, ...] | None = None
+
+    def __str__(self) -> str:
+        return self.token if self.operations is None else f"{self.token}:{','.join(self.operations)}"
+
+
+@dataclass(frozen=True, slots=True)
+class NewCaller:
+    """What a caller is made of; `rate` in slowapi's syntax, None for the gateway's default."""
+
+    name: str
+    grants: Sequence[GrantAsked] = ()
+    default_token: str | None = None
+    role: Role | None = None
+    weight: int = 1
+    rate: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallerRow:
+    """A caller as operators see it: keys by their IDs."""
+
+    id: str
+    name: str
+    role: str | None
+    weight: int
+    rate: str | None
+    default_token: str | None
+    grants: tuple[GrantAsked, ...]
+    keys: tuple[str, ...]
+    created_at: str
+
+
+class CallerStore:
+    """The callers in the database."""
+
+    async def add(self, connection: AsyncConnection, new: NewCaller) -> tuple[CallerRow, GatewayKey]:
+        """Add a caller, with its grants and one key, which can be shown only now.
+
+        Raises:
+            ParameterInvalid: the name, the weight or the rate isn't one.
+            Conflict: the name is in use.
+            NotFound: a grant names no token.
+        """
+        _check_new(new)
+        if await self._row(connection, new.name):
+            message = f"there is a caller named {new.name} already"
+            raise Conflict(message)
+        default = None if new.default_token is None else await _token_id(connection, new.default_token)
+        row = {"id": new_id(), "name": new.name, "role": new.role, "weight": new.weight, "rate": new.rate}
+        await connection.execute(insert(callers).values(row | {"default_token_id": default, "created_at": utc_now()}))
+        for asked in new.grants:
+            await self.grant(connection, new.name, asked)
+        key = await self._add_key(connection, str(row["id"]))
+        await touch_revision(connection)
+        return await self.show(connection, new.name), key
+
+    async def grant(self, connection: AsyncConnection, name: str, asked: GrantAsked) -> CallerRow:
+        """Let the caller use a token, in place of what was granted for that token before.
+
+        Raises:
+            NotFound: no such caller or token.
+        """
+        caller_id, token_id = (await self._found(connection, name))["id"], await _token_id(connection, asked.token)
+        operations = None if asked.operations is None else json.dumps(sorted(set(asked.operations)))
+        await connection.execute(_grant_of(caller_id, token_id))
+        await connection.execute(insert(grants).values(caller_id=caller_id, token_id=token_id, operations=operations))
+        await touch_revision(connection)
+        return await self.show(connection, name)
+
+    async def revoke(self, connection: AsyncConnection, name: str, token: str) -> CallerRow:
+        """Take the grant for a token back.
+
+        Raises:
+            NotFound: no such caller or token, or no such grant.
+        """
+        caller_id, token_id = (await self._found(connection, name))["id"], await _token_id(connection, token)
+        taken = await connection.execute(_grant_of(caller_id, token_id))
+        if not taken.rowcount:
+            message = f"{name} has no grant for {token}"
+            raise NotFound(message)
+        await connection.execute(
+            update(callers).where(callers.c.id == caller_id, callers.c.default_token_id == token_id).values(default_token_id=None)
+        )
+        await touch_revision(connection)
+        return await self.show(connection, name)
+
+    async def rotate_key(self, connection: AsyncConnection, name: str) -> tuple[CallerRow, GatewayKey]:
+        """Replace the caller's keys by a new one, which can be shown only now.
+
+        Raises:
+            NotFound: no such caller.
+        """
+        caller_id = (await self._found(connection, name))["id"]
+        await connection.execute(delete(caller_keys).where(caller_keys.c.caller_id == caller_id))
+        key = await self._add_key(connection, caller_id)
+        await touch_revision(connection)
+        return await self.show(connection, name), key
+
+    async def remove(self, connection: AsyncConnection, name: str) -> CallerRow:
+        """Remove the caller with its keys and grants.
+
+        Raises:
+            NotFound: no such caller.
+        """
+        row = await self.show(connection, name)
+        await connection.execute(delete(callers).where(callers.c.id == row.id))
+        await touch_revision(connection)
+        return row
+
+    async def show(self, connection: AsyncConnection, name: str) -> CallerRow:
+        """One caller.
+
+        Raises:
+            NotFound: no such caller.
+        """
+        return await self._read(connection, await self._found(connection, name))
+
+    async def all(self, connection: AsyncConnection) -> list[CallerRow]:
+        """Every caller, by name."""
+        rows = (await connection.execute(select(callers).order_by(callers.c.name))).mappings().all()
+        return [await self._read(connection, row) for row in rows]
+
+    async def _row(self, connection: AsyncConnection, name: str) -> RowMapping | None:
+        return (await connection.execute(select(callers).where(callers.c.name == name))).mappings().one_or_none()
+
+    async def _found(self, connection: AsyncConnection, name: str) -> RowMapping:
+        row = await self._row(connection, name)
+        if row is None:
+            message = f"there is no caller named {name}"
+            raise NotFound(message)
+        return row
+
+    async def _add_key(self, connection: AsyncConnection, caller_id: str) -> GatewayKey:
+        key = make_key()
+        row = {"id": key.id, "caller_id": caller_id, "sha256": key.sha256, "created_at": utc_now()}
+        await connection.execute(insert(caller_keys).values(row))
+        return key
+
+    async def _read(self, connection: AsyncConnection, row: RowMapping) -> CallerRow:
+        granted = select(tokens.c.id, tokens.c.name, grants.c.operations).join(grants).where(grants.c.caller_id == row["id"])
+        found = (await connection.execute(granted.order_by(tokens.c.name))).mappings().all()
+        keys = select(caller_keys.c.id).where(caller_keys.c.caller_id == row["id"]).order_by(caller_keys.c.created_at)
+        return CallerRow(
+            id=row["id"],
+            name=row["name"],
+            role=row["role"],
+            weight=row["weight"],
+            rate=row["rate"],
+            default_token=next((one["name"] for one in found if one["id"] == row["default_token_id"]), None),
+            grants=tuple(GrantAsked(one["name"], _operations(one["operations"])) for one in found),
+            keys=tuple((await connection.execute(keys)).scalars()),
+            created_at=row["created_at"],
+        )
+
+
+async def _token_id(connection: AsyncConnection, name: str) -> str:
+    found = (await connection.execute(select(tokens.c.id).where(tokens.c.name == name))).scalar_one_or_none()
+    if found is None:
+        message = f"there is no token named {name}"
+        raise NotFound(message)
+    return str(found)
+
+
+def _grant_of(caller_id: str, token_id: str) -> Delete:
+    return delete(grants).where(grants.c.caller_id == caller_id, grants.c.token_id == token_id)
+
+
+def _operations(stored: str | None) -> tuple[str, ...] | None:
+    return None if stored is None else tuple(json.loads(stored))
+
+
+def _check_new(new: NewCaller) -> None:
+    if not NAME_PATTERN.fullmatch(new.name):
+        message = "a caller's name has 1 to 64 letters, digits, dots, dashes and underscores"
+        raise ParameterInvalid(message)
+    if not 1 <= new.weight <= HEAVIEST:
+        message = f"a caller's weight is 1 to {HEAVIEST}"
+        raise ParameterInvalid(message)
+    if new.rate is not None:
+        _check_rate(new.rate)
+    if new.default_token is not None and new.default_token not in {asked.token for asked in new.grants}:
+        message = f"the default token {new.default_token} must be among the grants"
+        raise ParameterInvalid(message)
+
+
+def _check_rate(rate: str) -> None:
+    try:
+        one = len(parse_many(rate)) == 1
+    except ValueError:
+        one = False
+    if not one:
+        message = "a caller's rate is one limit, such as 100/second"
+        raise ParameterInvalid(message)

@@ -1,0 +1,6 @@
+"""What may be called: the operations, read from the catalogue file, and the rules a call must keep. Pure but for one file read."""
+
+from app.catalogue.catalogue import Catalogue, load_catalogue
+from app.catalogue.rule import check_request
+
+__all__ = ["Catalogue", "check_request", "load_catalogue"]

@@ -1,0 +1,45 @@
+"""`db`: the database's schema."""
+
+from __future__ import annotations
+
+import asyncio
+
+import typer
+
+from app.opening import open_database
+from app.settings import load_settings
+from app.storage import open_engine
+from app.storage.migrate import newest_schema, schema_of
+
+__all__ = ["group"]
+
+group = typer.Typer(help="The database's schema.", no_args_is_help=True)
+
+
+@group.command()
+def upgrade() -> None:
+    """Bring the database to the newest schema, as `serve` does at its start."""
+
+    async def run() -> None:
+        async with open_database(load_settings()):
+            pass
+
+    asyncio.run(run())
+    print(f"the database has schema {newest_schema()}")
+
+
+@group.command()
+def current() -> None:
+    """Say which schema the database has."""
+
+    async def run() -> str | None:
+        settings = load_settings()
+        if not settings.database_url and not settings.state_dir.is_dir():
+            return None
+        engine = open_engine(settings.database)
+        try:
+            return await schema_of(engine)
+        finally:
+            await engine.dispose()
+
+    print(f"the database has schema {asyncio.run(run()) or 'none'}; the newest is {newest_schema()}")

@@ -1,0 +1,39 @@
+"""The program: its commands put together, and its failures put into one line."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from app.cli import audit, callers, database, demo, description, serve, simulate, tokens
+from app.errors import GatewayError, StartRefused
+
+__all__ = ["main", "program"]
+
+FAILED = 1
+REFUSED = 2
+
+program = typer.Typer(
+    name="flxpoint-gateway",
+    help="Keeps Flxpoint tokens on the server, paces calls to Flxpoint's limit, and proves what happened.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (serve.serve, demo.demo, simulate.simulate, description.openapi):
+    program.command()(command)
+for name, group in {"token": tokens.group, "caller": callers.group, "audit": audit.group, "db": database.group}.items():
+    program.add_typer(group, name=name)
+
+
+def main() -> None:
+    """Run the command that the arguments name. Exits with 0, 1 (it failed) or 2 (it couldn't start as asked)."""
+    try:
+        program()
+    except GatewayError as error:
+        print(f"{error.code}: {error.detail}", file=sys.stderr)
+        sys.exit(FAILED)
+    except StartRefused as error:
+        print(error, file=sys.stderr)
+        sys.exit(REFUSED)

@@ -1,0 +1,54 @@
+"""`serve`: the gateway itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Annotated
+
+import structlog
+import typer
+import uvloop
+from fastapi import FastAPI
+
+from app.cli.serving import StoppingServer, gateway_config, locked
+from app.errors import StartRefused
+from app.main import House, create_app
+from app.settings import LogFormat, Settings, load_settings, unknown_variables
+from app.telemetry import configure_logs
+
+__all__ = ["serve"]
+
+log = structlog.get_logger(__name__)
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; default GATEWAY_HOST, else 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; default GATEWAY_PORT, else 8080.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; one, while turns are counted in the process.")] = 1,
+) -> None:
+    """Run the gateway until SIGTERM or Ctrl-C."""
+    if workers > 1:
+        message = f"--workers: must be 1, not {workers}: turns are counted in the process, so a second one would break Flxpoint's limit"
+        raise StartRefused(message)
+    given = {"host": host, "port": port}
+    settings = load_settings(**{name: value for name, value in given.items() if value is not None})
+    configure_logs(settings.log_level, as_json=settings.log_format is LogFormat.JSON)
+    for name in unknown_variables(os.environ):
+        log.warning("this variable names no setting and is ignored", variable=name)
+    with locked(settings.state_dir), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        config = gateway_config(app, host=settings.host, port=settings.port, grace=settings.shutdown_grace)
+        log.info("serving", host=settings.host, port=settings.port, upstream=str(settings.upstream_url))
+        await StoppingServer(config, _house(app).begin_shutdown).serve()
+    log.info("stopped")
+
+
+def _house(app: FastAPI) -> House:
+    house: House = app.state.house
+    return house

@@ -1,0 +1,136 @@
+"""Serving an application until a signal: the one place where uvicorn is set up for the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import IO
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from app.errors import StartRefused
+
+__all__ = ["StoppingServer", "free_port", "gateway_config", "locked", "running"]
+
+KEEP_ALIVE_SECONDS = 75
+STARTED_POLL_SECONDS = 0.01
+AFTER_GRACE_SECONDS = 65  # a send under way may take 60 s
+
+
+class StoppingServer(uvicorn.Server):
+    """A server that tells of the first signal, and returns afterwards instead of dying of it, so that what is open can be closed.
+
+    Args:
+        config: uvicorn's configuration.
+        on_stop: called once, on the loop, when the first signal comes.
+    """
+
+    def __init__(self, config: uvicorn.Config, on_stop: Callable[[], None] = lambda: None) -> None:
+        super().__init__(config)
+        self._on_stop = on_stop
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take SIGINT and SIGTERM while the server runs."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.stop)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+    def stop(self) -> None:
+        """Stop in order; at the second time, at once."""
+        if self.should_exit:
+            self.force_exit = True
+            return
+        self.should_exit = True
+        self._on_stop()
+
+
+def gateway_config(app: ASGIApp, *, host: str, port: int, grace: float) -> uvicorn.Config:
+    """Uvicorn as the gateway wants it: no log of its own, nothing believed of proxies, no lifespan (the caller opens and closes)."""
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=int(grace + AFTER_GRACE_SECONDS),
+    )
+
+
+class BackgroundServer(uvicorn.Server):
+    """A server that leaves signals to others."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take none."""
+        yield
+
+
+@asynccontextmanager
+async def running(config: uvicorn.Config, listening: socket.socket) -> AsyncIterator[str]:
+    """Serve in the background on a socket that is bound already; gives the base URL, once it answers, and stops at the end."""
+    server = BackgroundServer(config)
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    while not server.started and not serving.done():
+        await asyncio.sleep(STARTED_POLL_SECONDS)
+    host, port = listening.getsockname()[:2]
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        server.should_exit = True
+        await serving
+
+
+def free_port() -> socket.socket:
+    """A socket bound to a free port of the loopback address."""
+    return socket.create_server(("127.0.0.1", 0))
+
+
+@contextmanager
+def locked(state_dir: Path) -> Iterator[None]:
+    """Hold the state folder for this process: its turns are counted in memory, so a second process would break the limit.
+
+    Raises:
+        StartRefused: another process holds it.
+    """
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = (state_dir / "serve.lock").open("a+")
+    except OSError as error:
+        message = f"GATEWAY_STATE_DIR: {state_dir} can't be used: {error}"
+        raise StartRefused(message) from error
+    with file:
+        _take(file, state_dir)
+        yield
+
+
+def _take(file: IO[str], state_dir: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip() or "unknown"
+        message = f"another flxpoint-gateway (process {holder}) serves from {state_dir}: one process a state folder"
+        raise StartRefused(message) from None
+    file.seek(0)
+    file.truncate()
+    file.write(str(os.getpid()))
+    file.flush()

@@ -1,0 +1,47 @@
+"""How commands reach the state: in short transactions of their own, also while a server runs."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from app.administration import Administration
+from app.opening import open_state
+from app.settings import load_settings
+from app.telemetry import configure_logs
+
+__all__ = ["administer"]
+
+T = TypeVar("T")
+
+
+def administer(work: Callable[[Administration], Awaitable[T]]) -> T:
+    """Open the state, do the work, close it.
+
+    Raises:
+        StartRefused, GatewayError
+    """
+
+    async def run() -> T:
+        async with _administration() as administration:
+            return await work(administration)
+
+    return asyncio.run(run())
+
+
+@asynccontextmanager
+async def _administration() -> AsyncIterator[Administration]:
+    settings = load_settings()
+    configure_logs("WARNING", as_json=False)
+    async with open_state(settings) as (engine, keyring):
+        yield Administration(engine, keyring, f"command:{_user()}")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

@@ -1,0 +1,113 @@
+"""`token`: the Flxpoint tokens that the gateway holds."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.output import print_json, print_members, print_table
+from app.cli.state import administer
+from app.domain import Burst, TokenKind, TokenValue
+from app.errors import ParameterInvalid
+from app.vault import NewToken, TokenRow
+
+__all__ = ["group"]
+
+group = typer.Typer(help="The Flxpoint tokens that the gateway holds. A value goes in and never comes out.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="The token's name.")]
+ValueFile = Annotated[Path | None, typer.Option(help="File that holds the value; otherwise it is read from standard input.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+
+
+@group.command()
+def add(
+    name: Name,
+    kind: Annotated[TokenKind, typer.Option(help="The token's kind at Flxpoint.")],
+    rate: Annotated[int, typer.Option(help="Requests a second that Flxpoint allows it.")] = 2,
+    burst: Annotated[Burst, typer.Option(help="Spend a second's budget at once, or evenly spaced.")] = Burst.WINDOW,
+    value_file: ValueFile = None,
+) -> None:
+    """Add a token; its value is read from standard input or a file."""
+    new = NewToken(name, kind, _value(value_file), rate, burst)
+    row = administer(lambda administration: administration.add_token(new))
+    print(f"added {row.token.name} ({row.token.kind}), fingerprint {row.fingerprint}")
+
+
+@group.command("list")
+def list_(as_json: Json = False) -> None:  # noqa: FBT002 - a flag of the command line
+    """List the tokens."""
+    rows = administer(lambda administration: administration.tokens())
+    if as_json:
+        print_json([_members(row) for row in rows])
+        return
+    shown = (list(_members(row).values()) for row in rows)
+    print_table(("name", "kind", "rate", "burst", "enabled", "fingerprint", "created", "rotated"), shown, nothing="no tokens yet")
+
+
+@group.command()
+def show(name: Name, as_json: Json = False) -> None:  # noqa: FBT002 - a flag of the command line
+    """Show a token."""
+    members = _members(administer(lambda administration: administration.token(name)))
+    print_json(members) if as_json else print_members(members)
+
+
+@group.command()
+def rotate(name: Name, value_file: ValueFile = None) -> None:
+    """Put a new value in place of the old one; read from standard input or a file."""
+    value = _value(value_file)
+    row = administer(lambda administration: administration.rotate_token(name, value))
+    print(f"rotated {name}, fingerprint {row.fingerprint}")
+
+
+@group.command()
+def enable(name: Name) -> None:
+    """Allow the token's use."""
+    administer(lambda administration: administration.set_token_enabled(name, enabled=True))
+    print(f"enabled {name}")
+
+
+@group.command()
+def disable(name: Name) -> None:
+    """Stop the token's use; calls get 503 token-unavailable."""
+    administer(lambda administration: administration.set_token_enabled(name, enabled=False))
+    print(f"disabled {name}")
+
+
+@group.command()
+def remove(name: Name) -> None:
+    """Remove the token and every grant of it."""
+    administer(lambda administration: administration.remove_token(name))
+    print(f"removed {name}")
+
+
+def _value(path: Path | None) -> TokenValue:
+    """The value, without the line's end. It never comes as an argument, where other processes could read it."""
+    try:
+        if path is not None:
+            text = path.read_text(encoding="ascii")
+        elif sys.stdin.isatty():
+            text = getpass.getpass("Value (not shown): ")
+        else:
+            text = sys.stdin.read()
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"the value can't be read: {type(error).__name__}"
+        raise ParameterInvalid(message) from None
+    return TokenValue(text.strip("\r\n"))
+
+
+def _members(row: TokenRow) -> dict[str, object]:
+    return {
+        "name": row.token.name,
+        "kind": row.token.kind.value,
+        "rate": row.token.rate,
+        "burst": row.token.burst.value,
+        "enabled": row.token.enabled,
+        "fingerprint": row.fingerprint,
+        "created": row.created_at,
+        "rotated": row.rotated_at,
+    }

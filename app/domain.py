@@ -1,0 +1,276 @@
+"""The frozen values that travel through the house, and the small protocols its rooms meet at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Protocol
+
+import uuid_utils
+
+__all__ = [
+    "Burst",
+    "Call",
+    "Caller",
+    "Failure",
+    "Garbled",
+    "Grant",
+    "Linked",
+    "Operation",
+    "Outcome",
+    "Parameter",
+    "RateLimited",
+    "Refused",
+    "Role",
+    "Stamps",
+    "TimedOut",
+    "TokenKind",
+    "TokenRef",
+    "TokenRejected",
+    "TokenValue",
+    "Unreachable",
+    "new_id",
+    "utc_now",
+]
+
+
+def new_id() -> str:
+    """A UUIDv7 (RFC 9562) in its canonical text form: unique, and in order of time."""
+    return str(uuid_utils.uuid7())
+
+
+def utc_now() -> str:
+    """The time in UTC, ISO 8601 with microseconds, as every record and row has it."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+class TokenKind(StrEnum):
+    """The three kinds of Flxpoint token; none is a superset of another."""
+
+    ACCOUNT = "account"
+    SOURCE = "source"
+    CHANNEL = "channel"
+
+
+class Burst(StrEnum):
+    """How a lane spends its budget: all of a window's sends at once, or evenly spaced."""
+
+    WINDOW = "window"
+    SPACED = "spaced"
+
+
+class Role(StrEnum):
+    """What a caller may do with the gateway itself."""
+
+    ADMIN = "admin"
+    AUDITOR = "auditor"
+
+
+class TokenValue:
+    """A Flxpoint token's plain value, which no rendering shows.
+
+    `repr`, `str`, `format` and JSON give `•••`; it can't be pickled. Only `upstream` calls `reveal`.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The plain value, for the one header that carries it and for scrubbing it from answers."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "•••"
+
+    __str__ = __repr__
+
+    def __format__(self, _spec: str) -> str:
+        return "•••"
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        message = "a token's value is not pickled"
+        raise TypeError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRef:
+    """A Flxpoint token as the world outside the vault knows it.
+
+    `rate` is in requests per second; `version` grows with each rotation of the value.
+    """
+
+    id: str
+    name: str
+    kind: TokenKind
+    rate: int = 2
+    burst: Burst = Burst.WINDOW
+    enabled: bool = True
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One caller may use one token: for the operations named, or for all where `operations` is None."""
+
+    token_id: str
+    token_name: str
+    operations: frozenset[str] | None = None
+
+    def covers(self, operation: str) -> bool:
+        """Whether the grant allows the operation."""
+        return self.operations is None or operation in self.operations
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A service or frontend that calls the gateway, with the rights it was given.
+
+    `rate` is the gateway's limit on the caller, in slowapi's syntax; None means the gateway's default.
+    """
+
+    id: str
+    name: str
+    credential_id: str
+    grants: tuple[Grant, ...] = ()
+    default_token_id: str | None = None
+    role: Role | None = None
+    weight: int = 1
+    rate: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A query parameter that holds a list of IDs: at most `max_items`, sent comma-separated or, if `explode`, repeated."""
+
+    name: str
+    max_items: int
+    explode: bool = False
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One entry of the catalogue: what may be called, by which tokens, and how its answer is bounded."""
+
+    id: str
+    method: str
+    path: str
+    summary: str
+    description: str
+    token_kinds: frozenset[TokenKind]
+    parameters: tuple[Parameter, ...]
+    idempotent: bool
+    max_answer_bytes: int
+    responses: Mapping[str, object] = field(default_factory=dict)
+
+    def parameter(self, name: str) -> Parameter | None:
+        """The declared parameter of that very name."""
+        return next((one for one in self.parameters if one.name == name), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request of one caller for one operation, checked and with its token chosen.
+
+    `arrived` and `deadline` are on the process's monotonic clock, in seconds.
+    """
+
+    id: str
+    request_id: str
+    caller: Caller
+    operation: Operation
+    parameter: Parameter
+    ids: tuple[int, ...]
+    token: TokenRef
+    arrived: float
+    deadline: float
+    address: str | None = None
+    origin: str | None = None
+
+
+class Stamps(Protocol):
+    """Where `upstream` tells, while a send is under way, what `dispatch` must know of it. Times: monotonic, in seconds."""
+
+    def written(self, at: float) -> None:
+        """The whole request has left for the socket."""
+
+    def answered(self, at: float) -> None:
+        """The answer's status line was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """The upstream did the work; these orders had an item that was set to linked."""
+
+    order_ids: tuple[int, ...]
+    status: int = 200
+    uncertain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The upstream answered an error status other than 401, 403 and 429. `body` is scrubbed and cut at 2 KiB."""
+
+    status: int
+    body: str
+
+    @property
+    def uncertain(self) -> bool:
+        """A server error doesn't tell whether the work was done."""
+        return self.status >= 500  # noqa: PLR2004 - HTTP's own boundary
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRejected:
+    """The upstream answered 401 or 403: the fault is the token's, never the caller's."""
+
+    status: int
+    body: str
+    uncertain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimited:
+    """The upstream answered 429; `retry_after` in seconds where it said so."""
+
+    retry_after: float | None
+    status: int = 429
+    uncertain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """No connection, or one that broke before the answer's end. `uncertain` where the request had left."""
+
+    reason: str
+    uncertain: bool
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """The request left, and no whole answer came in time."""
+
+    reason: str
+    status: int | None = None
+    uncertain: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Garbled:
+    """The answer isn't what the operation promises: wrong type, too large, redirected, encoded."""
+
+    reason: str
+    status: int | None
+    uncertain: bool = True
+
+
+Failure = Refused | TokenRejected | RateLimited | Unreachable | TimedOut | Garbled
+"""How one send ended otherwise than well."""
+
+Outcome = Linked | Failure
+"""How one send ended."""

@@ -1,0 +1,216 @@
+"""The whole journey of a call."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Protocol
+
+from app.catalogue import check_request
+from app.dispatch import LaneState, Send, Sender, Settled
+from app.domain import Call, Caller, Linked, Operation, Outcome, Stamps, TokenRef, TokenValue, new_id
+from app.errors import AuditUnavailable, GatewayError
+from app.upstream import problem_of
+
+__all__ = ["Answer", "Asked", "Gateway", "Journey"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A known caller's request for an operation, as it came in, before any check.
+
+    `wait` is in seconds, from `arrived`, which is on the process's monotonic clock.
+    """
+
+    request_id: str
+    caller: Caller
+    operation: Operation
+    query: bytes
+    has_body: bool
+    token_name: str | None
+    wait: float
+    arrived: float
+    address: str | None = None
+    origin: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Journey:
+    """How far a call came: the token it went with, how often it was sent, and where its time went, in seconds."""
+
+    token: TokenRef
+    attempts: int = 0
+    queued: float | None = None
+    upstream: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The end of a call: the IDs of the linked orders, or a problem. `journey` is None where no token had been chosen."""
+
+    result: tuple[int, ...] | GatewayError
+    journey: Journey | None
+
+
+class Vault(Protocol):
+    """What the gateway needs of the tokens."""
+
+    def choose(self, caller: Caller, operation: Operation, wanted: str | None) -> TokenRef: ...
+
+    def open(self, token_id: str) -> tuple[TokenRef, TokenValue]: ...
+
+
+class Audit(Protocol):
+    """What the gateway needs of the record."""
+
+    async def intent(self, call: Call) -> None: ...
+
+    async def sending(self, call: Call, send_id: str, attempt: int) -> None: ...
+
+    def sent(self, call: Call, send_id: str, outcome: Outcome, *, written: bool) -> None: ...
+
+    async def succeeded(self, call: Call, linked: Linked, *, attempts: int, queued: float, upstream: float) -> None: ...
+
+    async def failed(
+        self, call: Call, error: GatewayError, *, attempts: int = 0, queued: float | None = None, upstream: float | None = None
+    ) -> None: ...
+
+    def abandoned(self, call: Call, *, under_way: bool) -> None: ...
+
+    async def refused(  # noqa: PLR0913 - a record's members
+        self,
+        *,
+        request_id: str,
+        caller: Caller,
+        operation: str,
+        error: GatewayError,
+        address: str | None,
+        origin: str | None,
+        token: str | None,
+    ) -> None: ...
+
+
+class Dispatch(Protocol):
+    """What the gateway needs of the lanes."""
+
+    def check(self, call: Call) -> None: ...
+
+    async def submit(self, call: Call, sender: Sender) -> Settled: ...
+
+    def state(self, token_id: str) -> LaneState: ...
+
+
+class Upstream(Protocol):
+    """What the gateway needs of the upstream."""
+
+    async def send(self, call: Call, value: TokenValue, stamps: Stamps) -> Outcome: ...
+
+
+class Gateway:
+    """Takes a known caller's request and answers it, with everything that happens on record."""
+
+    def __init__(self, vault: Vault, audit: Audit, dispatch: Dispatch, upstream: Upstream) -> None:
+        self._vault = vault
+        self._audit = audit
+        self._dispatch = dispatch
+        self._upstream = upstream
+
+    async def handle(self, asked: Asked) -> Answer:
+        """Check the request, put it on record, wait for its turn, send it, put the end on record, answer.
+
+        If the task is cancelled (the caller hung up) a waiting call leaves its queue; a send under way goes on and is recorded.
+        """
+        call: Call | None = None
+        try:
+            call = self._check(asked)
+            self._dispatch.check(call)
+            await self._audit.intent(call)
+        except asyncio.CancelledError:
+            if call:
+                self._audit.abandoned(call, under_way=False)
+            raise
+        except GatewayError as error:
+            return await self._refuse(asked, call, error)
+        return await self._carry(call)
+
+    def lane_state(self, token: TokenRef) -> LaneState:
+        """The quota of a token's lane as of now."""
+        return self._dispatch.state(token.id)
+
+    def _check(self, asked: Asked) -> Call:
+        parameter, ids = check_request(asked.operation, asked.query, has_body=asked.has_body)
+        return Call(
+            id=new_id(),
+            request_id=asked.request_id,
+            caller=asked.caller,
+            operation=asked.operation,
+            parameter=parameter,
+            ids=ids,
+            token=self._vault.choose(asked.caller, asked.operation, asked.token_name),
+            arrived=asked.arrived,
+            deadline=asked.arrived + asked.wait,
+            address=asked.address,
+            origin=asked.origin,
+        )
+
+    async def _refuse(self, asked: Asked, call: Call | None, error: GatewayError) -> Answer:
+        journey = Journey(call.token) if call else None
+        try:
+            await self._audit.refused(
+                request_id=asked.request_id,
+                caller=asked.caller,
+                operation=asked.operation.id,
+                error=error,
+                address=asked.address,
+                origin=asked.origin,
+                token=call.token.name if call else None,
+            )
+        except AuditUnavailable as unrecorded:
+            return Answer(unrecorded, journey)
+        return Answer(error, journey)
+
+    async def _carry(self, call: Call) -> Answer:
+        passage = _Passage(call, self._vault, self._audit, self._upstream)
+        try:
+            settled = await self._dispatch.submit(call, passage)
+        except asyncio.CancelledError:
+            self._audit.abandoned(call, under_way=passage.attempts > 0)
+            raise
+        except GatewayError as error:
+            await self._audit.failed(call, error, attempts=passage.attempts)
+            return Answer(error, Journey(call.token, passage.attempts))
+        return await self._conclude(call, settled)
+
+    async def _conclude(self, call: Call, settled: Settled) -> Answer:
+        attempts, queued, upstream = settled.attempts, settled.queued, settled.upstream
+        journey = Journey(call.token, attempts, queued, upstream)
+        if isinstance(settled.outcome, Linked):
+            await self._audit.succeeded(call, settled.outcome, attempts=attempts, queued=queued, upstream=upstream)
+            return Answer(settled.outcome.order_ids, journey)
+        problem = problem_of(settled.outcome)
+        await self._audit.failed(call, problem, attempts=attempts, queued=queued, upstream=upstream)
+        return Answer(problem, journey)
+
+
+class _Passage:
+    """One call on its way out: each send is put on record, made with the token's value of that moment, and put on record again."""
+
+    def __init__(self, call: Call, vault: Vault, audit: Audit, upstream: Upstream) -> None:
+        self._call = call
+        self._vault = vault
+        self._audit = audit
+        self._upstream = upstream
+        self.attempts = 0
+
+    async def __call__(self, send: Send, stamps: Stamps) -> Outcome:
+        """Carry one send out.
+
+        Raises:
+            TokenUnavailable, AuditUnavailable: it was not sent.
+        """
+        _, value = self._vault.open(self._call.token.id)
+        self.attempts = send.attempt
+        await self._audit.sending(self._call, send.id, send.attempt)
+        outcome = await self._upstream.send(self._call, value, stamps)
+        self._audit.sent(self._call, send.id, outcome, written=send.written is not None)
+        return outcome

@@ -1,0 +1,155 @@
+"""The house put together: `create_app(settings)` wires the rooms, in this one place. Importing it has no effect."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+
+import structlog
+from fastapi import FastAPI
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.api import Services, build_app
+from app.audit import AuditLog, GroupWriter
+from app.callers import Directory
+from app.catalogue import load_catalogue
+from app.dispatch import Dispatcher
+from app.errors import StartRefused
+from app.gateway import Gateway
+from app.opening import open_state
+from app.settings import Settings
+from app.storage import current_revision, reading
+from app.upstream import open_upstream
+from app.vault import Vault
+
+__all__ = ["House", "create_app", "product_version"]
+
+REFRESH_SECONDS = 0.5
+
+log = structlog.get_logger(__name__)
+
+
+def product_version() -> str:
+    """The installed version; `0` where the package isn't installed."""
+    try:
+        return version("flxpoint-gateway")
+    except PackageNotFoundError:
+        return "0"
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The gateway's application. Its lifespan opens the state folder, the database and the upstream's client, and closes them.
+
+    Raises:
+        StartRefused: the catalogue can't be used. The lifespan raises it for keys and database.
+    """
+    catalogue = load_catalogue(settings.catalogue)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with _open_house(settings) as house:
+            app.state.house = house
+            app.state.services = house.services
+            yield
+
+    return build_app(catalogue, version=product_version(), caller_rate=settings.caller_rate, lifespan=lifespan)
+
+
+@dataclass(slots=True)
+class House:
+    """The running gateway: what it knows, kept fresh, and how it ends."""
+
+    engine: AsyncEngine
+    vault: Vault
+    directory: Directory
+    dispatcher: Dispatcher
+    audit: AuditLog
+    grace: float
+    services: Services = field(init=False)
+    _revision: int = -1
+    _fresh: bool = False
+    _draining: bool = False
+
+    def reasons(self) -> list[str]:
+        """Why traffic should not come here; empty when ready."""
+        states = {
+            "shutting down": self._draining,
+            "audit records can't be written": not self.audit.healthy,
+            "tokens and callers can't be read": not self._fresh,
+        }
+        return [reason for reason, holds in states.items() if holds]
+
+    def begin_shutdown(self) -> None:
+        """Be not ready from now on; when the grace time is over, put the calls that still wait out, unsent."""
+        if not self._draining:
+            self._draining = True
+            asyncio.get_running_loop().call_later(self.grace, self.dispatcher.close)
+
+    async def refresh(self) -> None:
+        """Read tokens and callers anew if they have changed.
+
+        Raises:
+            SQLAlchemyError: the database can't be read.
+            StartRefused: a token doesn't open.
+        """
+        async with reading(self.engine) as connection:
+            revision = await current_revision(connection)
+            if revision != self._revision:
+                await self.vault.load(connection)
+                await self.directory.load(connection)
+                self.dispatcher.know(self.vault.tokens)
+                self._revision = revision
+        self._fresh = True
+
+    async def keep_fresh(self) -> None:
+        """Refresh for ever. While that fails the gateway goes on with what it knows and is not ready."""
+        while True:
+            await asyncio.sleep(REFRESH_SECONDS)
+            try:
+                await self.refresh()
+            except (SQLAlchemyError, StartRefused) as error:
+                self._fresh = False
+                log.error("tokens and callers can't be read; going on with those known", error=str(error))  # noqa: TRY400
+
+
+@asynccontextmanager
+async def _open_house(settings: Settings) -> AsyncIterator[House]:
+    async with AsyncExitStack() as stack:
+        engine, keyring = await stack.enter_async_context(open_state(settings))
+        upstream = open_upstream(str(settings.upstream_url))
+        stack.push_async_callback(upstream.aclose)
+        writer = GroupWriter(engine)
+        house = House(
+            engine,
+            Vault(keyring),
+            Directory(),
+            Dispatcher(time.monotonic, depth=settings.lane_depth, caller_depth=settings.caller_depth),
+            AuditLog(writer),
+            settings.shutdown_grace,
+        )
+        house.services = Services(
+            gateway=Gateway(house.vault, house.audit, house.dispatcher, upstream),
+            callers=house.directory,
+            refusals=house.audit,
+            readiness=house,
+            default_wait=settings.default_wait,
+            max_wait=settings.max_wait,
+        )
+        await house.refresh()
+        writer.start()
+        stack.push_async_callback(_close, house, writer, asyncio.create_task(house.keep_fresh()))
+        yield house
+
+
+async def _close(house: House, writer: GroupWriter, refreshing: asyncio.Task[None]) -> None:
+    """In the order of the promises: nothing more is sent, what is under way is awaited, everything is on record."""
+    refreshing.cancel()
+    house.dispatcher.close()
+    await house.dispatcher.finish()
+    house.audit.flush()
+    await writer.aclose()

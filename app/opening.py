@@ -1,0 +1,64 @@
+"""Opening the state that the server and the commands share: folder, database, master keys."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.errors import StartRefused
+from app.settings import Environment, Settings
+from app.storage import open_engine, reading
+from app.storage.migrate import upgrade
+from app.storage.tables import sealed_keys
+from app.vault import Keyring, load_keyring
+
+__all__ = ["open_database", "open_state"]
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncIterator[AsyncEngine]:
+    """The database, made where it is missing and brought to the newest schema.
+
+    Raises:
+        StartRefused: the folder or the database can't be used.
+    """
+    try:
+        settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        message = f"GATEWAY_STATE_DIR: {settings.state_dir} can't be made: {error}"
+        raise StartRefused(message) from error
+    engine = open_engine(settings.database)
+    try:
+        await _upgrade(engine, settings)
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+@asynccontextmanager
+async def open_state(settings: Settings) -> AsyncIterator[tuple[AsyncEngine, Keyring]]:
+    """The database and the master keys.
+
+    A key is made only where no token is sealed yet, and never in production.
+
+    Raises:
+        StartRefused: the folder, the database or the keys can't be used.
+    """
+    async with open_database(settings) as engine:
+        async with reading(engine) as connection:
+            holds_secrets = (await connection.execute(select(func.count()).select_from(sealed_keys))).scalar_one() > 0
+        given = settings.master_keys.get_secret_value() if settings.master_keys else None
+        may_make = settings.environment is not Environment.PRODUCTION and settings.master_keys_file is None and not holds_secrets
+        yield engine, load_keyring(given, settings.keys_file, may_make=may_make)
+
+
+async def _upgrade(engine: AsyncEngine, settings: Settings) -> None:
+    try:
+        await upgrade(engine)
+    except SQLAlchemyError as error:
+        message = f"GATEWAY_DATABASE_URL: the database of {settings.state_dir} can't be used: {error.__cause__ or error}"
+        raise StartRefused(message) from error

@@ -1,0 +1,140 @@
+"""The settings: one frozen value, read from `GATEWAY_*` variables once, at the start."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Self
+
+from limits import parse_many
+from pydantic import AfterValidator, AnyHttpUrl, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.errors import StartRefused
+
+__all__ = ["PREFIX", "CallerRate", "Environment", "LogFormat", "LogLevel", "Settings", "load_settings", "unknown_variables"]
+
+PREFIX = "GATEWAY_"
+SHIPPED_CATALOGUE = Path(__file__).parent.parent / "openapi" / "flxpoint.yaml"
+NOT_YET = ("VALKEY_URL", "CORS_ORIGINS", "OIDC_ISSUER", "OIDC_AUDIENCE", "CONFIG_FILE")
+
+
+class Environment(StrEnum):
+    """Where the process runs; production refuses what is only fit for trying out."""
+
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
+
+
+class LogFormat(StrEnum):
+    """How log lines look: `json` for collectors, `console` for people."""
+
+    JSON = "json"
+    CONSOLE = "console"
+
+
+class LogLevel(StrEnum):
+    """The least severe line that is logged."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
+
+def _rate(value: str) -> str:
+    if len(parse_many(value)) != 1:
+        message = "must be one limit, such as 100/second"
+        raise ValueError(message)
+    return value
+
+
+CallerRate = Annotated[str, AfterValidator(_rate)]
+"""A limit in slowapi's syntax, such as `100/second`."""
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set. Each field is the variable `GATEWAY_<NAME>`; times are in seconds.
+
+    Raises:
+        pydantic.ValidationError: a value is not what its field says. `load_settings` makes one line of it.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    environment: Environment = Field(Environment.DEVELOPMENT, description="`production` refuses to start without a master key of your own")
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    state_dir: Path = Field(Path("data"), description="folder of the embedded database, the master key file and the lock")
+    database_url: str = Field("", description="`sqlite+aiosqlite:///<path>`; empty: `gateway.db` in the state folder")
+    master_keys: SecretStr | None = Field(None, description="`id:base64,…`, 32 bytes each; the first seals, all open")
+    master_keys_file: Path | None = Field(
+        None, description="file that holds the same; default: `master.keys` in the state folder, made on first start"
+    )
+    upstream_url: AnyHttpUrl = Field(AnyHttpUrl("https://api.flxpoint.com"), description="where calls are sent")
+    catalogue: Path = Field(SHIPPED_CATALOGUE, description="the operations that may be called, as OpenAPI with extensions")
+    default_wait: float = Field(30, gt=0, le=3600, description="how long a caller waits in all, unless it prefers otherwise")
+    max_wait: float = Field(120, gt=0, le=3600, description="the longest wait that a caller may prefer")
+    lane_depth: int = Field(1000, ge=1, le=1_000_000, description="waiting calls a token, at most")
+    caller_depth: int = Field(200, ge=1, le=1_000_000, description="waiting calls of one caller for one token, at most")
+    caller_rate: CallerRate = Field("100/second", description="the gateway's own limit on a caller, unless the caller has one of its own")
+    shutdown_grace: float = Field(25, ge=0, le=600, description="how long waiting calls go on after SIGTERM")
+    log_format: LogFormat = Field(LogFormat.JSON, description="`json` or `console`")
+    log_level: LogLevel = Field(LogLevel.INFO, description="`DEBUG`, `INFO`, `WARNING` or `ERROR`")
+
+    @model_validator(mode="after")
+    def _waits_agree(self) -> Self:
+        if self.default_wait > self.max_wait:
+            message = f"default_wait must not exceed {PREFIX}MAX_WAIT: {self.default_wait:g} s against {self.max_wait:g} s"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _only_embedded(self) -> Self:
+        if self.database_url and not self.database_url.startswith("sqlite+aiosqlite:///"):
+            message = "database_url must begin with sqlite+aiosqlite:/// in this version"
+            raise ValueError(message)
+        return self
+
+    @property
+    def database(self) -> str:
+        """The database's address, as SQLAlchemy takes it."""
+        return self.database_url or f"sqlite+aiosqlite:///{self.state_dir.resolve() / 'gateway.db'}"
+
+    @property
+    def keys_file(self) -> Path:
+        """Where the master keys are read from, or made."""
+        return self.master_keys_file or self.state_dir / "master.keys"
+
+
+def load_settings(**given: object) -> Settings:
+    """Read the settings from the environment; `given` values come first.
+
+    Raises:
+        StartRefused: in one line, the variable and what it should be. The wrong value itself isn't shown.
+    """
+    unsupported = [name for name in NOT_YET if os.environ.get(PREFIX + name)]
+    if unsupported:
+        message = f"{PREFIX}{unsupported[0]}: this version can't do that yet; unset it"
+        raise StartRefused(message)
+    try:
+        return Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise StartRefused(_one_line(error)) from None
+
+
+def unknown_variables(environ: Iterable[str]) -> list[str]:
+    """The `GATEWAY_*` variables that name no setting: most often a slip of the pen."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {PREFIX + "URL", PREFIX + "KEY"}
+    return sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors(include_input=False, include_url=False)[0]
+    reason = str(first["msg"]).removeprefix("Value error, ")
+    if not first["loc"]:
+        name, _, reason = reason.partition(" ")
+        return f"{PREFIX}{name.upper()}: {reason}"
+    return f"{PREFIX}{str(first['loc'][0]).upper()}: {reason}"

@@ -1,0 +1,59 @@
+"""The database engine and its two kinds of transaction."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy import Connection, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
+
+__all__ = ["open_engine", "reading", "writing"]
+
+BUSY_TIMEOUT_MS = 5_000
+
+
+def open_engine(url: str) -> AsyncEngine:
+    """Make the engine for a database address; nothing is opened until its first use.
+
+    SQLite runs in WAL mode with `synchronous=FULL`, so that a commit that returned survives a loss of power.
+    """
+    engine = create_async_engine(url)
+    event.listen(engine.sync_engine, "connect", _prepare)
+    event.listen(engine.sync_engine, "begin", _begin)
+    return engine
+
+
+@asynccontextmanager
+async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A transaction that only reads, on one snapshot."""
+    async with engine.connect() as connection, connection.begin():
+        yield connection
+
+
+@asynccontextmanager
+async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A transaction that writes: committed on the way out, rolled back on an exception.
+
+    It takes SQLite's write lock at its start (waiting up to 5 s), so that what it read still holds when it writes.
+    """
+    async with engine.connect() as connection:
+        await connection.execution_options(gateway_writes=True)
+        async with connection.begin():
+            yield connection
+
+
+def _prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_MS}"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    options: dict[str, Any] = dict(connection.get_execution_options())
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("gateway_writes") else "BEGIN")

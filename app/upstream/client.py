@@ -1,0 +1,170 @@
+"""The client: one long-lived httpx2 client, through which every send goes. Foreign exceptions end here."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Generator, Sequence
+from datetime import UTC, datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+
+import aiohttp
+import httpx2
+import structlog
+
+from app.domain import Call, Garbled, Outcome, Stamps, TimedOut, TokenValue, Unreachable
+from app.upstream.classify import classify
+from app.upstream.scrub import Scrubber
+from app.upstream.transport import current_stamps, stamping_transport
+
+__all__ = ["TokenAuth", "Upstream", "open_upstream"]
+
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 30.0
+WHOLE_SEND_SECONDS = 60.0
+USER_AGENT = "flxpoint-gateway"
+
+log = structlog.get_logger(__name__)
+
+
+class TokenAuth(httpx2.Auth):
+    """Puts the token into the one header that carries it. The only place where a value leaves the process."""
+
+    def __init__(self, value: TokenValue) -> None:
+        self._value = value
+
+    def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
+        """Add the header."""
+        request.headers["X-API-TOKEN"] = self._value.reveal()
+        yield request
+
+
+class _Tracker:
+    """Passes the moments on, and keeps whether the request had left, which alone decides what a failure means."""
+
+    def __init__(self, stamps: Stamps) -> None:
+        self._stamps = stamps
+        self.was_written = False
+
+    def written(self, at: float) -> None:
+        self.was_written = True
+        self._stamps.written(at)
+
+    def answered(self, at: float) -> None:
+        self._stamps.answered(at)
+
+
+class _TooLarge(Exception):
+    """The answer is larger than the catalogue allows."""
+
+
+class Upstream:
+    """The Flxpoint API.
+
+    Args:
+        client: an httpx2 client over the stamping transport, with the upstream's base URL. It is closed with this object.
+        whole_send: seconds that one send may take in all, from connecting to the body's last byte.
+    """
+
+    def __init__(self, client: httpx2.AsyncClient, *, whole_send: float = WHOLE_SEND_SECONDS) -> None:
+        self._client = client
+        self._whole_send = whole_send
+
+    async def send(self, call: Call, value: TokenValue, stamps: Stamps) -> Outcome:
+        """Make one request. Nothing of the caller's goes into it but the parameter and the IDs; it is never repeated.
+
+        Args:
+            call: what to send.
+            value: the token's value, for this send alone.
+            stamps: is told when the request was written and when the status line came.
+
+        Returns:
+            How it ended. A failure is uncertain exactly where the request had been written.
+        """
+        tracker = _Tracker(stamps)
+        reset = current_stamps.set(tracker)
+        try:
+            async with asyncio.timeout(self._whole_send):
+                return await self._exchange(call, value, tracker)
+        except (TimeoutError, httpx2.TimeoutException) as error:
+            return _timed_out(error, written=tracker.was_written)
+        except (httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
+            return _broken(error, written=tracker.was_written)
+        finally:
+            current_stamps.reset(reset)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._client.aclose()
+
+    async def _exchange(self, call: Call, value: TokenValue, tracker: _Tracker) -> Outcome:
+        request = self._client.build_request(call.operation.method, call.operation.path, params=_query(call))
+        response = await self._client.send(request, auth=TokenAuth(value), stream=True, follow_redirects=False)
+        tracker.answered(time.monotonic())
+        try:
+            body = await _read(response, call.operation.max_answer_bytes)
+        except _TooLarge:
+            return Garbled(f"the upstream's answer is larger than {call.operation.max_answer_bytes} bytes", response.status_code)
+        finally:
+            # An unread rest makes the connector drop the connection.
+            await response.aclose()
+        scrubber = Scrubber(value)
+        _report_echo(call, scrubber, response.headers.multi_items(), body)
+        return classify(response.status_code, response.headers.multi_items(), body, scrubber, datetime.now(UTC))
+
+
+def open_upstream(base_url: str) -> Upstream:
+    """The upstream at a base URL, TLS verified against the system's authorities; the environment's proxies are not used."""
+    client = httpx2.AsyncClient(
+        base_url=base_url,
+        transport=stamping_transport(ssl.create_default_context()),
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+        timeout=httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
+        trust_env=False,
+        follow_redirects=False,
+    )
+    # Set afterwards: given to the constructor they would join the library's own.
+    client.headers = httpx2.Headers(_headers())
+    return Upstream(client)
+
+
+def _headers() -> dict[str, str]:
+    """Every header of every request, but for `Host` and the token's own."""
+    return {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": USER_AGENT}
+
+
+def _query(call: Call) -> httpx2.QueryParams:
+    name, ids = call.parameter.name, [str(one) for one in call.ids]
+    return httpx2.QueryParams([(name, one) for one in ids] if call.parameter.explode else [(name, ",".join(ids))])
+
+
+async def _read(response: httpx2.Response, limit: int) -> bytes:
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > limit:
+            raise _TooLarge
+    return bytes(body)
+
+
+def _report_echo(call: Call, scrubber: Scrubber, headers: Sequence[tuple[str, str]], body: bytes) -> None:
+    said = "\n".join([*(f"{name}: {field}" for name, field in headers), body.decode("utf-8", errors="replace")])
+    finds = scrubber.scrub(said)[1]
+    if finds:
+        log.error("the upstream's answer held the token's value; it was taken out", token=call.token.name, finds=finds)
+
+
+def _timed_out(error: Exception, *, written: bool) -> Outcome:
+    if written:
+        return TimedOut("Flxpoint gave no whole answer in time")
+    return Unreachable(f"no connection to Flxpoint in time ({type(error).__name__})", uncertain=False)
+
+
+def _broken(error: Exception, *, written: bool) -> Outcome:
+    cause = error.__cause__ or error
+    if isinstance(cause, aiohttp.ClientResponseError):
+        return Garbled("Flxpoint's answer is not HTTP", None)
+    if written:
+        return Unreachable(f"the connection to Flxpoint broke before its answer came ({type(cause).__name__})", uncertain=True)
+    return Unreachable(f"no connection to Flxpoint ({type(cause).__name__})", uncertain=False)

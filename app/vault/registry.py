@@ -1,0 +1,200 @@
+"""The rows of the tokens: adding, rotating, disabling, removing. Every function works in the transaction that it is handed."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from dataclasses import dataclass
+
+from sqlalchemy import RowMapping, delete, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as insert_or_skip
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain import Burst, TokenKind, TokenRef, TokenValue, new_id, utc_now
+from app.errors import Conflict, NotFound, ParameterInvalid
+from app.storage import touch_revision
+from app.storage.tables import sealed_keys, tokens
+from app.vault.keyring import Keyring, Sealed
+
+__all__ = ["NAME_PATTERN", "NewToken", "TokenRow", "TokenStore", "place_of", "sealed_in", "token_of"]
+
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+VALUE_PATTERN = re.compile(r"[!-~]{16,512}", re.ASCII)
+HIGHEST_RATE = 1_000
+FINGERPRINT_KEY = "token-fingerprint"
+
+
+@dataclass(frozen=True, slots=True)
+class NewToken:
+    """What a token is made of; `rate` in requests per second."""
+
+    name: str
+    kind: TokenKind
+    value: TokenValue
+    rate: int = 2
+    burst: Burst = Burst.WINDOW
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """A token as operators see it; `fingerprint` tells two values apart and says nothing of either."""
+
+    token: TokenRef
+    fingerprint: str
+    created_at: str
+    rotated_at: str
+
+
+class TokenStore:
+    """The tokens in the database. `value` arguments are plain; rows hold them sealed, with a keyed hash that makes each unique."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+
+    async def add(self, connection: AsyncConnection, new: NewToken) -> TokenRow:
+        """Add a token.
+
+        Raises:
+            ParameterInvalid: the name, the rate or the value isn't one.
+            Conflict: the name, or the value, is in use.
+        """
+        _check(NAME_PATTERN.fullmatch(new.name), "a token's name has 1 to 64 letters, digits, dots, dashes and underscores")
+        _check(1 <= new.rate <= HIGHEST_RATE, f"a token's rate is 1 to {HIGHEST_RATE} requests a second")
+        if await self._row(connection, new.name):
+            message = f"there is a token named {new.name} already"
+            raise Conflict(message)
+        token_id, now = new_id(), utc_now()
+        row = {
+            "id": token_id,
+            "name": new.name,
+            "kind": new.kind,
+            "rate": new.rate,
+            "burst": new.burst,
+            "enabled": 1,
+            "version": 1,
+            "created_at": now,
+            "rotated_at": now,
+        }
+        row |= await self._sealed(connection, token_id, new.name, new.value)
+        try:
+            await connection.execute(insert(tokens).values(row))
+        except IntegrityError as error:
+            raise _value_held() from error
+        await touch_revision(connection)
+        return await self.show(connection, new.name)
+
+    async def rotate(self, connection: AsyncConnection, name: str, value: TokenValue) -> TokenRow:
+        """Put a new value in place of the old one; calls that wait will go with the new one.
+
+        Raises:
+            NotFound, ParameterInvalid, Conflict: no such token; not a value; the value is held already, by this token or another.
+        """
+        token = (await self.show(connection, name)).token
+        changed = await self._sealed(connection, token.id, name, value)
+        changed |= {"version": tokens.c.version + 1, "rotated_at": utc_now()}
+        try:
+            await connection.execute(update(tokens).where(tokens.c.id == token.id).values(changed))
+        except IntegrityError as error:
+            raise _value_held() from error
+        await touch_revision(connection)
+        return await self.show(connection, name)
+
+    async def set_enabled(self, connection: AsyncConnection, name: str, *, enabled: bool) -> TokenRow:
+        """Allow or stop the token's use.
+
+        Raises:
+            NotFound: no such token.
+        """
+        token = (await self.show(connection, name)).token
+        await connection.execute(update(tokens).where(tokens.c.id == token.id).values(enabled=int(enabled)))
+        await touch_revision(connection)
+        return await self.show(connection, name)
+
+    async def remove(self, connection: AsyncConnection, name: str) -> TokenRow:
+        """Remove the token and every grant of it.
+
+        Raises:
+            NotFound: no such token.
+        """
+        row = await self.show(connection, name)
+        await connection.execute(delete(tokens).where(tokens.c.id == row.token.id))
+        await touch_revision(connection)
+        return row
+
+    async def show(self, connection: AsyncConnection, name: str) -> TokenRow:
+        """One token.
+
+        Raises:
+            NotFound: no such token.
+        """
+        row = await self._row(connection, name)
+        if row is None:
+            message = f"there is no token named {name}"
+            raise NotFound(message)
+        return _read(row)
+
+    async def all(self, connection: AsyncConnection) -> list[TokenRow]:
+        """Every token, by name."""
+        return [_read(row) for row in (await connection.execute(select(tokens).order_by(tokens.c.name))).mappings()]
+
+    async def _row(self, connection: AsyncConnection, name: str) -> RowMapping | None:
+        return (await connection.execute(select(tokens).where(tokens.c.name == name))).mappings().one_or_none()
+
+    async def _sealed(self, connection: AsyncConnection, token_id: str, name: str, value: TokenValue) -> dict[str, object]:
+        _check(VALUE_PATTERN.fullmatch(value.reveal()), "a token's value has 16 to 512 visible ASCII characters and no blanks")
+        secret = value.reveal().encode("ascii")
+        sealed = self._keyring.seal(secret, place_of(token_id, name))
+        key = await self._fingerprint_key(connection)
+        return {
+            "key_id": sealed.key_id,
+            "nonce": sealed.nonce,
+            "sealed": sealed.ciphertext,
+            "value_hash": hmac.digest(key, secret, hashlib.sha256),
+        }
+
+    async def _fingerprint_key(self, connection: AsyncConnection) -> bytes:
+        """The key of the values' hash: made once, sealed in the database, so that it outlives the master keys."""
+        fresh = self._keyring.seal(secrets.token_bytes(32), FINGERPRINT_KEY)
+        made = insert_or_skip(sealed_keys).values(name=FINGERPRINT_KEY, key_id=fresh.key_id, nonce=fresh.nonce, sealed=fresh.ciphertext)
+        await connection.execute(made.on_conflict_do_nothing())
+        found = await connection.execute(select(sealed_keys).where(sealed_keys.c.name == FINGERPRINT_KEY))
+        return self._keyring.open(sealed_in(found.mappings().one()), FINGERPRINT_KEY)
+
+
+def place_of(token_id: str, name: str) -> str:
+    """The associated data that ties a sealed value to its row."""
+    return f"token\n{token_id}\n{name}"
+
+
+def sealed_in(row: RowMapping) -> Sealed:
+    """The ciphertext of a row."""
+    return Sealed(row["key_id"], row["nonce"], row["sealed"])
+
+
+def token_of(row: RowMapping) -> TokenRef:
+    """The token of a row."""
+    return TokenRef(
+        id=row["id"],
+        name=row["name"],
+        kind=TokenKind(row["kind"]),
+        rate=row["rate"],
+        burst=Burst(row["burst"]),
+        enabled=bool(row["enabled"]),
+        version=row["version"],
+    )
+
+
+def _read(row: RowMapping) -> TokenRow:
+    return TokenRow(token_of(row), row["value_hash"].hex()[:8], row["created_at"], row["rotated_at"])
+
+
+def _check(condition: object, message: str) -> None:
+    if not condition:
+        raise ParameterInvalid(message)
+
+
+def _value_held() -> Conflict:
+    return Conflict("this value is held already: one token has one lane, under one name")
