@@ -106,7 +106,8 @@ def _grant(text: str) -> GrantAsked:
     operations = tuple(name for name in names.split(",") if name)
     unknown = [name for name in operations if name not in catalogue]
     if unknown or not operations:
-        message = f"there is no operation {unknown[0] if unknown else 'of an empty name'}; the catalogue has {', '.join(one.id for one in catalogue)}"
+        named = unknown[0] if unknown else "of an empty name"
+        message = f"there is no operation {named}; the catalogue has {', '.join(one.id for one in catalogue)}"
         raise NotFound(message)
     return GrantAsked(token, operations)
 

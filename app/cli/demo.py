@@ -41,6 +41,7 @@ TOKEN = "shop"
 CALLER = "order-service"
 OWN_VARIABLES = "FLXPOINT_GATEWAY_DEMO_"
 SHOWN_RECORDS = 100
+ONCE_HELP = "Stop after the calls: status 0, or 1 if any answer was not the expected one."
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +82,7 @@ class Stage:
 
 
 def demo(
-    once: Annotated[
-        bool, typer.Option("--once", help="Stop after the calls: status 0, or 1 if any answer was not the expected one.")
-    ] = False,
+    once: Annotated[bool, typer.Option("--once", help=ONCE_HELP)] = False,  # noqa: FBT002 - a flag of the command line
 ) -> None:
     """Start a simulated Flxpoint and the gateway, make some calls, show what happened, and serve until Ctrl-C."""
     configure_logs("WARNING", as_json=False)
@@ -181,10 +180,8 @@ async def _records(stage: Stage) -> None:
 
 
 def _invite(stage: Stage) -> None:
-    screen().print(
-        f"\nTry it (Ctrl-C stops):\n\n  curl -i -X PATCH -H 'Authorization: Bearer {stage.key}' '{stage.url}/orders/link?orderIds=1005,1006'\n\n"
-        f"The API, to read and to try: {stage.url}/gateway/docs\n"
-    )
+    curl = f"curl -i -X PATCH -H 'Authorization: Bearer {stage.key}' '{stage.url}/orders/link?orderIds=1005,1006'"
+    screen().print(f"\nTry it (Ctrl-C stops):\n\n  {curl}\n\nThe API, to read and to try: {stage.url}/gateway/docs\n")
 
 
 async def _signal() -> None:
