@@ -29,6 +29,7 @@ TOO_MANY = 429
 CLIENT_ERRORS = range(400, 500)
 SERVER_ERRORS = range(500, 600)
 SHOWN_BYTES = 2048
+LONGEST_RETRY_AFTER = 86_400.0
 
 
 def classify(status: int, headers: Sequence[tuple[str, str]], body: bytes, scrubber: Scrubber, now: datetime) -> Outcome:
@@ -54,18 +55,18 @@ def classify(status: int, headers: Sequence[tuple[str, str]], body: bytes, scrub
 
 
 def retry_after_seconds(value: str | None, now: datetime) -> float | None:
-    """The seconds that a `Retry-After` names (RFC 9110, section 10.2.3); None where it is absent or makes no sense."""
+    """The seconds that a `Retry-After` names (RFC 9110, section 10.2.3), a day at most; None where it is absent or makes no sense."""
     if value is None:
         return None
     if value.strip().isascii() and value.strip().isdecimal():
-        return float(value)
+        return min(float(value), LONGEST_RETRY_AFTER)
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+    except (OverflowError, ValueError):
         return None
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)
-    return max(0.0, (date - now).total_seconds())
+    return min(max(0.0, (date - now).total_seconds()), LONGEST_RETRY_AFTER)
 
 
 def problem_of(outcome: Failure) -> GatewayError:  # noqa: PLR0911 - one for each outcome

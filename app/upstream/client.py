@@ -6,6 +6,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
@@ -18,14 +19,20 @@ from app.upstream.classify import classify
 from app.upstream.scrub import Scrubber
 from app.upstream.transport import current_stamps, stamping_transport
 
-__all__ = ["TokenAuth", "Upstream", "open_upstream"]
+__all__ = ["TimeLimits", "TokenAuth", "Upstream", "open_upstream"]
 
-CONNECT_SECONDS = 5.0
-READ_SECONDS = 30.0
-WHOLE_SEND_SECONDS = 60.0
 USER_AGENT = "flxpoint-gateway"
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimits:
+    """The seconds that a send may take: to connect, to wait for the next bytes of the answer, and in all."""
+
+    connect: float = 5.0
+    read: float = 30.0
+    whole: float = 60.0
 
 
 class TokenAuth(httpx2.Auth):
@@ -67,7 +74,7 @@ class Upstream:
         whole_send: seconds that one send may take in all, from connecting to the body's last byte.
     """
 
-    def __init__(self, client: httpx2.AsyncClient, *, whole_send: float = WHOLE_SEND_SECONDS) -> None:
+    def __init__(self, client: httpx2.AsyncClient, whole_send: float) -> None:
         self._client = client
         self._whole_send = whole_send
 
@@ -87,10 +94,9 @@ class Upstream:
         try:
             async with asyncio.timeout(self._whole_send):
                 return await self._exchange(call, value, tracker)
-        except (TimeoutError, httpx2.TimeoutException) as error:
-            return _timed_out(error, written=tracker.was_written)
         except (httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
-            return _broken(error, written=tracker.was_written)
+            cause = error.__cause__ if isinstance(error, httpx2.HTTPError) and error.__cause__ else error
+            return _failure(cause, written=tracker.was_written)
         finally:
             current_stamps.reset(reset)
 
@@ -114,19 +120,20 @@ class Upstream:
         return classify(response.status_code, response.headers.multi_items(), body, scrubber, datetime.now(UTC))
 
 
-def open_upstream(base_url: str) -> Upstream:
+def open_upstream(base_url: str, limits: TimeLimits | None = None) -> Upstream:
     """The upstream at a base URL, TLS verified against the system's authorities; the environment's proxies are not used."""
+    within = limits or TimeLimits()
     client = httpx2.AsyncClient(
         base_url=base_url,
         transport=stamping_transport(ssl.create_default_context()),
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-        timeout=httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
+        timeout=httpx2.Timeout(within.read, connect=within.connect, pool=within.connect),
         trust_env=False,
         follow_redirects=False,
     )
     # Set afterwards: given to the constructor they would join the library's own.
     client.headers = httpx2.Headers(_headers())
-    return Upstream(client)
+    return Upstream(client, within.whole)
 
 
 def _headers() -> dict[str, str]:
@@ -155,16 +162,13 @@ def _report_echo(call: Call, scrubber: Scrubber, headers: Sequence[tuple[str, st
         log.error("the upstream's answer held the token's value; it was taken out", token=call.token.name, finds=finds)
 
 
-def _timed_out(error: Exception, *, written: bool) -> Outcome:
-    if written:
+def _failure(cause: BaseException, *, written: bool) -> Outcome:
+    """What a failure means. `cause` is not httpx2's exception: the transport gives some resets the name of a time-out."""
+    name = type(cause).__name__
+    if not written:
+        return Unreachable(f"no connection to Flxpoint ({name})", uncertain=False)
+    if isinstance(cause, TimeoutError):
         return TimedOut("Flxpoint gave no whole answer in time")
-    return Unreachable(f"no connection to Flxpoint in time ({type(error).__name__})", uncertain=False)
-
-
-def _broken(error: Exception, *, written: bool) -> Outcome:
-    cause = error.__cause__ or error
     if isinstance(cause, aiohttp.ClientResponseError):
         return Garbled("Flxpoint's answer is not HTTP", None)
-    if written:
-        return Unreachable(f"the connection to Flxpoint broke before its answer came ({type(cause).__name__})", uncertain=True)
-    return Unreachable(f"no connection to Flxpoint ({type(cause).__name__})", uncertain=False)
+    return Unreachable(f"the connection to Flxpoint broke before its whole answer came ({name})", uncertain=True)

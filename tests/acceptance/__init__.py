@@ -1,0 +1,1 @@
+"""Tests that go all the way, as a caller sees it."""

@@ -1,0 +1,55 @@
+"""Scrubbing finds a token in every form in which an upstream may say it back."""
+
+from __future__ import annotations
+
+import base64
+import json
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain import TokenValue
+from app.upstream.scrub import MASK, Scrubber
+
+VALUES = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=16, max_size=64)
+ENCODINGS = {
+    "plain": lambda value: value,
+    "URL": lambda value: quote(value, safe=""),
+    "URL, small letters": lambda value: quote(value, safe="").lower() if "%" in quote(value, safe="") else value,
+    "form": quote_plus,
+    "JSON": lambda value: json.dumps(value)[1:-1],
+    "JSON, all escaped": lambda value: "".join(f"\\u{ord(one):04x}" for one in value),
+}
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@given(value=VALUES, before=st.text(max_size=20), after=st.text(max_size=20))
+def test_every_text_form_is_masked(encoding: str, value: str, before: str, after: str) -> None:
+    """Plain, URL-encoded, form-encoded and JSON-escaped forms are found wherever they stand."""
+    said = ENCODINGS[encoding](value)
+    scrubbed, finds = Scrubber(TokenValue(value)).scrub(f"{before}{said}{after}")
+
+    assert finds >= 1
+    assert MASK in scrubbed
+    assert said not in scrubbed
+
+
+@given(value=VALUES, before=st.binary(max_size=8), after=st.binary(max_size=8), url_safe=st.booleans())
+def test_base64_is_masked_at_every_alignment(value: str, before: bytes, after: bytes, url_safe: bool) -> None:  # noqa: FBT001 - a drawn value
+    """Base64 of a text that holds the token gives nothing of it away but, at the edges, what single characters say."""
+    encode = base64.urlsafe_b64encode if url_safe else base64.b64encode
+    said = encode(before + value.encode() + after).decode()
+    scrubbed, finds = Scrubber(TokenValue(value)).scrub(said)
+
+    assert finds >= 1
+    assert len(said) - len(scrubbed) + len(MASK) >= len(value) * 4 / 3 - 7
+
+
+@given(value=VALUES, text=st.text(max_size=200))
+def test_other_text_is_left_alone(value: str, text: str) -> None:
+    """What doesn't hold the token comes out as it went in."""
+    scrubbed, finds = Scrubber(TokenValue(value)).scrub(text)
+
+    assert (finds > 0) == (scrubbed != text)
