@@ -11,7 +11,7 @@ from app.api.problems import PROBLEM_MEDIA_TYPE, PROBLEM_SCHEMA
 from app.domain import Operation, Parameter
 from app.errors import PROBLEMS
 
-__all__ = ["describe_api", "described"]
+__all__ = ["describe_api", "described", "problem_answer"]
 
 NOT_OF_CALLS = {"not-found", "method-not-allowed", "conflict"}
 HEADERS_IN: list[dict[str, Any]] = [
@@ -51,8 +51,8 @@ def described(operation: Operation) -> dict[str, Any]:
     success = operation.responses.get("200")
     responses: dict[int | str, dict[str, Any]] = {200: {**(success if isinstance(success, dict) else {}), "headers": headers}}
     for status, codes in sorted(_codes_by_status().items()):
-        responses[status] = _problem_answer(codes)
-    responses["4XX"] = _problem_answer(["upstream-<status>"])
+        responses[status] = problem_answer(codes)
+    responses["4XX"] = problem_answer(["upstream-<status>"])
     names = ", ".join(f"`{one.name}`" for one in operation.parameters)
     return {
         "responses": responses,
@@ -90,7 +90,8 @@ def _codes_by_status() -> dict[int, list[str]]:
     return found
 
 
-def _problem_answer(codes: list[str]) -> dict[str, Any]:
+def problem_answer(codes: list[str]) -> dict[str, Any]:
+    """An answer that is a problem of one of these codes."""
     schema = {"$ref": "#/components/schemas/Problem"}
     return {"description": ", ".join(f"`{code}`" for code in codes), "content": {PROBLEM_MEDIA_TYPE: {"schema": schema}}}
 

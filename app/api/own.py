@@ -10,6 +10,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from app.api.dependencies import TheServices
+from app.api.description import problem_answer
 from app.api.problems import problem_page, problems_page
 from app.errors import NotFound
 
@@ -63,6 +64,8 @@ def add_own_routes(app: FastAPI) -> None:
     unready: dict[int | str, dict[str, Any]] = {503: {"description": "Not ready; `reasons` says why."}}
     app.add_api_route("/gateway/health/ready", ready, operation_id="ready", tags=["Gateway"], responses=unready)
     app.add_api_route("/gateway/problems", problems, response_class=HTMLResponse, operation_id="list-problems", tags=["Gateway"])
-    app.add_api_route("/gateway/problems/{code}", problem, response_class=HTMLResponse, operation_id="explain-problem", tags=["Gateway"])
+    no_such: dict[int | str, dict[str, Any]] = {"4XX": problem_answer(["not-found"])}
+    page = "/gateway/problems/{code}"
+    app.add_api_route(page, problem, response_class=HTMLResponse, operation_id="explain-problem", tags=["Gateway"], responses=no_such)
     app.add_api_route(DOCS, docs, include_in_schema=False)
     app.mount(ASSETS, StaticFiles(packages=[("fastapi_offline", "static")]), name="docs-assets")

@@ -29,7 +29,7 @@ SCRUBBER = Scrubber(TokenValue("a-token-value-0001"))
         ("Mon, 23 Nov 2036 12:00:00 GMT", 86_400.0),
         ("-1", None),
         ("1.5", None),
-        ("٧", None),
+        ("\u0667", None),
         ("Mon, 23 Nov 2026 12:01:00 GMT", 60.0),
         ("Mon, 23 Nov 2026 12:01:00", 60.0),
         ("Mon, 23 Nov 2026 11:00:00 GMT", 0.0),

@@ -1,0 +1,78 @@
+"""The command: runs the benchmarks named, or all, prints each figure beside its bound, and exits with 1 where a bound is missed."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+import uvloop
+
+from app.telemetry import configure_logs
+from benchmarks import latency, pacing, peers, refusals
+from benchmarks.figures import Report
+from benchmarks.machine import describe_machine, measure_noise, noise_line
+from benchmarks.scale import FULL, QUICK, Scale
+from benchmarks.stage import Stage, opened
+
+RESULTS = Path(__file__).parent / "results.json"
+BENCHMARKS: dict[str, Callable[[Stage, Scale], Awaitable[Report]]] = {
+    "pacing": pacing.measure,  # first, while the lanes are cold
+    "latency": latency.measure,
+    "refusals": refusals.measure,
+    "peers": peers.measure,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, print, write; gives the exit status."""
+    asked = _parser().parse_args(arguments)
+    configure_logs("ERROR", as_json=False)
+    names = [name for name in BENCHMARKS if name in asked.names or not asked.names]
+    scale = QUICK if asked.quick else FULL
+    machine, before = describe_machine(), measure_noise(scale.noise)
+    print(", ".join(f"{name}: {value}" for name, value in machine.items()))
+    print(noise_line("before", before), end="\n\n", flush=True)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        reports = runner.run(_run(names, scale))
+    after = measure_noise(scale.noise)
+    print(noise_line("after", after))
+    output = asked.output or (RESULTS if names == list(BENCHMARKS) and not asked.quick else None)
+    if output:
+        _write(output, {"machine": machine, "noise": {"before": before, "after": after}, "quick": asked.quick}, reports)
+    return _conclude(reports.values())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", choices=[[], *BENCHMARKS], help=f"{', '.join(BENCHMARKS)}; all without a name")
+    parser.add_argument("--quick", action="store_true", help="small counts, to see that it works; the figures mean little")
+    parser.add_argument("--output", type=Path, help="where to write the results; a whole run writes benchmarks/results.json by itself")
+    return parser
+
+
+async def _run(names: Sequence[str], scale: Scale) -> dict[str, Report]:
+    reports = {}
+    async with opened(scale.lanes) as stage:
+        for name in names:
+            reports[name] = await BENCHMARKS[name](stage, scale)
+            print(reports[name].text(), flush=True)
+    return reports
+
+
+def _write(output: Path, conditions: Mapping[str, object], reports: Mapping[str, Report]) -> None:
+    found = {name: report.members() for name, report in reports.items()}
+    output.write_text(json.dumps({**conditions, "benchmarks": found}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _conclude(reports: object) -> int:
+    missed = sum(report.missed for report in reports)
+    print(f"{missed} bounds missed" if missed else "every bound met")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,199 @@
+"""The group writer on a real database: in order, together, durable, never lost while it can be helped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.audit import AuditLog, GroupWriter, Name, administrative, append, list_records, show_records
+from app.audit.records import Record
+from app.domain import Linked
+from app.errors import AuditUnavailable, ParameterMissing
+from app.storage import open_engine, reading, writing
+from app.storage.migrate import upgrade
+from tests.calls import make_call
+
+PATIENCE = 0.2
+
+
+@pytest_asyncio.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+    """A migrated database."""
+    made = open_engine(f"sqlite+aiosqlite:///{tmp_path}/gateway.db")
+    await upgrade(made)
+    yield made
+    await made.dispose()
+
+
+@pytest_asyncio.fixture
+async def writer(engine: AsyncEngine) -> AsyncIterator[GroupWriter]:
+    """A running writer of little patience."""
+    made = GroupWriter(engine, patience=PATIENCE)
+    made.start()
+    yield made
+    await made.aclose()
+
+
+def record(subject: str) -> Record:
+    """A record to tell from others."""
+    return administrative(Name.TOKEN_ADDED, "test", subject)
+
+
+async def subjects(engine: AsyncEngine) -> list[str]:
+    """What is on record, oldest first."""
+    async with reading(engine) as connection:
+        return [one.get("subject", one["name"]) for one in await list_records(connection, limit=10_000)][::-1]
+
+
+async def test_what_was_written_is_on_disk(writer: GroupWriter, engine: AsyncEngine) -> None:
+    """When `write` returns, another connection sees the record."""
+    await writer.write(record("one"), required=True)
+
+    assert await subjects(engine) == ["one"]
+
+
+async def test_records_keep_the_order_in_which_they_were_given(writer: GroupWriter, engine: AsyncEngine) -> None:
+    """Many at once are committed together, and none overtakes another."""
+    names = [f"record-{number:04}" for number in range(2_500)]
+    for name in names[:-1]:
+        writer.put(record(name))
+    await writer.write(record(names[-1]), required=False)
+    await writer.settled()
+
+    assert await subjects(engine) == names
+
+
+async def test_a_required_record_that_can_not_be_written_is_withdrawn(writer: GroupWriter, engine: AsyncEngine, tmp_path: Path) -> None:
+    """While another process holds the database, `write` refuses in its patience, and the record doesn't come later."""
+    locker = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)
+    locker.execute("BEGIN IMMEDIATE")
+    writer.put(record("stuck"))
+    await asyncio.sleep(0.05)
+    with pytest.raises(AuditUnavailable):
+        await writer.write(record("refused"), required=True)
+    await writer.write(record("kept"), required=False)
+    locker.execute("ROLLBACK")
+    locker.close()
+    await writer.settled()
+
+    assert await subjects(engine) == ["stuck", "kept"]
+    assert writer.healthy
+
+
+async def test_a_failing_store_is_tried_again(engine: AsyncEngine, tmp_path: Path) -> None:
+    """A table that is missing for a while: unhealthy meanwhile, and nothing lost."""
+    writer = GroupWriter(engine, patience=PATIENCE)
+    writer.start()
+    aside = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)
+    aside.execute("ALTER TABLE audit_records RENAME TO audit_records_aside")
+    await writer.write(record("early"), required=False)
+    unhealthy = not writer.healthy
+    aside.execute("ALTER TABLE audit_records_aside RENAME TO audit_records")
+    aside.close()
+    await writer.settled()
+    healthy = writer.healthy
+    await writer.aclose()
+
+    assert unhealthy
+    assert healthy
+    assert await subjects(engine) == ["early"]
+
+
+async def test_what_is_lost_at_the_end_is_logged(
+    engine: AsyncEngine, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A writer that stops beside a dead store says what it couldn't write."""
+    writer = GroupWriter(engine, patience=PATIENCE)
+    aside = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)
+    aside.execute("ALTER TABLE audit_records RENAME TO audit_records_aside")
+    aside.close()
+    writer.start()
+    writer.put(record("the-lost-one"))
+    await writer.aclose()
+
+    assert "the-lost-one" in caplog.text + capsys.readouterr().out
+
+
+async def test_a_full_backlog_refuses_what_is_required(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its bound the writer takes no more intents, so that memory is bounded."""
+    monkeypatch.setattr("app.audit.writer.MOST_WAITING", 3)
+    writer = GroupWriter(engine, patience=PATIENCE)
+    for number in range(3):
+        writer.put(record(str(number)))
+
+    with pytest.raises(AuditUnavailable):
+        await writer.write(record("over"), required=True)
+
+
+async def test_records_in_a_transaction_stand_or_fall_with_it(engine: AsyncEngine) -> None:
+    """An administrative change and its record are one."""
+    with pytest.raises(ZeroDivisionError):
+        async with writing(engine) as connection:
+            await append(connection, [record("undone")])
+            raise ZeroDivisionError
+
+    assert await subjects(engine) == []
+
+
+async def test_refusals_before_authentication_are_sums(writer: GroupWriter, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flood of refused strangers makes one record each second, address and code, and a bounded number of them."""
+    monkeypatch.setattr("app.audit.log.MOST_COUNTERS", 3)
+    log = AuditLog(writer)
+    for _ in range(500):
+        log.count_refusal(address="10.0.0.1", caller=None, code="credentials-missing")
+    for number in range(100):
+        log.count_refusal(address=f"10.0.1.{number}", caller=None, code="credentials-invalid")
+    log.count_refusal(address=None, caller=None, code="not-found")
+    log.flush()
+    await log.settled()
+    async with reading(engine) as connection:
+        records = await list_records(connection, limit=100)
+
+    counts = {(one["address"], one["code"]): one["count"] for one in records}
+    assert counts == {
+        ("10.0.0.1", "credentials-missing"): 500,
+        ("10.0.1.0", "credentials-invalid"): 1,
+        ("10.0.1.1", "credentials-invalid"): 1,
+        ("other", "credentials-invalid"): 98,
+        ("other", "not-found"): 1,
+    }
+
+
+async def test_sums_are_written_by_themselves(writer: GroupWriter, engine: AsyncEngine) -> None:
+    """Nobody needs to ask: a second later the sum is on record."""
+    log = AuditLog(writer)
+    log.count_refusal(address="10.0.0.1", caller=None, code="not-found")
+    async with asyncio.timeout(5):
+        while not await subjects(engine):
+            await asyncio.sleep(0.05)
+
+    assert await subjects(engine) == ["refusals:counted"]
+
+
+async def test_the_record_is_canonical_json_and_its_columns_are_read_from_it(writer: GroupWriter, engine: AsyncEngine) -> None:
+    """Sorted keys, no blanks, IDs as strings, whole milliseconds as whole numbers; reading by any column finds it."""
+    log, call = AuditLog(writer), make_call(2**63 - 1, 5)
+    await log.intent(call)
+    await log.succeeded(call, Linked((2**63 - 1,)), attempts=1, queued=0.002, upstream=0.0015)
+    refusal = ParameterMissing("none")
+    await log.refused(request_id="r", caller=call.caller, operation="link-orders", error=refusal, address=None, origin=None, token=None)
+    async with reading(engine) as connection:
+        by_code = await list_records(connection, limit=5, code="ok", caller="service", token="shop")
+        by_request = await show_records(connection, call.request_id)
+        by_id = await show_records(connection, by_code[0]["id"])
+        unknown = await show_records(connection, "nothing")
+        bodies = (await connection.exec_driver_sql("SELECT body FROM audit_records")).scalars().all()
+
+    assert all(body == json.dumps(json.loads(body), sort_keys=True, separators=(",", ":"), ensure_ascii=False) for body in bodies)
+    assert (by_code[0]["queue_ms"], by_code[0]["upstream_ms"]) == (2, 1.5)
+    assert by_code[0]["linked_ids"] == [str(2**63 - 1)]
+    assert [one["name"] for one in by_request] == ["call:intent", "call:outcome"]
+    assert by_id == by_code
+    assert unknown == []

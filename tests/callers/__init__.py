@@ -1,0 +1,1 @@
+"""Keys, callers in the database, callers that a server knows."""

@@ -1,0 +1,26 @@
+"""Calls made up for tests of single rooms."""
+
+from __future__ import annotations
+
+from app.catalogue import load_catalogue
+from app.domain import Call, Caller, Parameter, TokenKind, TokenRef, new_id
+from app.settings import SHIPPED_CATALOGUE
+
+LINK = load_catalogue(SHIPPED_CATALOGUE)["link-orders"]
+SHOP = TokenRef("token-1", "shop", TokenKind.ACCOUNT)
+
+
+def make_call(*ids: int, caller: str = "service", token: TokenRef = SHOP, arrived: float = 0.0, deadline: float = 60.0) -> Call:
+    """A call for these orders."""
+    return Call(
+        id=new_id(),
+        request_id=new_id(),
+        caller=Caller(caller, caller, "key-1"),
+        operation=LINK,
+        parameter=Parameter("orderIds", 50),
+        ids=ids or (1,),
+        token=token,
+        arrived=arrived,
+        deadline=deadline,
+        address="127.0.0.1",
+    )

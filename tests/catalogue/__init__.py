@@ -1,0 +1,1 @@
+"""The catalogue and the one-parameter rule."""

@@ -1,0 +1,1 @@
+"""The commands, in this process and in processes of their own."""

@@ -1,0 +1,234 @@
+"""The driver on a real event loop, with senders that do as they are told."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from app.dispatch import Dispatcher, Send
+from app.domain import Call, Linked, Outcome, RateLimited, Stamps
+from app.errors import AuditUnavailable, DeadlineExceeded, InternalError, QueueFull, ShuttingDown, TokenUnavailable
+from tests.calls import SHOP, make_call
+
+LONG_AGO = 100.0
+
+
+@dataclass
+class Clock:
+    """The monotonic clock, set back while tokens are made known, so that no test waits for a cold start."""
+
+    offset: float = -LONG_AGO
+
+    def __call__(self) -> float:
+        """The time in seconds."""
+        return time.monotonic() + self.offset
+
+
+@dataclass
+class Sender:
+    """Answers at once with what it was given; waits for `connected` before the write and for `gate` before the answer."""
+
+    outcome: Outcome | Exception = field(default_factory=lambda: Linked((1,)))
+    gate: asyncio.Event | None = None
+    connected: asyncio.Event | None = None
+    sends: list[Send] = field(default_factory=list)
+
+    async def __call__(self, send: Send, stamps: Stamps) -> Outcome:
+        """Carry one send out."""
+        self.sends.append(send)
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        if self.connected:
+            await self.connected.wait()
+        stamps.written(time.monotonic())
+        if self.gate:
+            await self.gate.wait()
+        stamps.answered(time.monotonic())
+        return self.outcome
+
+
+def dispatcher_for(*tokens: object, **bounds: int) -> Dispatcher:
+    """A dispatcher whose lanes are warm."""
+    clock = Clock()
+    dispatcher = Dispatcher(clock, **bounds)
+    dispatcher.know(tokens or [SHOP])  # type: ignore[arg-type]
+    clock.offset = 0
+    return dispatcher
+
+
+def now_call(wait: float = 30.0) -> Call:
+    """A call that arrives now."""
+    return make_call(arrived=time.monotonic(), deadline=time.monotonic() + wait)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let others run until the condition holds."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def test_a_call_is_sent_once_and_settled() -> None:
+    """The caller gets the outcome, with the attempts and the times."""
+    sender = Sender()
+    settled = await dispatcher_for().submit(now_call(), sender)
+
+    assert settled.outcome == Linked((1,))
+    assert (settled.attempts, len(sender.sends)) == (1, 1)
+    assert settled.send_id == sender.sends[0].id
+    assert settled.queued >= 0
+    assert settled.upstream >= 0
+
+
+async def test_a_refusal_of_the_sender_reaches_the_caller_and_costs_no_turn() -> None:
+    """A send that couldn't be put on record is not sent, and its slot is free for the next."""
+    dispatcher = dispatcher_for()
+    for _ in range(3):
+        with pytest.raises(AuditUnavailable):
+            await dispatcher.submit(now_call(), Sender(AuditUnavailable("no")))
+
+    assert dispatcher.state(SHOP.id).remaining == 2
+
+
+async def test_a_defect_is_answered_logged_and_stops_no_lane(caplog: pytest.LogCaptureFixture) -> None:
+    """An exception that nobody foresaw becomes `internal-error`, and the lane goes on."""
+    dispatcher = dispatcher_for()
+    with pytest.raises(InternalError):
+        await dispatcher.submit(now_call(), Sender(ZeroDivisionError()))
+    settled = await dispatcher.submit(now_call(), Sender())
+
+    assert isinstance(settled.outcome, Linked)
+    assert caplog is not None
+
+
+@pytest.mark.parametrize(("retry_after", "least", "most"), [(None, 1, 3), (5.0, 5, 6), (315_360_000.0, 59, 61), (0.0, 0, 2)])
+async def test_a_429_pauses_the_whole_lane(retry_after: float | None, least: float, most: float) -> None:
+    """For as long as it asks, a second where it doesn't, a minute at most."""
+    dispatcher = dispatcher_for()
+    await dispatcher.submit(now_call(), Sender(RateLimited(retry_after)))
+
+    assert least - 0.5 <= dispatcher.state(SHOP.id).reset <= most
+
+
+async def test_a_cancelled_wait_leaves_the_queue() -> None:
+    """A caller that hangs up is not sent."""
+    dispatcher, sender, gate = dispatcher_for(), Sender(), asyncio.Event()
+    blockers = [asyncio.create_task(dispatcher.submit(now_call(), Sender(gate=gate))) for _ in range(2)]
+    waiting = asyncio.create_task(dispatcher.submit(now_call(), sender))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    gate.set()
+    await asyncio.gather(*blockers)
+    await dispatcher.finish()
+
+    assert sender.sends == []
+
+
+async def test_a_send_under_way_outlives_its_caller() -> None:
+    """A cancelled caller's send is awaited to its end."""
+    dispatcher, gate = dispatcher_for(), asyncio.Event()
+    sender = Sender(gate=gate)
+    caller = asyncio.create_task(dispatcher.submit(now_call(), sender))
+    await until(lambda: sender.sends and sender.sends[0].written)
+    caller.cancel()
+    gate.set()
+    await dispatcher.finish()
+
+    assert sender.sends[0].answered
+
+
+async def test_a_deadline_that_passes_while_waiting_sends_nothing() -> None:
+    """The call is answered 504 and nothing is uncertain."""
+    dispatcher, sender, connected = dispatcher_for(), Sender(), asyncio.Event()
+    blockers = [asyncio.create_task(dispatcher.submit(now_call(), Sender(connected=connected))) for _ in range(2)]
+    await until(lambda: dispatcher.state(SHOP.id).remaining == 0)
+    with pytest.raises(DeadlineExceeded) as raised:
+        await dispatcher.submit(now_call(wait=1.1), sender)
+    connected.set()
+    await asyncio.gather(*blockers)
+
+    assert not raised.value.uncertain
+    assert sender.sends == []
+
+
+async def test_a_deadline_that_passes_while_sending_is_uncertain() -> None:
+    """The caller gets 504 at once, the send is awaited."""
+    dispatcher, gate = dispatcher_for(), asyncio.Event()
+    sender = Sender(gate=gate)
+    with pytest.raises(DeadlineExceeded) as raised:
+        await dispatcher.submit(now_call(wait=0.05), sender)
+    gate.set()
+    await dispatcher.finish()
+
+    assert raised.value.uncertain
+    assert sender.sends[0].answered
+
+
+async def test_closing_puts_out_what_waits_and_awaits_what_is_under_way() -> None:
+    """At the end of the grace time waiting calls get `shutting-down`; sends in flight are finished; nothing new is taken in."""
+    dispatcher, gate = dispatcher_for(), asyncio.Event()
+    under_way = [asyncio.create_task(dispatcher.submit(now_call(), Sender(gate=gate))) for _ in range(2)]
+    waiting = asyncio.create_task(dispatcher.submit(now_call(), Sender()))
+    await asyncio.sleep(0.01)
+    dispatcher.close()
+    with pytest.raises(ShuttingDown):
+        await waiting
+    with pytest.raises(ShuttingDown):
+        dispatcher.check(now_call())
+    gate.set()
+    await dispatcher.finish()
+
+    assert [task.result().outcome for task in await asyncio.wait_for(_all(under_way), 5)] == [Linked((1,))] * 2
+
+
+async def _all(tasks: list[asyncio.Task[object]]) -> list[asyncio.Task[object]]:  # type: ignore[type-arg]
+    await asyncio.wait(tasks)
+    return tasks
+
+
+async def test_a_rotated_token_begins_cold() -> None:
+    """The new value's past isn't known, so the lane waits as a new one does."""
+    dispatcher = dispatcher_for()
+    before = dispatcher.state(SHOP.id).reset
+    dispatcher.know([replace(SHOP, version=2)])
+
+    assert before == 0
+    assert 1.0 < dispatcher.state(SHOP.id).reset <= 1.25
+
+
+async def test_an_unchanged_token_stays_warm() -> None:
+    """Reading the tokens anew changes nothing for a lane whose token is as it was."""
+    dispatcher = dispatcher_for()
+    dispatcher.know([SHOP])
+
+    assert dispatcher.state(SHOP.id).reset == 0
+
+
+async def test_a_removed_token_takes_no_calls() -> None:
+    """A call that chose a token just before it was removed is refused."""
+    dispatcher = dispatcher_for()
+    dispatcher.know([])
+
+    with pytest.raises(TokenUnavailable):
+        dispatcher.check(now_call())
+
+
+async def test_a_full_lane_refuses_before_anything_is_written_down() -> None:
+    """The check refuses what entering would refuse, and both say `queue-full`."""
+    dispatcher, gate = dispatcher_for(depth=1), asyncio.Event()
+    tasks = [asyncio.create_task(dispatcher.submit(now_call(), Sender(gate=gate))) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    with pytest.raises(QueueFull):
+        dispatcher.check(now_call())
+    with pytest.raises(QueueFull):
+        await dispatcher.submit(now_call(), Sender())
+    gate.set()
+    await asyncio.gather(*tasks)
+
+    assert dispatcher.state(SHOP.id).limit == 2

@@ -1,0 +1,106 @@
+"""The engine and its two kinds of transaction, on real files."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.storage import current_revision, reading, touch_revision, writing
+from app.storage.tables import grants, revision
+
+from .database import opened
+
+
+@pytest.mark.parametrize(
+    ("pragma", "value"),
+    [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1), ("busy_timeout", 5_000)],
+)
+async def test_every_connection_is_durable(engine: AsyncEngine, pragma: str, value: str | int) -> None:
+    """Every connection has WAL, `synchronous=FULL` (2), foreign keys and patience with locks, not only the first."""
+    async with engine.connect() as first, engine.connect() as second:
+        found = [(await connection.exec_driver_sql(f"PRAGMA {pragma}")).scalar_one() for connection in (first, second)]
+
+    assert found == [value, value]
+
+
+async def test_what_was_written_is_there_after_reopening(tmp_path: Path, engine: AsyncEngine) -> None:
+    """A transaction that ended well is committed: another engine on the same file reads it."""
+    async with writing(engine) as connection:
+        await touch_revision(connection)
+        written = await current_revision(connection)
+
+    async with opened(tmp_path / "gateway.db") as again, reading(again) as connection:
+        found = await current_revision(connection)
+
+    assert found == written
+
+
+async def test_an_exception_undoes_what_was_written(engine: AsyncEngine) -> None:
+    """A transaction that ends with an exception leaves nothing behind."""
+    async with reading(engine) as connection:
+        before = await current_revision(connection)
+
+    async def fail() -> None:
+        async with writing(engine) as connection:
+            await touch_revision(connection)
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        await fail()
+
+    async with reading(engine) as connection:
+        assert await current_revision(connection) == before
+
+
+async def test_a_reader_sees_one_snapshot(engine: AsyncEngine) -> None:
+    """What is committed while a reading transaction runs isn't seen in it."""
+    async with reading(engine) as connection:
+        before = await current_revision(connection)
+        async with writing(engine) as other:
+            await touch_revision(other)
+        during = await current_revision(connection)
+    async with reading(engine) as connection:
+        after = await current_revision(connection)
+
+    assert (before, during, after) == (before, before, before + 1)
+
+
+async def test_writers_wait_for_each_other(engine: AsyncEngine) -> None:
+    """A writing transaction holds the write lock from its start, so that no change made after its reads gets lost."""
+
+    async def add_one() -> None:
+        async with writing(engine) as connection:
+            number = (await connection.execute(select(revision.c.number))).scalar_one()
+            await asyncio.sleep(0)
+            await connection.execute(update(revision).values(number=number + 1))
+
+    async with reading(engine) as connection:
+        before = await current_revision(connection)
+    await asyncio.gather(*(add_one() for _ in range(10)))
+
+    async with reading(engine) as connection:
+        assert await current_revision(connection) == before + 10
+
+
+async def test_foreign_keys_hold(engine: AsyncEngine) -> None:
+    """A row can't name another that isn't there."""
+    with pytest.raises(IntegrityError):
+        async with writing(engine) as connection:
+            await connection.execute(grants.insert().values(caller_id="nobody", token_id="nothing"))
+
+
+async def test_the_revision_grows_with_every_change(engine: AsyncEngine) -> None:
+    """Each touch gives a higher number, and a read gives the number as it is."""
+    seen = []
+    for _ in range(3):
+        async with writing(engine) as connection:
+            await touch_revision(connection)
+        async with reading(engine) as connection:
+            seen.append(await current_revision(connection))
+
+    assert seen == [seen[0], seen[0] + 1, seen[0] + 2]

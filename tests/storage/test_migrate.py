@@ -1,0 +1,94 @@
+"""Bringing databases to the newest schema."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.errors import StartRefused
+from app.storage import current_revision, reading, writing
+from app.storage.migrate import known_schemas, newest_schema, schema_of, upgrade
+from app.storage.tables import METADATA
+
+from .database import opened
+
+
+async def objects(engine: AsyncEngine) -> dict[str, list[str]]:
+    """Every table and index with the lines of the SQL that makes it, in no order."""
+    query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name != 'alembic_version'"
+    async with reading(engine) as connection:
+        rows = (await connection.exec_driver_sql(query)).all()
+    return {name: sorted(line.strip().rstrip(",") for line in sql.splitlines()) for name, sql in rows}
+
+
+async def test_a_fresh_database_is_migrated(tmp_path: Path) -> None:
+    """A file that isn't there yet is made and has the newest schema, with the revision at its beginning."""
+    async with opened(tmp_path / "new.db") as engine:
+        before = await schema_of(engine)
+        await upgrade(engine)
+
+        assert before is None
+        assert await schema_of(engine) == newest_schema()
+        async with reading(engine) as connection:
+            assert await current_revision(connection) == 1
+
+
+async def test_migrating_again_does_nothing(engine: AsyncEngine, tmp_path: Path) -> None:
+    """A database that has the newest schema is left as it is, and isn't even locked for it."""
+    async with writing(engine), opened(tmp_path / "gateway.db") as other:
+        before = await objects(other)
+        await upgrade(other)
+
+        assert await objects(other) == before
+
+
+async def test_two_that_migrate_at_once_migrate_once(tmp_path: Path) -> None:
+    """Processes that start together on a new database agree on it."""
+    async with opened(tmp_path / "new.db") as one, opened(tmp_path / "new.db") as other:
+        await asyncio.gather(upgrade(one), upgrade(other))
+
+        assert await schema_of(one) == newest_schema()
+        async with reading(other) as connection:
+            assert await current_revision(connection) == 1
+
+
+async def test_the_tables_are_as_the_code_describes_them(engine: AsyncEngine) -> None:
+    """Alembic finds no difference between what the migrations made and what the code describes."""
+
+    def differences(connection: Connection) -> list[object]:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        return list(compare_metadata(context, METADATA))
+
+    async with engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+
+
+async def test_the_migrations_write_the_same_sql_as_the_models(engine: AsyncEngine, tmp_path: Path) -> None:
+    """Also what Alembic doesn't compare is the same: checks, foreign keys' actions, computed columns, AUTOINCREMENT."""
+    async with opened(tmp_path / "models.db") as models:
+        async with models.begin() as connection:
+            await connection.run_sync(METADATA.create_all)
+
+        assert await objects(engine) == await objects(models)
+
+
+async def test_a_newer_database_stops_the_start(engine: AsyncEngine) -> None:
+    """A schema that this version doesn't know is refused by its name, and the database stays as it is."""
+    async with writing(engine) as connection:
+        await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+
+    with pytest.raises(StartRefused, match="schema 9999, which this version doesn't know: it was made by a newer one"):
+        await upgrade(engine)
+
+    assert await schema_of(engine) == "9999"
+
+
+def test_the_newest_schema_is_known() -> None:
+    """The newest migration is one of those that the code has."""
+    assert newest_schema() in known_schemas()

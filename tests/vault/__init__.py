@@ -1,0 +1,1 @@
+"""The master keys, the tokens in the database, the tokens that a server knows."""
