@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 
 import structlog
 from fastapi import FastAPI
@@ -35,11 +35,8 @@ log = structlog.get_logger(__name__)
 
 
 def product_version() -> str:
-    """The installed version; `0` where the package isn't installed."""
-    try:
-        return version("flxpoint-gateway")
-    except PackageNotFoundError:
-        return "0"
+    """The installed version."""
+    return version("flxpoint-gateway")
 
 
 def create_app(settings: Settings) -> FastAPI:

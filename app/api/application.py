@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Lifespan, Scope
 
-from app.api.dependencies import make_limiter
+from app.api.dependencies import CallerLimit
 from app.api.description import describe_api
 from app.api.frame import RequestFrame
 from app.api.operations import add_operations
@@ -48,7 +48,7 @@ def build_app(catalogue: Catalogue, *, version: str, caller_rate: str, lifespan:
         openapi_url="/gateway/openapi.json",
         redirect_slashes=False,
     )
-    app.state.limiter, app.state.limited = make_limiter(caller_rate)
+    app.state.caller_limit = CallerLimit(caller_rate)
     app.add_exception_handler(GatewayError, _on_gateway_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_middleware(RequestFrame, count_refusal=_count_refusal)

@@ -1,11 +1,14 @@
-"""What routes depend on: the services, the caller, and the gateway's own limit on callers."""
+"""What routes depend on: the services, and the caller within the gateway's own limit."""
 
 from __future__ import annotations
 
+import inspect
 import time
+from collections.abc import Awaitable, Callable
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
+from limits import RateLimitItem
 from slowapi import Limiter
 from slowapi.errors import RateLimitExceeded
 
@@ -13,64 +16,75 @@ from app.api.services import Services
 from app.domain import Caller
 from app.errors import CallerRateExceeded
 
-__all__ = ["KnownCaller", "TheServices", "make_limiter"]
+__all__ = ["CallerLimit", "KnownCaller", "TheServices"]
 
 
-def services_of(request: Request) -> Services:
+# `async`, as all dependencies here: FastAPI runs the others in a thread, which costs more than they do.
+async def services_of(request: Request) -> Services:
     """The services of the application that the request is for."""
     return cast("Services", request.app.state.services)
 
 
-def authenticated(request: Request) -> Caller:
-    """The caller, proven by its credential.
+async def known_caller(request: Request) -> Caller:
+    """The caller, proven by its credential, while it keeps to its rate.
 
     Raises:
-        CredentialsMissing, CredentialsInvalid, UpstreamTokenPresented
+        CredentialsMissing, CredentialsInvalid, UpstreamTokenPresented, CallerRateExceeded
     """
+    services: Services = request.app.state.services
     headers = request.headers
-    caller = services_of(request).callers.authenticate(headers.getlist("authorization"), headers.getlist("x-api-token"))
+    caller = services.callers.authenticate(headers.getlist("authorization"), headers.getlist("x-api-token"))
     request.state.caller = caller
-    return caller
-
-
-async def within_rate(request: Request, caller: Annotated[Caller, Depends(authenticated)]) -> Caller:
-    """The caller, while it keeps to its rate.
-
-    Raises:
-        CallerRateExceeded
-    """
-    try:
-        await request.app.state.limited(request=request)
-    except RateLimitExceeded:
-        limiter: Limiter = request.app.state.limiter
-        limit, key = request.state.view_rate_limit
-        resets = limiter.limiter.get_window_stats(limit, *key).reset_time
-        detail = f"the gateway takes {limit} from this caller"
-        raise CallerRateExceeded(detail, retry_after=max(0.0, resets - time.time())) from None
+    limit: CallerLimit = request.app.state.caller_limit
+    await limit.hit(request)
     return caller
 
 
 TheServices = Annotated[Services, Depends(services_of)]
-KnownCaller = Annotated[Caller, Depends(within_rate)]
+KnownCaller = Annotated[Caller, Depends(known_caller)]
 
 
-def make_limiter(default_rate: str) -> tuple[Limiter, object]:
-    """Slowapi's limiter, in memory, and a coroutine function that hits it for a request's caller.
+class CallerLimit:
+    """The gateway's own limit on each caller, kept by slowapi in memory.
 
-    slowapi's middleware lets routes through unlimited, so it is used by its decorator, on a function that a dependency calls.
+    slowapi's middleware lets routes through unlimited, so its decorator is used, on a function that a dependency calls.
+
+    Args:
+        default_rate: for callers that have none of their own, such as `100/second`.
     """
 
-    def key_of(request: Request) -> str:
-        caller: Caller = request.state.caller
-        return f"{caller.id} {caller.rate or default_rate}"
+    def __init__(self, default_rate: str) -> None:
+        def key_of(request: Request) -> str:
+            caller: Caller = request.state.caller
+            return f"{caller.id} {caller.rate or default_rate}"
 
-    def rate_of(key: str) -> str:
-        return key.partition(" ")[2]
+        async def count(request: Request) -> None:
+            """Counts one request."""
 
-    limiter = Limiter(key_func=key_of)
+        _bring_signature(key_of)
+        _bring_signature(_rate_of)
+        self._limiter = Limiter(key_func=key_of)
+        self._count: Callable[..., Awaitable[None]] = self._limiter.shared_limit(_rate_of, scope="caller")(count)
 
-    @limiter.shared_limit(rate_of, scope="caller")
-    async def limited(request: Request) -> None:
-        """Counts one request."""
+    async def hit(self, request: Request) -> None:
+        """Count one request of the caller in `request.state.caller`.
 
-    return limiter, limited
+        Raises:
+            CallerRateExceeded
+        """
+        try:
+            await self._count(request=request)
+        except RateLimitExceeded:
+            limit, key = cast("tuple[RateLimitItem, list[str]]", request.state.view_rate_limit)
+            resets = self._limiter.limiter.get_window_stats(limit, *key).reset_time
+            detail = f"the gateway takes {limit} from this caller"
+            raise CallerRateExceeded(detail, retry_after=max(0.0, resets - time.time())) from None
+
+
+def _bring_signature(function: Callable[..., object]) -> None:
+    """Let a function bring its signature along: slowapi inspects it at each request otherwise, which is most of what that costs."""
+    function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+
+
+def _rate_of(key: str) -> str:
+    return key.partition(" ")[2]

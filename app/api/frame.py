@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import structlog
 from starlette.datastructures import MutableHeaders
@@ -29,12 +30,6 @@ FIXED_HEADERS = {
 log = structlog.get_logger("app.request")
 
 
-class CountsRefusals(Protocol):
-    """Where refused requests are counted."""
-
-    def __call__(self, scope: Scope, code: str) -> None: ...
-
-
 class RequestFrame:
     """Wraps the application.
 
@@ -43,7 +38,7 @@ class RequestFrame:
         count_refusal: is told of each request that is refused here.
     """
 
-    def __init__(self, app: ASGIApp, count_refusal: CountsRefusals) -> None:
+    def __init__(self, app: ASGIApp, count_refusal: Callable[[Scope, str], None]) -> None:
         self._app = app
         self._count_refusal = count_refusal
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from app.domain import Stamps
 
-__all__ = ["SecondWrite", "current_stamps", "stamping_transport"]
+__all__ = ["SecondWrite", "current_stamps", "flushed", "stamping_transport"]
 
 IDLE_CONNECTION_SECONDS = 60
 BUFFER_POLL_SECONDS = 0.001
@@ -51,21 +51,23 @@ class StampingRequest(ClientRequest):
         transport = cast("asyncio.Transport", conn.transport)
         response = await super().send(conn)
         try:
-            await _flushed(transport)
-        except BaseException:
-            transport.abort()
-            raise
+            await flushed(transport)
         finally:
             # In any case: a write that was cut short may have arrived.
             stamps.written(time.monotonic())
         return response
 
 
-async def _flushed(transport: asyncio.Transport) -> None:
-    """Wait until the socket has everything. uvloop writes at the end of the loop's turn, so that turn must end first."""
-    await asyncio.sleep(0)
-    while transport.get_write_buffer_size() and not transport.is_closing():
-        await asyncio.sleep(BUFFER_POLL_SECONDS)
+async def flushed(transport: asyncio.Transport) -> None:
+    """Wait until the socket has everything; if that is cut short, abort, so that nothing more leaves."""
+    try:
+        # uvloop writes at the end of the loop's turn, so that turn must end first.
+        await asyncio.sleep(0)
+        while transport.get_write_buffer_size() and not transport.is_closing():
+            await asyncio.sleep(BUFFER_POLL_SECONDS)
+    except BaseException:
+        transport.abort()
+        raise
 
 
 def stamping_transport(verify: ssl.SSLContext) -> AiohttpTransport:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import httpx2
 import pytest
 import pytest_asyncio
 
+from app.administration import Administration
 from app.callers import GrantAsked, NewCaller
+from app.opening import open_state
 from app.simulator.tokens import SimulatedToken
 from tests.rig import TOKEN, Rig, rigged, until
 
@@ -26,7 +29,7 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
     """A gateway with three tokens, whose caller `order-service` may use `shop` only."""
     async with rigged(tmp_path_factory.mktemp("state"), (TOKEN, SOURCE, CHANNEL)) as running:
         for token in (SOURCE, CHANNEL):
-            await running.administer(lambda administration, name=token.name: administration.revoke("order-service", name))
+            await running.administer(partial(Administration.revoke, name="order-service", token=token.name))
         yield running
 
 
@@ -105,7 +108,7 @@ async def test_an_answer_carries_every_header_of_the_contract(rig: Rig) -> None:
 @pytest.mark.parametrize("given", ["", "a b", "ä", "x" * 129])
 async def test_a_request_id_that_is_not_one_is_replaced(rig: Rig, given: str) -> None:
     """Only 1 to 128 visible ASCII characters are echoed."""
-    answer = await rig.client.patch(f"{rig.url}/orders/link", headers={"X-Request-ID": given.encode()})
+    answer = await rig.client.patch(f"{rig.url}/orders/link", headers={b"X-Request-ID": given.encode()})
 
     assert re.fullmatch(r"[0-9a-f-]{36}", answer.headers["X-Request-ID"])
 
@@ -246,9 +249,6 @@ async def test_a_revoked_caller_is_out_within_the_refresh(rig: Rig) -> None:
 
 async def test_a_change_by_another_process_is_seen_without_being_told(rig: Rig, tmp_path: Path) -> None:
     """The gateway notices a change in the database by itself."""
-    from app.administration import Administration  # noqa: PLC0415 - only here, to go around the rig
-    from app.opening import open_state  # noqa: PLC0415 - as above
-
     async with open_state(rig.settings) as (engine, keyring):
         _, key = await Administration(engine, keyring, f"test:{tmp_path.name}").add_caller(NewCaller("newcomer", (GrantAsked("shop"),)))
 

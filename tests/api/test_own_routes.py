@@ -23,6 +23,7 @@ class Links(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Keep `href` and `src`."""
+        del tag
         self.found += [value for name, value in attrs if name in {"href", "src"} and value]
 
 

@@ -134,10 +134,14 @@ async def test_a_full_backlog_refuses_what_is_required(engine: AsyncEngine, monk
 
 async def test_records_in_a_transaction_stand_or_fall_with_it(engine: AsyncEngine) -> None:
     """An administrative change and its record are one."""
-    with pytest.raises(ZeroDivisionError):
+
+    async def change() -> None:
         async with writing(engine) as connection:
             await append(connection, [record("undone")])
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await change()
 
     assert await subjects(engine) == []
 

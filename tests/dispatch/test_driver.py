@@ -184,12 +184,9 @@ async def test_closing_puts_out_what_waits_and_awaits_what_is_under_way() -> Non
     gate.set()
     await dispatcher.finish()
 
-    assert [task.result().outcome for task in await asyncio.wait_for(_all(under_way), 5)] == [Linked((1,))] * 2
+    settled = await asyncio.gather(*under_way)
 
-
-async def _all(tasks: list[asyncio.Task[object]]) -> list[asyncio.Task[object]]:  # type: ignore[type-arg]
-    await asyncio.wait(tasks)
-    return tasks
+    assert [one.outcome for one in settled] == [Linked((1,))] * 2
 
 
 async def test_a_rotated_token_begins_cold() -> None:

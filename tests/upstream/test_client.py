@@ -186,7 +186,7 @@ async def test_an_unknown_token_is_rejected(peer: Peer) -> None:
     assert isinstance(outcome, TokenRejected)
 
 
-async def test_nobody_there_is_certain(peer: Peer) -> None:
+async def test_nobody_there_is_certain() -> None:
     """A connection that was never made leaves no doubt, and no write is told."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]

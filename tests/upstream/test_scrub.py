@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -14,7 +15,7 @@ from app.domain import TokenValue
 from app.upstream.scrub import MASK, Scrubber
 
 VALUES = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=16, max_size=64)
-ENCODINGS = {
+ENCODINGS: dict[str, Callable[[str], str]] = {
     "plain": lambda value: value,
     "URL": lambda value: quote(value, safe=""),
     "URL, small letters": lambda value: quote(value, safe="").lower() if "%" in quote(value, safe="") else value,

@@ -1,0 +1,177 @@
+"""What operators do: each change and its record, together or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.administration import Administration
+from app.audit import list_records
+from app.callers import GrantAsked, NewCaller
+from app.domain import Burst, Role, TokenKind, TokenValue
+from app.errors import Conflict, GatewayError, NotFound, ParameterInvalid
+from app.storage import current_revision, reading, writing
+from app.vault import Keyring, NewToken
+from tests.storage.database import migrated
+
+BY = "test:ada"
+VALUE = "a-token-value-0001"
+OTHER_VALUE = "a-token-value-0002"
+SHOP = NewToken("shop", TokenKind.ACCOUNT, TokenValue(VALUE))
+CALLER = NewCaller("order-service", (GrantAsked("shop"),))
+
+Work = Callable[[Administration], Awaitable[Any]]
+
+
+@pytest_asyncio.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+    """A database of the newest schema."""
+    async with migrated(tmp_path / "gateway.db") as engine:
+        yield engine
+
+
+@pytest.fixture
+def administration(engine: AsyncEngine) -> Administration:
+    """Ada, at work on the database."""
+    return Administration(engine, Keyring({"k1": bytes(range(32))}), BY)
+
+
+async def records(engine: AsyncEngine) -> list[dict[str, Any]]:
+    """What is on record, oldest first, but for the IDs and times that are always there."""
+    async with reading(engine) as connection:
+        found = (await list_records(connection, limit=100))[::-1]
+    assert all(record.pop("id") and record.pop("at") for record in found)
+    return found
+
+
+def recorded(name: str, subject: str, **members: Any) -> dict[str, Any]:
+    """A record of Ada's."""
+    return {"name": name, "by": BY, "subject": subject} | members
+
+
+async def test_each_change_of_a_token_is_on_record(engine: AsyncEngine, administration: Administration) -> None:
+    """Every change names who made it, and both values of a rotation by their fingerprints."""
+    added = await administration.add_token(NewToken("shop", TokenKind.SOURCE, TokenValue(VALUE), 3, Burst.SPACED))
+    rotated = await administration.rotate_token("shop", TokenValue(OTHER_VALUE))
+    await administration.set_token_enabled("shop", enabled=False)
+    await administration.set_token_enabled("shop", enabled=True)
+    removed = await administration.remove_token("shop")
+
+    assert await records(engine) == [
+        recorded("token:added", "shop", kind="source", rate=3, burst="spaced", fingerprint=added.fingerprint),
+        recorded("token:rotated", "shop", before=added.fingerprint, after=rotated.fingerprint),
+        recorded("token:disabled", "shop"),
+        recorded("token:enabled", "shop"),
+        recorded("token:removed", "shop", fingerprint=rotated.fingerprint),
+    ]
+    assert removed == rotated
+
+
+async def test_each_change_of_a_caller_is_on_record(engine: AsyncEngine, administration: Administration) -> None:
+    """Every change names who made it; keys stand by their IDs, grants as they were and as they are."""
+    await administration.add_token(SHOP)
+    _, first = await administration.add_caller(NewCaller("order-service", (GrantAsked("shop"),), None, Role.ADMIN, 2, "5/second"))
+    await administration.grant("order-service", GrantAsked("shop", ("link-orders",)))
+    await administration.revoke("order-service", "shop")
+    _, second = await administration.rotate_key("order-service")
+    await administration.remove_caller("order-service")
+
+    added = {"credential_id": first.id, "role": "admin", "weight": 2, "rate": "5/second", "grants": ["shop"]}
+    found = (await records(engine))[1:]
+    assert found == [
+        recorded("caller:added", "order-service", **added),
+        recorded("caller:granted", "order-service", before=["shop"], after=["shop:link-orders"]),
+        recorded("caller:revoked", "order-service", before=["shop:link-orders"], after=[]),
+        recorded("caller:key-rotated", "order-service", credential_id=second.id),
+        recorded("caller:removed", "order-service"),
+    ]
+    assert not any(secret in str(found) for secret in (VALUE, first.secret, second.secret))
+
+
+async def test_reading_leaves_no_record(engine: AsyncEngine, administration: Administration) -> None:
+    """Tokens and callers are shown as they were changed last, and showing changes nothing."""
+    token = await administration.add_token(SHOP)
+    caller, _ = await administration.add_caller(CALLER)
+    before = await records(engine)
+
+    assert await administration.tokens() == [token]
+    assert await administration.token("shop") == token
+    assert await administration.callers() == [caller]
+    assert await administration.caller("order-service") == caller
+    assert await records(engine) == before
+
+
+REFUSED: list[tuple[Work, type[GatewayError]]] = [
+    (lambda ada: ada.add_token(SHOP), Conflict),
+    (lambda ada: ada.add_token(NewToken("other", TokenKind.ACCOUNT, TokenValue(VALUE))), Conflict),
+    (lambda ada: ada.add_token(NewToken("other", TokenKind.ACCOUNT, TokenValue("short"))), ParameterInvalid),
+    (lambda ada: ada.rotate_token("none", TokenValue(OTHER_VALUE)), NotFound),
+    (lambda ada: ada.rotate_token("shop", TokenValue("short")), ParameterInvalid),
+    (lambda ada: ada.set_token_enabled("none", enabled=False), NotFound),
+    (lambda ada: ada.remove_token("none"), NotFound),
+    (lambda ada: ada.token("none"), NotFound),
+    (lambda ada: ada.add_caller(CALLER), Conflict),
+    (lambda ada: ada.add_caller(NewCaller("other", (GrantAsked("shop"), GrantAsked("none")))), NotFound),
+    (lambda ada: ada.add_caller(NewCaller("other", weight=0)), ParameterInvalid),
+    (lambda ada: ada.grant("none", GrantAsked("shop")), NotFound),
+    (lambda ada: ada.grant("order-service", GrantAsked("none")), NotFound),
+    (lambda ada: ada.revoke("order-service", "none"), NotFound),
+    (lambda ada: ada.rotate_key("none"), NotFound),
+    (lambda ada: ada.remove_caller("none"), NotFound),
+    (lambda ada: ada.caller("none"), NotFound),
+]
+
+
+@pytest.mark.parametrize(("work", "problem"), REFUSED)
+async def test_a_refused_change_leaves_nothing(
+    engine: AsyncEngine, administration: Administration, work: Work, problem: type[GatewayError]
+) -> None:
+    """What is refused changes neither rows nor the revision, and isn't on record as done."""
+
+    async def everything() -> tuple[object, ...]:
+        async with reading(engine) as connection:
+            revision = await current_revision(connection)
+        return revision, await administration.tokens(), await administration.callers(), await records(engine)
+
+    await administration.add_token(SHOP)
+    await administration.add_caller(CALLER)
+    before = await everything()
+
+    with pytest.raises(problem):
+        await work(administration)
+
+    assert await everything() == before
+
+
+CHANGES: list[Work] = [
+    lambda ada: ada.add_token(NewToken("store", TokenKind.ACCOUNT, TokenValue(OTHER_VALUE))),
+    lambda ada: ada.rotate_token("shop", TokenValue(OTHER_VALUE)),
+    lambda ada: ada.set_token_enabled("shop", enabled=False),
+    lambda ada: ada.remove_token("shop"),
+    lambda ada: ada.add_caller(NewCaller("other", (GrantAsked("shop"),))),
+    lambda ada: ada.grant("order-service", GrantAsked("shop", ("link-orders",))),
+    lambda ada: ada.revoke("order-service", "shop"),
+    lambda ada: ada.rotate_key("order-service"),
+    lambda ada: ada.remove_caller("order-service"),
+]
+
+
+@pytest.mark.parametrize("work", CHANGES)
+async def test_what_cant_be_recorded_isnt_done(engine: AsyncEngine, administration: Administration, work: Work) -> None:
+    """A change whose record can't be written doesn't happen: the record comes in the same transaction."""
+    await administration.add_token(SHOP)
+    await administration.add_caller(CALLER)
+    before = (await administration.tokens(), await administration.callers())
+    async with writing(engine) as connection:
+        await connection.exec_driver_sql("DROP TABLE audit_records")
+
+    with pytest.raises(SQLAlchemyError):
+        await work(administration)
+
+    assert (await administration.tokens(), await administration.callers()) == before

@@ -1,0 +1,191 @@
+"""The settings: what they are without a word, and what a wrong one leads to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from app.errors import StartRefused
+from app.settings import PREFIX, SHIPPED_CATALOGUE, Environment, LogFormat, LogLevel, Settings, load_settings, unknown_variables
+
+SECRET = "k1:a-secret-that-is-no-key"
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.upper().startswith(PREFIX):
+            monkeypatch.delenv(name)
+
+
+def refusal(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
+    """The one line with which these variables stop the start."""
+    for name, value in variables.items():
+        monkeypatch.setenv(PREFIX + name, value)
+    with pytest.raises(StartRefused) as refused:
+        load_settings()
+    return str(refused.value)
+
+
+def test_nothing_has_to_be_set() -> None:
+    """Without a single variable the gateway runs for development, on the loopback, against Flxpoint, with the shipped catalogue."""
+    settings = load_settings()
+
+    assert (settings.environment, settings.host, settings.port) == (Environment.DEVELOPMENT, "127.0.0.1", 8080)
+    assert str(settings.upstream_url) == "https://api.flxpoint.com/"
+    assert settings.catalogue == SHIPPED_CATALOGUE
+    assert settings.catalogue.is_file()
+    assert settings.master_keys is None
+    assert (settings.default_wait, settings.max_wait, settings.shutdown_grace) == (30, 120, 25)
+    assert (settings.lane_depth, settings.caller_depth, settings.caller_rate) == (1000, 200, "100/second")
+    assert (settings.log_format, settings.log_level) == (LogFormat.JSON, LogLevel.INFO)
+
+
+def test_state_lies_in_the_state_folder(tmp_path: Path) -> None:
+    """The database and the key file are in the state folder unless they are put elsewhere."""
+    settings = load_settings(state_dir=tmp_path)
+    elsewhere = load_settings(state_dir=tmp_path, database_url="sqlite+aiosqlite:////var/x.db", master_keys_file=Path("/run/keys"))
+
+    assert settings.database == f"sqlite+aiosqlite:///{tmp_path}/gateway.db"
+    assert settings.keys_file == tmp_path / "master.keys"
+    assert (elsewhere.database, elsewhere.keys_file) == ("sqlite+aiosqlite:////var/x.db", Path("/run/keys"))
+
+
+def test_variables_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each setting is the variable of its name."""
+    given = {
+        "ENVIRONMENT": "production",
+        "HOST": "::1",
+        "PORT": "0",
+        "STATE_DIR": "/srv/state",
+        "DATABASE_URL": "sqlite+aiosqlite:////srv/x.db",
+        "MASTER_KEYS": SECRET,
+        "MASTER_KEYS_FILE": "/run/keys",
+        "UPSTREAM_URL": "http://127.0.0.1:8081",
+        "CATALOGUE": "/srv/catalogue.yaml",
+        "DEFAULT_WAIT": "10",
+        "MAX_WAIT": "20.5",
+        "LANE_DEPTH": "5",
+        "CALLER_DEPTH": "4",
+        "CALLER_RATE": "7/minute",
+        "SHUTDOWN_GRACE": "0",
+        "LOG_FORMAT": "console",
+        "LOG_LEVEL": "ERROR",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(PREFIX + name, value)
+
+    settings = load_settings()
+
+    assert settings.master_keys is not None
+    found = {name.upper(): getattr(settings, name) for name in Settings.model_fields}
+    found |= {"MASTER_KEYS": settings.master_keys.get_secret_value(), "UPSTREAM_URL": str(settings.upstream_url).rstrip("/")}
+    assert {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in found.items()} == given
+
+
+def test_what_is_given_comes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An option of a command overrides its variable."""
+    monkeypatch.setenv(f"{PREFIX}PORT", "1000")
+
+    assert load_settings(port=2000).port == 2000
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ENVIRONMENT", "staging-0001"),
+        ("PORT", "eighty-0001"),
+        ("PORT", "65536"),
+        ("PORT", "-1"),
+        ("UPSTREAM_URL", "api.flxpoint.example"),
+        ("UPSTREAM_URL", "ftp://flxpoint.example"),
+        ("UPSTREAM_URL", "http://"),
+        ("DATABASE_URL", "postgresql://user:password-0001@host/gateway"),
+        ("DATABASE_URL", "sqlite:///gateway-0001.db"),
+        ("DEFAULT_WAIT", "0"),
+        ("DEFAULT_WAIT", "3601"),
+        ("DEFAULT_WAIT", "nan"),
+        ("MAX_WAIT", "long-0001"),
+        ("MAX_WAIT", "inf"),
+        ("LANE_DEPTH", "0"),
+        ("LANE_DEPTH", "many-0001"),
+        ("CALLER_DEPTH", "0"),
+        ("CALLER_DEPTH", "1000001"),
+        ("CALLER_RATE", "often-0001"),
+        ("CALLER_RATE", "often\nfrom time to time"),
+        ("CALLER_RATE", "1/second,2/minute"),
+        ("SHUTDOWN_GRACE", "-1"),
+        ("SHUTDOWN_GRACE", "601"),
+        ("LOG_FORMAT", "xml-0001"),
+        ("LOG_LEVEL", "loud-0001"),
+    ],
+)
+def test_a_wrong_value_stops_the_start(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """A wrong value is told in one line that names the variable and what it should be, and doesn't repeat the value."""
+    message = refusal(monkeypatch, **{name: value})
+
+    assert message.startswith(f"{PREFIX}{name}: ")
+    assert message.isprintable()
+    assert len(value) < 6 or value not in message  # a few digits may stand in the bounds
+
+
+@pytest.mark.parametrize("other", ["PORT", "DEFAULT_WAIT"])
+def test_a_refusal_never_shows_the_master_keys(monkeypatch: pytest.MonkeyPatch, other: str) -> None:
+    """Whatever else is wrong, what stands in MASTER_KEYS isn't repeated."""
+    assert SECRET not in refusal(monkeypatch, MASTER_KEYS=SECRET, **{other: "x"})
+
+
+def test_a_default_wait_beyond_the_longest_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two settings that contradict each other are both named."""
+    message = refusal(monkeypatch, DEFAULT_WAIT="50", MAX_WAIT="40")
+
+    assert message == "GATEWAY_DEFAULT_WAIT: must not exceed GATEWAY_MAX_WAIT: 50 s against 40 s"
+
+
+@pytest.mark.parametrize("name", ["VALKEY_URL", "CORS_ORIGINS", "OIDC_ISSUER", "OIDC_AUDIENCE", "CONFIG_FILE"])
+def test_what_cant_be_done_yet_stops_the_start(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A setting whose feature this version lacks isn't silently ignored, and its value isn't repeated."""
+    message = refusal(monkeypatch, **{name: "redis://user:password-0001@host"})
+
+    assert message.startswith(f"{PREFIX}{name}: ")
+    assert "password-0001" not in message
+
+
+@pytest.mark.parametrize("name", [*(name.upper() for name in Settings.model_fields), "VALKEY_URL", "CONFIG_FILE"])
+def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """An empty variable asks for nothing: above all, an empty host doesn't open the gateway to every network."""
+    without = load_settings()
+    monkeypatch.setenv(PREFIX + name, "")
+
+    assert load_settings() == without
+
+
+def test_unknown_variables_are_listed() -> None:
+    """A variable that begins like a setting and is none is found, in order; the commands' own and others' are not."""
+    environ = ["GATEWAY_PROT", "PATH", "GATEWAY_PORT", "GATEWAY_URL", "GATEWAY_KEY", "GATEWAY_MASTER_KEYS", "GATEWAY_A", "PORT"]
+
+    assert unknown_variables(environ) == ["GATEWAY_A", "GATEWAY_PROT"]
+
+
+def test_settings_are_frozen() -> None:
+    """Settings are read once; nothing changes them later."""
+    settings = load_settings()
+
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.port = 1  # type: ignore[misc]
+
+
+def test_logged_settings_dont_show_the_master_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No rendering of the settings holds the master keys."""
+    monkeypatch.setenv(f"{PREFIX}MASTER_KEYS", SECRET)
+    settings = load_settings()
+
+    assert SECRET not in f"{settings} {settings!r} {settings.model_dump()} {settings.model_dump_json()}"
+
+
+def test_every_setting_is_described() -> None:
+    """Each setting says in a few words what it is."""
+    assert all(field.description for field in Settings.model_fields.values())
