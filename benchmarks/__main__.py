@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import uvloop
@@ -48,10 +48,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", choices=[[], *BENCHMARKS], help=f"{', '.join(BENCHMARKS)}; all without a name")
+    parser.add_argument("names", nargs="*", metavar="NAME", type=_name, help=f"{', '.join(BENCHMARKS)}; without a name, all")
     parser.add_argument("--quick", action="store_true", help="small counts, to see that it works; the figures mean little")
     parser.add_argument("--output", type=Path, help="where to write the results; a whole run writes benchmarks/results.json by itself")
     return parser
+
+
+def _name(text: str) -> str:
+    if text not in BENCHMARKS:
+        message = f"{text!r} is none of {', '.join(BENCHMARKS)}"
+        raise argparse.ArgumentTypeError(message)
+    return text
 
 
 async def _run(names: Sequence[str], scale: Scale) -> dict[str, Report]:
@@ -68,7 +75,7 @@ def _write(output: Path, conditions: Mapping[str, object], reports: Mapping[str,
     output.write_text(json.dumps({**conditions, "benchmarks": found}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _conclude(reports: object) -> int:
+def _conclude(reports: Iterable[Report]) -> int:
     missed = sum(report.missed for report in reports)
     print(f"{missed} bounds missed" if missed else "every bound met")
     return 1 if missed else 0

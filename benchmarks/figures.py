@@ -9,8 +9,8 @@ from typing import Literal
 
 __all__ = ["Bound", "Details", "Figure", "Report", "percentile"]
 
-Details = Mapping[str, "float | str | Details | Sequence[float]"]
-"""What is written to the results beside the figures."""
+Details = Mapping[str, object]
+"""What is written to the results beside the figures, as JSON can hold it."""
 
 DIGITS = 4
 

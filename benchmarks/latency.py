@@ -20,7 +20,6 @@ from benchmarks.stage import Stage, lane_name
 __all__ = ["measure"]
 
 ROUND_SECONDS = 1.3
-COLD_START_SECONDS = 1.5
 QUEUED_MS = 50.0
 TIMING = re.compile(r"queue;dur=([0-9.]+), upstream;dur=([0-9.]+)")
 
@@ -49,7 +48,7 @@ async def measure(stage: Stage, scale: Scale) -> Report:
     Raises:
         RuntimeError: a call wasn't answered with 200.
     """
-    await asyncio.sleep(COLD_START_SECONDS)
+    await stage.warm()
     async with connected(stage.simulator.address, 1) as (direct,), connected(stage.gateway.address, 1) as (gateway,):
         rounds = [await _round(stage, direct, gateway, scale.lanes) for _ in range(scale.rounds + 1)]
     return _report(rounds[1:], scale)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -26,18 +27,20 @@ __all__ = ["PEERS", "Stage", "lane_name", "opened", "token_value"]
 UNLIMITED = "1000000/second"
 OWN_VARIABLES = "FLXPOINT_GATEWAY_BENCHMARKS_"
 LONGEST_WAIT = 120
+COLD_START_SECONDS = 1.5
 PEERS = ("aiolimiter", "limits", "pyrate-limiter")
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """The running processes, the key of the gateway's one caller, and the folder of the gateway's state."""
+    """The running processes, the key of the gateway's one caller, the folder of the gateway's state, and when all was ready."""
 
     gateway: Child
     simulator: Child
     bare: Child
     key: str
     state_dir: Path
+    ready_at: float
 
     def call(self, token: str | None, query: str) -> bytes:
         """`PATCH /orders/link?<query>` to the gateway, with a named token, ready to wait for long."""
@@ -47,6 +50,10 @@ class Stage:
     def direct_call(self, token: str, query: str) -> bytes:
         """The same straight to the simulator, as a client of Flxpoint makes it."""
         return request_bytes("PATCH", f"/orders/link?{query}", self.simulator.address, {"X-API-TOKEN": token_value(token)})
+
+    async def warm(self) -> None:
+        """Wait until the cold start of every lane is over."""
+        await asyncio.sleep(max(0.0, self.ready_at + COLD_START_SECONDS - time.monotonic()))
 
     async def arrivals(self, token: str) -> list[float]:
         """When requests arrived at the simulator with a token; monotonic seconds."""
@@ -99,7 +106,7 @@ async def opened(lanes: int) -> AsyncIterator[Stage]:
             key = await _prepare(settings, of_gateway)
             gateway = stack.enter_context(_gateway(Path(folder), settings))
             await asyncio.gather(simulator.ready("/_simulator/health"), bare.ready("/"), gateway.ready("/gateway/health/ready"))
-            yield Stage(gateway, simulator, bare, key, settings.state_dir)
+            yield Stage(gateway, simulator, bare, key, settings.state_dir, time.monotonic())
 
 
 def _simulator(folder: Path, names: Sequence[str]) -> AbstractContextManager[Child]:

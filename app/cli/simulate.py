@@ -23,7 +23,7 @@ DEMO_TOKEN = "demo=simulated-token-0001:account"
 
 def simulate(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8081,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8081,
     token: Annotated[
         list[str] | None, typer.Option(metavar=FORM, help="A token that it knows; KIND is account, source or channel. Repeat it.")
     ] = None,

@@ -11,6 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.storage import open_engine
 from app.storage.migrate import upgrade
 
+MADE: list[bytes] = []
+
 
 def address_of(path: Path) -> str:
     """A database file's address, as SQLAlchemy takes it."""
@@ -29,7 +31,14 @@ async def opened(path: Path) -> AsyncIterator[AsyncEngine]:
 
 @asynccontextmanager
 async def migrated(path: Path) -> AsyncIterator[AsyncEngine]:
-    """The engine of a database file with the newest schema; closed at the end."""
+    """The engine of a new database file with the newest schema; closed at the end.
+
+    The migrations run once a process, and each file begins as a copy of what they made.
+    """
+    if not MADE:
+        async with opened(path) as engine:
+            await upgrade(engine)
+        MADE.append(path.read_bytes())
+    path.write_bytes(MADE[0])
     async with opened(path) as engine:
-        await upgrade(engine)
         yield engine

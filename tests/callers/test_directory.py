@@ -1,0 +1,195 @@
+"""Who a request's credential proves, in every case."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.callers import Directory, GrantAsked, NewCaller, make_key
+from app.domain import Caller, Grant, Role
+from app.errors import CredentialsInvalid, CredentialsMissing, Unauthenticated, UpstreamTokenPresented
+from app.storage import writing
+
+from .database import STORE, loaded, with_caller, with_tokens
+
+JWT = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0."
+UNKNOWN = "fgk_0123456789ab_" + "S" * 43
+
+
+def refusal(directory: Directory, authorization: Sequence[str], x_api_token: Sequence[str] = ()) -> Unauthenticated:
+    """The problem of credentials that prove nobody."""
+    with pytest.raises(Unauthenticated) as refused:
+        directory.authenticate(authorization, x_api_token)
+    return refused.value
+
+
+# --- proven
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer  "])
+async def test_a_key_in_authorization_proves_its_caller(engine: AsyncEngine, scheme: str) -> None:
+    """`Authorization: Bearer <key>` proves the caller, the scheme's case and further blanks aside (RFC 9110)."""
+    row, key = await with_caller(engine)
+    directory = await loaded(engine)
+
+    caller = directory.authenticate([f"{scheme} {key.reveal()}"], [])
+
+    assert (caller.id, caller.name, caller.credential_id) == (row.id, "order-service", key.id)
+
+
+async def test_a_key_in_x_api_token_proves_its_caller(engine: AsyncEngine) -> None:
+    """A client of Flxpoint moves over by putting the gateway key where its token was."""
+    row, key = await with_caller(engine)
+
+    assert (await loaded(engine)).authenticate([], [key.reveal()]).id == row.id
+
+
+async def test_the_same_key_in_both_headers_proves_its_caller(engine: AsyncEngine) -> None:
+    """One credential that stands in both headers is one credential."""
+    row, key = await with_caller(engine)
+
+    assert (await loaded(engine)).authenticate([f"Bearer {key.reveal()}"], [key.reveal()]).id == row.id
+
+
+async def test_a_caller_comes_with_all_its_rights(engine: AsyncEngine) -> None:
+    """The proven caller carries its grants, by the tokens' names, its default, role, weight and rate."""
+    tokens = await with_tokens(engine, "shop", "store")
+    new = NewCaller(
+        "order-service", (GrantAsked("store", ("link-orders", "other")), GrantAsked("shop")), "store", Role.AUDITOR, 7, "5/second"
+    )
+    async with writing(engine) as connection:
+        row, key = await STORE.add(connection, new)
+
+    caller = (await loaded(engine)).authenticate([f"Bearer {key.reveal()}"], [])
+
+    assert caller == Caller(
+        id=row.id,
+        name="order-service",
+        credential_id=key.id,
+        grants=(Grant(tokens["shop"].id, "shop"), Grant(tokens["store"].id, "store", frozenset({"link-orders", "other"}))),
+        default_token_id=tokens["store"].id,
+        role=Role.AUDITOR,
+        weight=7,
+        rate="5/second",
+    )
+
+
+async def test_each_key_proves_its_own_caller(engine: AsyncEngine) -> None:
+    """Among several callers a key proves the one that it was made for."""
+    made = [await with_caller(engine, name) for name in ("a", "b", "c")]
+    directory = await loaded(engine)
+
+    proven = [directory.authenticate([], [key.reveal()]).name for _, key in made]
+
+    assert proven == ["a", "b", "c"]
+
+
+# --- refused
+
+
+async def test_no_credential_is_missing(engine: AsyncEngine) -> None:
+    """A request without either header is told how to give a credential."""
+    refused = refusal(await loaded(engine), [])
+
+    assert type(refused) is CredentialsMissing
+    assert "Authorization: Bearer <key>" in refused.detail
+
+
+async def test_a_wrong_secret_and_an_unknown_id_are_refused_alike(engine: AsyncEngine) -> None:
+    """Who guesses learns nothing: a known ID with another secret is refused as an unknown one is."""
+    _, key = await with_caller(engine)
+    directory = await loaded(engine)
+    wrong = f"fgk_{key.id}_{make_key().secret}"
+
+    known, unknown = refusal(directory, [f"Bearer {wrong}"]), refusal(directory, [f"Bearer {UNKNOWN}"])
+
+    assert type(known) is type(unknown) is CredentialsInvalid
+    assert (known.detail, known.members) == (unknown.detail, unknown.members) == ("the credential is not valid", {})
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer x",
+        f"Bearer {JWT}",
+        f"Bearer {UNKNOWN} {UNKNOWN}",
+        f"Bearer\t{UNKNOWN}",
+        f"Bearer{UNKNOWN}",
+        f"Basic {UNKNOWN}",
+        UNKNOWN,
+        "Bearer a-flxpoint-token-0001",
+    ],
+)
+async def test_another_authorization_is_invalid(engine: AsyncEngine, header: str) -> None:
+    """An `Authorization` that isn't one bearer's gateway key is refused, and isn't repeated."""
+    refused = refusal(await loaded(engine), [header])
+
+    assert type(refused) is CredentialsInvalid
+    assert refused.detail == "the credential is not valid"
+
+
+async def test_two_credentials_are_invalid(engine: AsyncEngine) -> None:
+    """A request with two different credentials, in one header or in both, is refused even if both are valid."""
+    _, one = await with_caller(engine, "one")
+    _, other = await with_caller(engine, "other")
+    directory = await loaded(engine)
+
+    for authorization, x_api_token in (
+        ([f"Bearer {one.reveal()}", f"Bearer {other.reveal()}"], []),
+        ([], [one.reveal(), other.reveal()]),
+        ([f"Bearer {one.reveal()}"], [other.reveal()]),
+        ([f"Bearer {one.reveal()}", "Basic eDp5"], []),
+        (["Basic eDp5"], [one.reveal()]),
+    ):
+        assert type(refusal(directory, authorization, x_api_token)) is CredentialsInvalid
+
+
+@pytest.mark.parametrize("value", ["a-flxpoint-token-0001", "", "fgk_short", f"{UNKNOWN}x", f"Bearer {UNKNOWN}", "a.b.c"])
+async def test_a_flxpoint_token_is_refused_as_such(engine: AsyncEngine, value: str) -> None:
+    """What stands in X-API-TOKEN and is no credential of the gateway's is taken for a Flxpoint token, and kept nowhere."""
+    refused = refusal(await loaded(engine), [], [value])
+
+    assert type(refused) is UpstreamTokenPresented
+    assert not value or value not in f"{refused.detail} {refused.members} {refused!r}"
+
+
+async def test_a_flxpoint_token_beside_a_good_key_is_refused(engine: AsyncEngine) -> None:
+    """Whoever sends a Flxpoint token is told so, also with a valid key beside it."""
+    _, key = await with_caller(engine)
+    directory = await loaded(engine)
+
+    assert type(refusal(directory, [f"Bearer {key.reveal()}"], ["a-flxpoint-token-0001"])) is UpstreamTokenPresented
+    assert type(refusal(directory, [], [key.reveal(), "a-flxpoint-token-0001"])) is UpstreamTokenPresented
+
+
+async def test_a_jwt_is_no_flxpoint_token(engine: AsyncEngine) -> None:
+    """A JWT in X-API-TOKEN is a credential of the wrong sort, not an exposed token."""
+    assert type(refusal(await loaded(engine), [], [JWT])) is CredentialsInvalid
+
+
+# --- changes
+
+
+async def test_a_load_replaces_what_was_known(engine: AsyncEngine) -> None:
+    """After a load a rotated key, a removed caller and a taken grant count no more, and new ones do."""
+    await with_tokens(engine, "shop")
+    _, gone = await with_caller(engine, "gone")
+    _, old = await with_caller(engine, "kept", GrantAsked("shop"))
+    directory = await loaded(engine)
+    async with writing(engine) as connection:
+        await STORE.remove(connection, "gone")
+        await STORE.revoke(connection, "kept", "shop")
+        _, new = await STORE.rotate_key(connection, "kept")
+    before = directory.authenticate([], [old.reveal()])
+
+    await loaded(engine, directory)
+
+    assert len(before.grants) == 1
+    assert directory.authenticate([], [new.reveal()]).grants == ()
+    for key in (gone, old):
+        assert type(refusal(directory, [], [key.reveal()])) is CredentialsInvalid
