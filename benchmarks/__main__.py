@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -62,6 +63,9 @@ def _name(text: str) -> str:
 
 
 async def _run(names: Sequence[str], scale: Scale) -> dict[str, Report]:
+    task = asyncio.current_task()
+    assert task
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # so that the processes are stopped then too
     reports = {}
     async with opened(scale.lanes) as stage:
         for name in names:

@@ -49,7 +49,7 @@ class Figure:
     def line(self) -> str:
         """The figure as a line for people."""
         bound = f"bound {self.bound}" if self.bound else "no bound"
-        return f"  {self.name:<58} {self.value:>10,.6g} {self.unit:<4} {bound:<14} {self.verdict}".rstrip()
+        return f"  {self.name:<66} {self.value:>10,.6g} {self.unit:<4} {bound:<14} {self.verdict}".rstrip()
 
     def members(self) -> dict[str, object]:
         """The figure for programs; the value to four digits behind the point."""

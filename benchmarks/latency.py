@@ -109,7 +109,7 @@ def _report(rounds: list[Round], scale: Scale) -> Report:
         Figure("the gateway's CPU time a call", 1_000 * sum(one.cpu for one in rounds) / len(samples), "ms"),
         Figure(f"calls that waited over {QUEUED_MS:g} ms for their turn", waited),
     ]
-    remark = f"{len(samples)} calls each way, after {scale.lanes} to warm up; an answer comes after three commits, one upon the other"
+    remark = f"{len(samples)} calls each way, after {scale.lanes} to warm up; an answer waits for its records' commits, one after the other"
     details = {
         "server_timing_queue_ms": {"p50": percentile(queue, 0.5), "max": max(queue), "includes": "the commit of the call's intent"},
         "server_timing_upstream_ms": {

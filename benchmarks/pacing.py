@@ -16,19 +16,17 @@ from benchmarks.windows import RATE, breaches, most_in_any_window, utilisation
 
 __all__ = ["measure"]
 
-NETWORK = [0.02, 0.06]
 FIRST_ORDER = 1001
-LEAST_UTILISATION = 0.97
 
 
 async def measure(stage: Stage, scale: Scale) -> Report:
     """Measure it. The stage must be fresh, for its lanes to be cold."""
-    await stage.plan({"kind": "latency", "token": "jittery", "out": NETWORK, "back": NETWORK})
+    await stage.slow_network("jittery")
     statuses = await asyncio.gather(_wait_together(stage, "steady", scale), _wait_together(stage, "jittery", scale))
     steady, jittery = await stage.arrivals("steady"), await stage.arrivals("jittery")
     figures = [
         Figure("most arrivals in any second", most_in_any_window(steady), "", Bound("≤", RATE)),
-        Figure("utilisation", utilisation(steady), "", Bound("≥", LEAST_UTILISATION)),
+        Figure("utilisation", utilisation(steady), "", Bound("≥", scale.least_utilisation)),
         Figure("calls that were not answered 200", _failed(statuses[0]), "", Bound("≤", 0)),
         Figure("20-60 ms each way: most arrivals in any second", most_in_any_window(jittery)),
         Figure("20-60 ms each way: arrivals that broke a window", breaches(jittery)),

@@ -1,7 +1,8 @@
 """The same question put to usual limiters: each paces as many queued calls of its own token, with httpx2 straight at the simulator.
 
-They count what is released, not what arrives, and know no answers; so over loopback they are at their best. One that isn't installed is
-passed over: none of them is a dependency of ours, but for `limits`.
+They count what is released, not what arrives, and heed no answers; so over loopback they are at their best. Each also paces, at the same
+time, calls that go over the slow network of the benchmark `pacing`. One that isn't installed is passed over: none of them is a dependency
+of ours, but for `limits`.
 """
 
 from __future__ import annotations
@@ -30,23 +31,22 @@ async def measure(stage: Stage, scale: Scale) -> Report:
     """Measure those that are installed, one after the other."""
     figures: list[Figure] = []
     remarks: list[str] = []
-    arrivals: dict[str, list[float]] = {}
     for name in PEERS:
         try:
             title = f"{name} {version(name)}"
         except PackageNotFoundError:
             remarks.append(f"{name}: not installed")
             continue
-        arrivals[title] = await _drive(stage, name, scale)
-        refused = (await stage.statistics(name))["rate_limited"]
-        figures += _figures(title, arrivals[title], refused)
-    return Report(f"peers: usual limiters with {scale.waiting} queued calls, over loopback", figures, remarks, {"arrivals_s": arrivals})
+        await stage.slow_network(f"{name}-network")
+        await asyncio.gather(_drive(stage, name, name, scale), _drive(stage, name, f"{name}-network", scale))
+        figures += [*await _figures(stage, title, name), *await _figures(stage, f"{title}, 20-60 ms each way", f"{name}-network")]
+    return Report(f"peers: usual limiters with {scale.waiting} queued calls, straight at the simulator", figures, remarks)
 
 
-async def _drive(stage: Stage, name: str, scale: Scale) -> list[float]:
-    """Have the limiter pace the calls; gives when they arrived, in seconds since the first."""
+async def _drive(stage: Stage, name: str, token: str, scale: Scale) -> None:
+    """Have the limiter pace the calls of a token."""
     acquire = LIMITERS[name]()
-    headers = {"X-API-TOKEN": token_value(name)}
+    headers = {"X-API-TOKEN": token_value(token)}
     async with httpx2.AsyncClient(base_url=stage.simulator.address.url, headers=headers, trust_env=False) as client:
 
         async def call(number: int) -> None:
@@ -54,15 +54,15 @@ async def _drive(stage: Stage, name: str, scale: Scale) -> list[float]:
             await client.patch("/orders/link", params={"orderIds": FIRST_ORDER + number})
 
         await asyncio.gather(*(call(number) for number in range(scale.waiting)))
-    times = await stage.arrivals(name)
-    return [round(one - times[0], 6) for one in times]
 
 
-def _figures(title: str, times: list[float], refused: int) -> list[Figure]:
+async def _figures(stage: Stage, title: str, token: str) -> list[Figure]:
+    times = await stage.arrivals(token)
+    refused = (await stage.statistics(token))["rate_limited"]
     return [
-        Figure(f"{title}: arrivals that broke a window", breaches(times)),
+        Figure(f"{title}: broke a window", breaches(times)),
         Figure(f"{title}: answered 429", refused),
-        Figure(f"{title}: most arrivals in any second", most_in_any_window(times)),
+        Figure(f"{title}: most in any second", most_in_any_window(times)),
         Figure(f"{title}: utilisation", utilisation(times)),
     ]
 

@@ -18,6 +18,7 @@ class Scale:
         alternations: how often gateway and bare route take turns at refusing.
         refusing: how long each of these turns lasts.
         waiting: calls that wait for one token at once.
+        least_utilisation: the bound of that share of the budget; a quick run on a busy machine must not fail by it.
         noise: repetitions of the loop and of the fsync by which the machine's noise is told.
     """
 
@@ -27,8 +28,9 @@ class Scale:
     alternations: int
     refusing: float
     waiting: int
+    least_utilisation: float
     noise: int
 
 
-FULL = Scale(lanes=60, rounds=20, connections=64, alternations=7, refusing=3.0, waiting=60, noise=200)
-QUICK = Scale(lanes=10, rounds=1, connections=16, alternations=2, refusing=0.3, waiting=6, noise=20)
+FULL = Scale(lanes=60, rounds=20, connections=64, alternations=7, refusing=3.0, waiting=60, least_utilisation=0.97, noise=200)
+QUICK = Scale(lanes=5, rounds=1, connections=16, alternations=1, refusing=0.2, waiting=4, least_utilisation=0.7, noise=20)

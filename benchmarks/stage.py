@@ -22,13 +22,15 @@ from app.vault import NewToken
 from benchmarks.client import request_bytes
 from benchmarks.processes import Child, free_address, spawned
 
-__all__ = ["PEERS", "Stage", "lane_name", "opened", "token_value"]
+__all__ = ["NETWORK", "PEERS", "Stage", "lane_name", "opened", "token_value"]
 
 UNLIMITED = "1000000/second"
 OWN_VARIABLES = "FLXPOINT_GATEWAY_BENCHMARKS_"
 LONGEST_WAIT = 120
 COLD_START_SECONDS = 1.5
 PEERS = ("aiolimiter", "limits", "pyrate-limiter")
+NETWORK = [0.02, 0.06]
+"""The seconds, drawn at random between these two, that the slow network takes each way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +69,11 @@ class Stage:
             counted: dict[str, Any] = (await client.get("/_simulator/statistics")).raise_for_status().json()["tokens"][token]
             return counted
 
-    async def plan(self, *faults: dict[str, object]) -> None:
-        """Order faults at the simulator."""
+    async def slow_network(self, *tokens: str) -> None:
+        """Put the slow network between the clients of these tokens and the simulator."""
+        faults = [{"kind": "latency", "token": token, "out": NETWORK, "back": NETWORK} for token in tokens]
         async with self._control() as client:
-            (await client.post("/_simulator/faults", json=list(faults))).raise_for_status()
+            (await client.post("/_simulator/faults", json=faults)).raise_for_status()
 
     def _control(self) -> httpx2.AsyncClient:
         return httpx2.AsyncClient(base_url=self.simulator.address.url, trust_env=False)
@@ -97,7 +100,7 @@ async def opened(lanes: int) -> AsyncIterator[Stage]:
         RuntimeError: a process doesn't start.
     """
     of_gateway = ["steady", "jittery", *(lane_name(number) for number in range(lanes))]
-    direct = [*PEERS, *(f"direct-{lane_name(number)}" for number in range(lanes))]
+    direct = [*PEERS, *(f"{name}-network" for name in PEERS), *(f"direct-{lane_name(number)}" for number in range(lanes))]
     with tempfile.TemporaryDirectory(prefix="flxpoint-gateway-benchmarks-") as folder:
         async with AsyncExitStack() as stack:
             simulator = stack.enter_context(_simulator(Path(folder), [*of_gateway, *direct]))
