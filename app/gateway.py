@@ -63,7 +63,7 @@ class Vault(Protocol):
 class Audit(Protocol):
     """What the gateway needs of the record."""
 
-    async def intent(self, call: Call) -> None: ...
+    async def intent(self, call: Call, *, at_once: bool) -> None: ...
 
     async def sending(self, call: Call, send_id: str, attempt: int) -> None: ...
 
@@ -93,7 +93,7 @@ class Audit(Protocol):
 class Dispatch(Protocol):
     """What the gateway needs of the lanes."""
 
-    def check(self, call: Call) -> None: ...
+    def check(self, call: Call) -> bool: ...
 
     async def submit(self, call: Call, sender: Sender) -> Settled: ...
 
@@ -123,8 +123,8 @@ class Gateway:
         call: Call | None = None
         try:
             call = self._check(asked)
-            self._dispatch.check(call)
-            await self._audit.intent(call)
+            at_once = self._dispatch.check(call)
+            await self._audit.intent(call, at_once=at_once)
         except asyncio.CancelledError:
             if call:
                 self._audit.abandoned(call, under_way=False)

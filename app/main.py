@@ -23,7 +23,7 @@ from app.errors import StartRefused
 from app.gateway import Gateway
 from app.opening import open_state
 from app.settings import Settings
-from app.storage import current_revision, reading
+from app.storage import Appender, current_revision, reading
 from app.upstream import open_upstream
 from app.vault import Vault
 
@@ -120,7 +120,9 @@ async def _open_house(settings: Settings) -> AsyncIterator[House]:
         engine, keyring = await stack.enter_async_context(open_state(settings))
         upstream = open_upstream(str(settings.upstream_url))
         stack.push_async_callback(upstream.aclose)
-        writer = GroupWriter(engine)
+        appender = Appender(engine)
+        stack.push_async_callback(appender.aclose)
+        writer = GroupWriter(appender)
         house = House(
             engine,
             Vault(keyring),

@@ -12,6 +12,7 @@ from limits import RateLimitItem
 from slowapi import Limiter
 from slowapi.errors import RateLimitExceeded
 
+from app.api.counters import CallerCounters
 from app.api.services import Services
 from app.domain import Caller
 from app.errors import CallerRateExceeded
@@ -63,7 +64,7 @@ class CallerLimit:
 
         _bring_signature(key_of)
         _bring_signature(_rate_of)
-        self._limiter = Limiter(key_func=key_of)
+        self._limiter = Limiter(key_func=key_of, storage_uri=f"{CallerCounters.STORAGE_SCHEME[0]}://")
         self._count: Callable[..., Awaitable[None]] = self._limiter.shared_limit(_rate_of, scope="caller")(count)
 
     async def hit(self, request: Request) -> None:

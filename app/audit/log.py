@@ -41,13 +41,20 @@ class AuditLog:
         """Whether the last write succeeded."""
         return self._writer.healthy
 
-    async def intent(self, call: Call) -> None:
+    async def intent(self, call: Call, *, at_once: bool) -> None:
         """The call was taken in.
+
+        Args:
+            call: the call.
+            at_once: its send comes next, and `sending` will wait for both records; then this doesn't wait.
 
         Raises:
             AuditUnavailable: it isn't on disk.
         """
-        await self._writer.write(call_intent(call), required=True)
+        if at_once:
+            self._writer.put(call_intent(call))
+        else:
+            await self._writer.write(call_intent(call), required=True)
 
     async def sending(self, call: Call, send_id: str, attempt: int) -> None:
         """The call is about to be written to the upstream.

@@ -9,15 +9,15 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Protocol
 
 import structlog
 from sqlalchemy import insert
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.audit.records import Record
 from app.errors import AuditUnavailable
-from app.storage import writing
 from app.storage.tables import audit_records
 
 __all__ = ["GroupWriter", "append"]
@@ -25,6 +25,7 @@ __all__ = ["GroupWriter", "append"]
 LARGEST_GROUP = 1_000
 MOST_WAITING = 20_000
 PATIENCE_SECONDS = 2.0
+COMPANY_SECONDS = 0.005
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 1.0
 
@@ -42,18 +43,25 @@ class _Pending:
     durable: asyncio.Future[None]
 
 
+class Store(Protocol):
+    """Where records are kept."""
+
+    async def append(self, bodies: Sequence[str]) -> None:
+        """Commit these records together, in this order; durable when it returns."""
+
+
 class GroupWriter:
     """Writes records in the order they were given, as many in one commit as wait.
 
     While the store fails it tries again, at growing intervals, and keeps what it has; it refuses more only at its bound.
 
     Args:
-        engine: the database.
+        store: where records are kept.
         patience: seconds that `write` waits for durability.
     """
 
-    def __init__(self, engine: AsyncEngine, *, patience: float = PATIENCE_SECONDS) -> None:
-        self._engine = engine
+    def __init__(self, store: Store, *, patience: float = PATIENCE_SECONDS) -> None:
+        self._store = store
         self._patience = patience
         self._waiting: deque[_Pending] = deque()
         self._arrived = asyncio.Event()
@@ -78,12 +86,17 @@ class GroupWriter:
 
     async def settled(self) -> None:
         """Wait until everything that was given so far is on disk."""
+        self._arrived.set()
         if self._waiting:
             await asyncio.wait({self._waiting[-1].durable})
 
     def put(self, record: Record) -> None:
-        """Have a record written, without waiting for it. Never refuses: what happened must not be lost."""
+        """Have a record written, without waiting for it. Never refuses: what happened must not be lost.
+
+        It is committed with the next that is waited for, or by itself after 5 ms.
+        """
         self._enqueue(record)
+        asyncio.get_running_loop().call_later(COMPANY_SECONDS, self._arrived.set)
 
     async def write(self, record: Record, *, required: bool) -> None:
         """Have a record written, and wait until it is on disk, as long as the patience lasts.
@@ -99,6 +112,7 @@ class GroupWriter:
         if required and len(self._waiting) >= MOST_WAITING:
             raise _unavailable()
         pending = self._enqueue(record)
+        self._arrived.set()
         await asyncio.wait({pending.durable}, timeout=self._patience)
         if required and not pending.durable.done():
             with contextlib.suppress(ValueError):
@@ -109,26 +123,24 @@ class GroupWriter:
     def _enqueue(self, record: Record) -> _Pending:
         pending = _Pending(record, asyncio.get_running_loop().create_future())
         self._waiting.append(pending)
-        self._arrived.set()
         return pending
 
     async def _run(self) -> None:
         pause = FIRST_PAUSE_SECONDS
         while self._waiting or not self._closing:
+            await self._arrived.wait()
             self._arrived.clear()
-            if not self._waiting:
-                await self._arrived.wait()
-            elif await self._commit():
-                pause = FIRST_PAUSE_SECONDS
-            else:
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            while self._waiting:
+                if await self._commit():
+                    pause = FIRST_PAUSE_SECONDS
+                else:
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     async def _commit(self) -> bool:
         group = list(islice(self._waiting, LARGEST_GROUP))
         try:
-            async with writing(self._engine) as connection:
-                await append(connection, [one.record for one in group])
+            await self._store.append([one.record.body for one in group])
         except Exception as error:
             # The task's outermost edge: it fails closed (`write` refuses) and tries again.
             self.healthy = False

@@ -125,16 +125,21 @@ class Dispatcher:
         for gone in [token_id for token_id, track in self._tracks.items() if token_id not in known and not track.entries]:
             del self._tracks[gone]
 
-    def check(self, call: Call) -> None:
+    def check(self, call: Call) -> bool:
         """Refuse a call that couldn't be taken in, before anything is written down for it.
+
+        Returns:
+            Whether it would be sent at once.
 
         Raises:
             QueueFull, WaitTooLong, ShuttingDown, TokenUnavailable
         """
         self._refuse_if_closed()
-        rejected = self._track(call).lane.check(call.caller.id, call.deadline, self._clock())
+        lane, now = self._track(call).lane, self._clock()
+        rejected = lane.check(call.caller.id, call.deadline, now)
         if rejected:
             raise rejected.error
+        return lane.state(now).remaining > 0
 
     async def submit(self, call: Call, sender: Sender) -> Settled:
         """Wait for the call's turn, have it sent, and return how it ended.

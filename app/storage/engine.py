@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-__all__ = ["open_engine", "reading", "writing"]
+__all__ = ["listen", "open_engine", "reading", "writing"]
 
 BUSY_TIMEOUT_MS = 5_000
 
@@ -21,10 +21,16 @@ def open_engine(url: str) -> AsyncEngine:
 
     SQLite runs in WAL mode with `synchronous=FULL`, so that a commit that returned survives a loss of power.
     """
-    engine = create_async_engine(url)
-    event.listen(engine.sync_engine, "connect", _prepare)
-    event.listen(engine.sync_engine, "begin", _begin)
+    # No statement's parameters in errors: they could hold what must not be written down.
+    engine = create_async_engine(url, hide_parameters=True)
+    listen(engine.sync_engine)
     return engine
+
+
+def listen(engine: Engine) -> None:
+    """Prepare an engine's connections, and begin its transactions, as this module says."""
+    event.listen(engine, "connect", _prepare)
+    event.listen(engine, "begin", _begin)
 
 
 @asynccontextmanager

@@ -12,7 +12,6 @@ from app.domain import TokenValue
 __all__ = ["MASK", "Scrubber"]
 
 MASK = "•••"
-EDGE = 2
 
 
 class Scrubber:
@@ -22,12 +21,15 @@ class Scrubber:
         plain = value.reveal()
         forms = {plain, quote(plain, safe=""), quote_plus(plain), json.dumps(plain)[1:-1], _all_percent(plain), _all_unicode(plain)}
         forms |= {form for offset in range(3) for form in _base64_forms(plain.encode(), offset)}
-        longest_first = sorted(forms, key=len, reverse=True)
-        self._pattern = re.compile("|".join(re.escape(form) for form in longest_first), re.IGNORECASE)
+        self._forms = sorted({form.lower() for form in forms}, key=len, reverse=True)
 
     def scrub(self, text: str) -> tuple[str, int]:
-        """The text with every find masked, and how many there were."""
-        return self._pattern.subn(MASK, text)
+        """The text with every find masked, whatever its letters' case, and how many there were."""
+        small = text.lower()
+        found = [form for form in self._forms if form in small]
+        if not found:
+            return text, 0
+        return re.subn("|".join(map(re.escape, found)), MASK, text, flags=re.IGNORECASE)
 
 
 def _all_percent(plain: str) -> str:

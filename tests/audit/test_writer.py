@@ -16,7 +16,7 @@ from app.audit import AuditLog, GroupWriter, Name, administrative, append, list_
 from app.audit.records import Record
 from app.domain import Linked
 from app.errors import AuditUnavailable, ParameterMissing
-from app.storage import open_engine, reading, writing
+from app.storage import Appender, open_engine, reading, writing
 from app.storage.migrate import upgrade
 from tests.calls import make_call
 
@@ -33,9 +33,17 @@ async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
 
 
 @pytest_asyncio.fixture
-async def writer(engine: AsyncEngine) -> AsyncIterator[GroupWriter]:
+async def store(engine: AsyncEngine) -> AsyncIterator[Appender]:
+    """Where the writer writes."""
+    made = Appender(engine)
+    yield made
+    await made.aclose()
+
+
+@pytest_asyncio.fixture
+async def writer(store: Appender) -> AsyncIterator[GroupWriter]:
     """A running writer of little patience."""
-    made = GroupWriter(engine, patience=PATIENCE)
+    made = GroupWriter(store, patience=PATIENCE)
     made.start()
     yield made
     await made.aclose()
@@ -87,9 +95,9 @@ async def test_a_required_record_that_can_not_be_written_is_withdrawn(writer: Gr
     assert writer.healthy
 
 
-async def test_a_failing_store_is_tried_again(engine: AsyncEngine, tmp_path: Path) -> None:
+async def test_a_failing_store_is_tried_again(engine: AsyncEngine, store: Appender, tmp_path: Path) -> None:
     """A table that is missing for a while: unhealthy meanwhile, and nothing lost."""
-    writer = GroupWriter(engine, patience=PATIENCE)
+    writer = GroupWriter(store, patience=PATIENCE)
     writer.start()
     aside = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)
     aside.execute("ALTER TABLE audit_records RENAME TO audit_records_aside")
@@ -107,10 +115,10 @@ async def test_a_failing_store_is_tried_again(engine: AsyncEngine, tmp_path: Pat
 
 
 async def test_what_is_lost_at_the_end_is_logged(
-    engine: AsyncEngine, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    store: Appender, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A writer that stops beside a dead store says what it couldn't write."""
-    writer = GroupWriter(engine, patience=PATIENCE)
+    writer = GroupWriter(store, patience=PATIENCE)
     aside = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)
     aside.execute("ALTER TABLE audit_records RENAME TO audit_records_aside")
     aside.close()
@@ -121,10 +129,10 @@ async def test_what_is_lost_at_the_end_is_logged(
     assert "the-lost-one" in caplog.text + capsys.readouterr().out
 
 
-async def test_a_full_backlog_refuses_what_is_required(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_backlog_refuses_what_is_required(store: Appender, monkeypatch: pytest.MonkeyPatch) -> None:
     """At its bound the writer takes no more intents, so that memory is bounded."""
     monkeypatch.setattr("app.audit.writer.MOST_WAITING", 3)
-    writer = GroupWriter(engine, patience=PATIENCE)
+    writer = GroupWriter(store, patience=PATIENCE)
     for number in range(3):
         writer.put(record(str(number)))
 
@@ -184,7 +192,7 @@ async def test_sums_are_written_by_themselves(writer: GroupWriter, engine: Async
 async def test_the_record_is_canonical_json_and_its_columns_are_read_from_it(writer: GroupWriter, engine: AsyncEngine) -> None:
     """Sorted keys, no blanks, IDs as strings, whole milliseconds as whole numbers; reading by any column finds it."""
     log, call = AuditLog(writer), make_call(2**63 - 1, 5)
-    await log.intent(call)
+    await log.intent(call, at_once=False)
     await log.succeeded(call, Linked((2**63 - 1,)), attempts=1, queued=0.002, upstream=0.0015)
     refusal = ParameterMissing("none")
     await log.refused(request_id="r", caller=call.caller, operation="link-orders", error=refusal, address=None, origin=None, token=None)
