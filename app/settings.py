@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
+from urllib.parse import quote
 
 from limits import parse_many
 from pydantic import AfterValidator, AnyHttpUrl, Field, SecretStr, ValidationError, model_validator
@@ -45,7 +46,11 @@ class LogLevel(StrEnum):
 
 
 def _rate(value: str) -> str:
-    if len(parse_many(value)) != 1:
+    try:
+        one = len(parse_many(value)) == 1
+    except ValueError:
+        one = False
+    if not one:
         message = "must be one limit, such as 100/second"
         raise ValueError(message)
     return value
@@ -62,7 +67,7 @@ class Settings(BaseSettings):
         pydantic.ValidationError: a value is not what its field says. `load_settings` makes one line of it.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
 
     environment: Environment = Field(Environment.DEVELOPMENT, description="`production` refuses to start without a master key of your own")
     host: str = Field("127.0.0.1", description="address to listen on")
@@ -98,10 +103,17 @@ class Settings(BaseSettings):
             raise ValueError(message)
         return self
 
+    @model_validator(mode="after")
+    def _no_credentials_in_the_address(self) -> Self:
+        if self.upstream_url.username or self.upstream_url.password:
+            message = "upstream_url must hold no user and no password: it is logged"
+            raise ValueError(message)
+        return self
+
     @property
     def database(self) -> str:
         """The database's address, as SQLAlchemy takes it."""
-        return self.database_url or f"sqlite+aiosqlite:///{self.state_dir.resolve() / 'gateway.db'}"
+        return self.database_url or f"sqlite+aiosqlite:///{quote(str(self.state_dir.resolve() / 'gateway.db'))}"
 
     @property
     def keys_file(self) -> Path:

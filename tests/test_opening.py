@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,10 @@ KEYS = "k1:" + "A" * 43 + "="
 OTHER_KEYS = "k1:" + "B" * 43 + "="
 
 
-async def add_token(settings: Settings) -> None:
+async def add_token(settings: Settings, name: str = "shop") -> None:
     """Have a token sealed in the state."""
     async with open_state(settings) as (engine, keyring):
-        token = NewToken("shop", TokenKind.ACCOUNT, TokenValue("a-token-value-0001"))
+        token = NewToken(name, TokenKind.ACCOUNT, TokenValue(f"value-of-token-{name}"))
         await Administration(engine, keyring, "test:test").add_token(token)
 
 
@@ -40,7 +42,15 @@ async def refusal(settings: Settings) -> str:
     with pytest.raises(StartRefused) as refused:
         async with open_state(settings):
             pass
+    # aiosqlite doesn't wait for the thread of a connection that couldn't be opened, which then fails if the loop is gone.
+    while any("_connection_worker_thread" in thread.name for thread in threading.enumerate()):
+        await asyncio.sleep(0.001)
     return str(refused.value)
+
+
+def names_in(folder: Path) -> list[str]:
+    """What a folder holds."""
+    return sorted(path.name for path in folder.iterdir())
 
 
 def mode(path: Path) -> int:
@@ -82,7 +92,7 @@ async def test_a_state_folder_may_have_any_name(tmp_path: Path, path: str) -> No
     async with open_database(settings_for(tmp_path / path)):
         pass
 
-    assert [found.name for found in tmp_path.iterdir()] == [path]
+    assert names_in(tmp_path) == [path]
     assert (tmp_path / path / "gateway.db").is_file()
 
 
@@ -93,7 +103,7 @@ async def test_the_database_may_lie_elsewhere(tmp_path: Path) -> None:
     await add_token(settings)
 
     assert (tmp_path / "else" / "x.db").is_file()
-    assert [path.name for path in (tmp_path / "state").iterdir()] == ["master.keys"]
+    assert names_in(tmp_path / "state") == ["master.keys"]
 
 
 @pytest.mark.parametrize("given", [{}, {"master_keys_file": "elsewhere.keys"}])
@@ -151,9 +161,7 @@ async def test_a_token_cant_be_added_with_another_key(tmp_path: Path) -> None:
     await add_token(settings_for(tmp_path, master_keys=KEYS))
 
     with pytest.raises(StartRefused, match="GATEWAY_MASTER_KEYS: "):
-        async with open_state(settings_for(tmp_path, master_keys=OTHER_KEYS)) as (engine, keyring):
-            token = NewToken("store", TokenKind.ACCOUNT, TokenValue("a-token-value-0002"))
-            await Administration(engine, keyring, "test:test").add_token(token)
+        await add_token(settings_for(tmp_path, master_keys=OTHER_KEYS), "store")
 
     assert await tokens(settings_for(tmp_path, master_keys=KEYS)) == ["shop"]
 

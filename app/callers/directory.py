@@ -66,10 +66,11 @@ class Directory:
             CredentialsMissing, CredentialsInvalid
             UpstreamTokenPresented: `X-API-TOKEN` holds what is no credential of the gateway's.
         """
-        if any(parse_key(value) is None and not JWT_FORM.fullmatch(value) for value in x_api_token):
+        tokens_given = [value for value in x_api_token if value]
+        if any(parse_key(value) is None and not JWT_FORM.fullmatch(value) for value in tokens_given):
             detail = "X-API-TOKEN held no gateway credential; callers never send a Flxpoint token here"
             raise UpstreamTokenPresented(detail)
-        presented = {_bearer(value) for value in authorization} | set(x_api_token)
+        presented = {_bearer(value) for value in authorization} | set(tokens_given)
         if not presented:
             detail = "give a gateway key as `Authorization: Bearer <key>` or in X-API-TOKEN"
             raise CredentialsMissing(detail)

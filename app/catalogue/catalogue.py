@@ -74,7 +74,7 @@ def load_catalogue(path: Path) -> Catalogue:
     """
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, AttributeError, KeyError, RecursionError, yaml.YAMLError) as error:
         message = f"GATEWAY_CATALOGUE: {path} can't be read: {' '.join(str(error).split())}"
         raise StartRefused(message) from error
     try:
@@ -103,6 +103,9 @@ def parse_catalogue(document: object) -> Catalogue:
                     message = f"paths.{path}.{method}.operationId: {operation.id} stands twice"
                     raise ValueError(message)
                 operations[operation.id] = operation
+    if not operations:
+        message = "paths: should hold at least one operation"
+        raise ValueError(message)
     return Catalogue(operations)
 
 

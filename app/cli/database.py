@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import typer
+from sqlalchemy.exc import SQLAlchemyError
 
+from app.errors import StartRefused
 from app.opening import open_database
 from app.settings import load_settings
 from app.storage import open_engine
@@ -34,11 +36,14 @@ def current() -> None:
 
     async def run() -> str | None:
         settings = load_settings()
-        if not settings.database_url and not settings.state_dir.is_dir():
+        if not settings.database_url and not (settings.state_dir / "gateway.db").exists():
             return None
         engine = open_engine(settings.database)
         try:
             return await schema_of(engine)
+        except SQLAlchemyError as error:
+            message = f"GATEWAY_DATABASE_URL: the database of {settings.state_dir} can't be used: {error.__cause__ or error}"
+            raise StartRefused(message) from error
         finally:
             await engine.dispose()
 

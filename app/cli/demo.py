@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import secrets
 import signal
 import tempfile
@@ -109,7 +110,8 @@ async def _stage() -> AsyncIterator[Stage]:
         simulator = create_simulator([SimulatedToken(TOKEN, value, "account")])
         async with running(server_config(simulator, "127.0.0.1", 0), free_port()) as upstream:
             # A prefix of its own: the demo must not touch what the environment's variables name.
-            settings = Settings(_env_prefix=OWN_VARIABLES, state_dir=Path(folder), upstream_url=upstream)
+            master = "demo:" + base64.b64encode(secrets.token_bytes(32)).decode()
+            settings = Settings(_env_prefix=OWN_VARIABLES, state_dir=Path(folder), upstream_url=upstream, master_keys=master)
             key = await _prepare(settings, TokenValue(value))
             app = create_app(settings)
             async with app.router.lifespan_context(app):

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from app.errors import StartRefused
 from app.main import create_app
 from app.settings import load_settings
 
@@ -20,4 +21,8 @@ def openapi(output: Annotated[Path | None, typer.Option(help="Write it to this f
     if output is None:
         print(text, end="")
     else:
-        output.write_text(text, encoding="utf-8")
+        try:
+            output.write_text(text, encoding="utf-8")
+        except OSError as error:
+            message = f"--output: {output} can't be written: {error.strerror}"
+            raise StartRefused(message) from error

@@ -16,7 +16,7 @@ WIDE = 1_000
 
 def screen() -> Console:
     """Standard output as it is now; wide, so that a table cuts nothing and the terminal wraps what it must."""
-    return Console(width=WIDE, soft_wrap=True, highlight=False)
+    return Console(width=WIDE, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 def print_json(value: object) -> None:

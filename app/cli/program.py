@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import typer
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.cli import audit, callers, database, demo, description, serve, simulate, tokens
 from app.errors import GatewayError, StartRefused
@@ -36,4 +37,7 @@ def main() -> None:
         sys.exit(FAILED)
     except StartRefused as error:
         print(error, file=sys.stderr)
+        sys.exit(REFUSED)
+    except SQLAlchemyError as error:
+        print(f"GATEWAY_DATABASE_URL: the database can't be used: {error.__cause__ or error}", file=sys.stderr)
         sys.exit(REFUSED)

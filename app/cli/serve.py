@@ -48,7 +48,7 @@ async def _serve(settings: Settings) -> None:
     async with app.router.lifespan_context(app):
         _settle_memory()
         config = gateway_config(app, host=settings.host, port=settings.port, grace=settings.shutdown_grace)
-        log.info("serving", host=settings.host, port=settings.port, upstream=str(settings.upstream_url))
+        log.info("starting to serve", host=settings.host, port=settings.port, upstream=str(settings.upstream_url))
         await StoppingServer(config, _house(app).begin_shutdown).serve()
     log.info("stopped")
 

@@ -30,7 +30,12 @@ def simulate(
 ) -> None:
     """Run a strict stand-in for Flxpoint: it enforces 2 arrivals a second and the one-parameter rule, counts, and fails to order."""
     configure_logs("INFO", as_json=False)
-    simulator = create_simulator([_token(text) for text in token or [DEMO_TOKEN]])
+    tokens = [_token(text) for text in token or [DEMO_TOKEN]]
+    try:
+        simulator = create_simulator(tokens)
+    except ValueError as error:
+        message = f"--token: should be {FORM}, each once: {error}"
+        raise StartRefused(message) from None
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(StoppingServer(server_config(simulator, host, port)).serve())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 import secrets
 from collections.abc import Mapping
@@ -79,7 +78,7 @@ def parse_master_keys(text: str, source: str) -> Keyring:
         key_id, _, encoded = entry.strip().partition(":")
         try:
             key = base64.b64decode(encoded, validate=True)
-        except binascii.Error:
+        except ValueError:
             key = b""
         if not key_id or len(key_id) > LONGEST_KEY_ID or len(key) != KEY_BYTES or key_id in keys:
             message = f"{source}: entry {place} should be `id:` and 32 bytes in base64, each id once"
@@ -125,8 +124,18 @@ def _make_key_file(path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.link(draft, path)
+        _sync_folder(path.parent)
     except FileExistsError:
         return
     finally:
         draft.unlink()
     log.warning("a master key was made; keep a copy: without it the tokens can't be opened", path=str(path))
+
+
+def _sync_folder(path: Path) -> None:
+    """Have the new name on disk too: a loss of power must not take the key and leave what it sealed."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

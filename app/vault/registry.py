@@ -10,14 +10,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import RowMapping, delete, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or_skip
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain import Burst, TokenKind, TokenRef, TokenValue, new_id, utc_now
-from app.errors import Conflict, NotFound, ParameterInvalid
+from app.errors import Conflict, NotFound, ParameterInvalid, StartRefused
 from app.storage import touch_revision
 from app.storage.tables import sealed_keys, tokens
-from app.vault.keyring import Keyring, Sealed
+from app.vault.keyring import Keyring, Sealed, SealedWrongly
 
 __all__ = ["NAME_PATTERN", "NewToken", "TokenRow", "TokenStore", "place_of", "sealed_in", "token_of"]
 
@@ -79,10 +78,7 @@ class TokenStore:
             "rotated_at": now,
         }
         row |= await self._sealed(connection, token_id, new.name, new.value)
-        try:
-            await connection.execute(insert(tokens).values(row))
-        except IntegrityError as error:
-            raise _value_held() from error
+        await connection.execute(insert(tokens).values(row))
         await touch_revision(connection)
         return await self.show(connection, new.name)
 
@@ -95,10 +91,7 @@ class TokenStore:
         token = (await self.show(connection, name)).token
         changed = await self._sealed(connection, token.id, name, value)
         changed |= {"version": tokens.c.version + 1, "rotated_at": utc_now()}
-        try:
-            await connection.execute(update(tokens).where(tokens.c.id == token.id).values(changed))
-        except IntegrityError as error:
-            raise _value_held() from error
+        await connection.execute(update(tokens).where(tokens.c.id == token.id).values(changed))
         await touch_revision(connection)
         return await self.show(connection, name)
 
@@ -147,12 +140,15 @@ class TokenStore:
         _check(VALUE_PATTERN.fullmatch(value.reveal()), "a token's value has 16 to 512 visible ASCII characters and no blanks")
         secret = value.reveal().encode("ascii")
         sealed = self._keyring.seal(secret, place_of(token_id, name))
-        key = await self._fingerprint_key(connection)
+        value_hash = hmac.digest(await self._fingerprint_key(connection), secret, hashlib.sha256)
+        if (await connection.execute(select(tokens.c.id).where(tokens.c.value_hash == value_hash))).first():
+            message = "this value is held already: one token has one lane, under one name"
+            raise Conflict(message)
         return {
             "key_id": sealed.key_id,
             "nonce": sealed.nonce,
             "sealed": sealed.ciphertext,
-            "value_hash": hmac.digest(key, secret, hashlib.sha256),
+            "value_hash": value_hash,
         }
 
     async def _fingerprint_key(self, connection: AsyncConnection) -> bytes:
@@ -161,7 +157,11 @@ class TokenStore:
         made = insert_or_skip(sealed_keys).values(name=FINGERPRINT_KEY, key_id=fresh.key_id, nonce=fresh.nonce, sealed=fresh.ciphertext)
         await connection.execute(made.on_conflict_do_nothing())
         found = await connection.execute(select(sealed_keys).where(sealed_keys.c.name == FINGERPRINT_KEY))
-        return self._keyring.open(sealed_in(found.mappings().one()), FINGERPRINT_KEY)
+        try:
+            return self._keyring.open(sealed_in(found.mappings().one()), FINGERPRINT_KEY)
+        except SealedWrongly as error:
+            message = f"GATEWAY_MASTER_KEYS: the master keys that are here don't open what is sealed: {error}"
+            raise StartRefused(message) from error
 
 
 def place_of(token_id: str, name: str) -> str:
@@ -194,7 +194,3 @@ def _read(row: RowMapping) -> TokenRow:
 def _check(condition: object, message: str) -> None:
     if not condition:
         raise ParameterInvalid(message)
-
-
-def _value_held() -> Conflict:
-    return Conflict("this value is held already: one token has one lane, under one name")

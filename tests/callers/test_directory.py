@@ -149,13 +149,20 @@ async def test_two_credentials_are_invalid(engine: AsyncEngine) -> None:
         assert type(refusal(directory, authorization, x_api_token)) is CredentialsInvalid
 
 
-@pytest.mark.parametrize("value", ["a-flxpoint-token-0001", "", "fgk_short", f"{UNKNOWN}x", f"Bearer {UNKNOWN}", "a.b.c"])
+async def test_an_empty_header_is_no_token(engine: AsyncEngine) -> None:
+    """An empty X-API-TOKEN presents nothing: beside a key it doesn't matter, alone a credential is missing."""
+    directory = await loaded(engine)
+
+    assert type(refusal(directory, [], [""])) is CredentialsMissing
+
+
+@pytest.mark.parametrize("value", ["a-flxpoint-token-0001", "fgk_short", f"{UNKNOWN}x", f"Bearer {UNKNOWN}", "a.b.c"])
 async def test_a_flxpoint_token_is_refused_as_such(engine: AsyncEngine, value: str) -> None:
     """What stands in X-API-TOKEN and is no credential of the gateway's is taken for a Flxpoint token, and kept nowhere."""
     refused = refusal(await loaded(engine), [], [value])
 
     assert type(refused) is UpstreamTokenPresented
-    assert not value or value not in f"{refused.detail} {refused.members} {refused!r}"
+    assert value not in f"{refused.detail} {refused.members} {refused!r}"
 
 
 async def test_a_flxpoint_token_beside_a_good_key_is_refused(engine: AsyncEngine) -> None:

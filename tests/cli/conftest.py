@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,12 +17,18 @@ from .shell import Shell
 
 
 @pytest.fixture
-def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Shell:
-    """A shell with a state folder that isn't there yet, and no other variable of ours."""
+def shell_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[Path], Shell]:
+    """Gives a shell with a certain state folder, and no other variable of ours."""
     for name in os.environ:
         if name.upper().startswith(PREFIX):
             monkeypatch.delenv(name)
-    return Shell(monkeypatch, capsys, tmp_path / "state")
+    return lambda state_dir: Shell(monkeypatch, capsys, state_dir)
+
+
+@pytest.fixture
+def shell(shell_of: Callable[[Path], Shell], tmp_path: Path) -> Shell:
+    """A shell with a state folder that isn't there yet."""
+    return shell_of(tmp_path / "state")
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -114,6 +116,21 @@ def test_a_file_that_is_no_database_is_status_2(shell: Shell, arguments: tuple[s
     assert ran.err.startswith("GATEWAY_DATABASE_URL: ")
 
 
+@pytest.mark.parametrize("arguments", [("token", "list"), ("token", "add", "shop", "--kind", "account"), ("audit", "list")])
+def test_a_database_that_fails_midway_is_status_2(shell: Shell, arguments: tuple[str, ...]) -> None:
+    """A database that opens and then fails stops a command in one line too, without the statement and what was bound to it."""
+    shell.set(MASTER_KEYS="k1:" + "A" * 43 + "=")
+    shell("db", "upgrade")
+    with closing(sqlite3.connect(shell.state_dir / "gateway.db")) as connection:
+        connection.executescript("DROP TABLE tokens; DROP TABLE audit_records;")
+
+    ran = shell(*arguments, given="a-token-value-0001")
+
+    assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert ran.err.startswith("GATEWAY_DATABASE_URL: ")
+    assert not any(word in ran.err for word in ("SELECT", "INSERT"))
+
+
 def test_our_apis_description_is_valid(shell: Shell) -> None:
     """`openapi` prints an OpenAPI document that any tool can read, with the catalogue's operation in it, and opens no state."""
     document = shell("openapi").document
@@ -142,7 +159,15 @@ def test_the_description_that_is_kept_is_the_codes(shell: Shell, tmp_path: Path)
 
     assert (written.status, written.out) == (0, "")
     assert (tmp_path / "gateway.json").read_text(encoding="utf-8") == printed.out
-    assert json.loads((REPOSITORY / "openapi" / "gateway.json").read_text(encoding="utf-8")) == json.loads(printed.out)
+    assert (REPOSITORY / "openapi" / "gateway.json").read_text(encoding="utf-8") == printed.out
+
+
+def test_a_description_that_cant_be_written_is_told(shell: Shell, tmp_path: Path) -> None:
+    """A file that can't be written ends `openapi` with a failure and one line that names it."""
+    ran = shell("openapi", "--output", str(tmp_path / "none" / "gateway.json"))
+
+    assert (ran.status != 0, ran.out, ran.err.count("\n")) == (True, "", 1)
+    assert str(tmp_path / "none" / "gateway.json") in ran.err
 
 
 def test_a_wrong_catalogue_is_status_2(shell: Shell, tmp_path: Path) -> None:

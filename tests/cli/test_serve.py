@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,8 @@ from app.cli.state import administer
 from app.domain import TokenKind, TokenRef, TokenValue
 from app.vault import NewToken
 
-from .processes import Process, environment, free_port, run, started, until
+from .processes import Process, environment, free_port, started, until
+from .shell import Ran, Shell
 
 TOKENS = {f"token-{number}": f"a-simulated-token-value-000{number}" for number in range(4)}
 
@@ -63,7 +63,7 @@ class Served:
         return httpx2.patch(f"{self.url}/orders/link", params={"orderIds": ids}, headers=headers, trust_env=False, timeout=30)
 
     def refused_as(self, key: str, code: str) -> bool:
-        """Whether a call with a key, which could never go out, is refused with this code."""
+        """Whether a call with a key that waits for a second at most is refused with this code."""
         answer = httpx2.patch(f"{self.url}/orders/link?orderIds=1", headers={"X-API-TOKEN": key, "Prefer": "wait=1"}, trust_env=False)
         return bool(answer.is_error) and str(answer.json()["type"]).endswith(f"/{code}")
 
@@ -84,11 +84,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 @pytest.fixture
-def state(served: Served, monkeypatch: pytest.MonkeyPatch) -> Served:
+def state(served: Served, shell_of: Callable[[Path], Shell]) -> Served:
     """The gateway that serves, while commands of this process work on its state."""
-    for name in [name for name in os.environ if name.startswith("GATEWAY_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("GATEWAY_STATE_DIR", str(served.state_dir))
+    shell_of(served.state_dir)
     return served
 
 
@@ -128,7 +126,7 @@ def test_the_log_is_json_without_secrets(state: Served) -> None:
     text = state.gateway.err
     lines: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines()]
     assert all({"event", "level", "logger", "timestamp"} <= set(line) for line in lines)
-    assert "serving" in [line["event"] for line in lines]
+    assert "starting to serve" in [line["event"] for line in lines]
     assert not any(secret in text for secret in (key[17:], "1777001", *TOKENS.values()))
 
 
@@ -144,18 +142,17 @@ def test_changes_reach_the_running_gateway(state: Served) -> None:
     assert state.gateway.process.poll() is None
 
 
-def test_a_second_server_on_the_same_state_is_refused(served: Served) -> None:
+def test_a_second_server_on_the_same_state_is_refused(served: Served, shell_of: Callable[[Path], Shell]) -> None:
     """Two processes on one state would break the upstream's limit, so the second is refused and says which process serves."""
-    ran = run("serve", "--port", str(free_port()), variables=served.variables)
+    ran = shell_of(served.state_dir)("serve", "--port", "0")
 
-    assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == (
-        f"another flxpoint-gateway (process {served.gateway.process.pid}) serves from {served.state_dir}: one process a state folder\n"
-    )
+    holder = served.gateway.process.pid
+    line = f"another flxpoint-gateway (process {holder}) serves from {served.state_dir}: one process a state folder"
+    assert ran == Ran(2, "", line + "\n")
     assert served.gateway.process.poll() is None
 
 
-def test_the_state_survives_a_restart(state: Served) -> None:
+def test_the_state_survives_a_restart(state: Served, shell_of: Callable[[Path], Shell]) -> None:
     """SIGTERM ends the gateway with status 0, and started again it knows the same tokens, callers and record."""
     token, key = admit(state, "token-3")
     first = state.link(key, "1010")
@@ -167,11 +164,8 @@ def test_the_state_survives_a_restart(state: Served) -> None:
     assert status == 0
     assert (first.json(), second.json()) == ([1010], [])
     assert second.headers["Gateway-Token"] == token.name
-    shown = run("audit", "list", "--json", "--code", "ok", "--token", token.name, variables=state.variables)
-    assert [record["request_id"] for record in json.loads(shown.stdout)] == [
-        second.headers["X-Request-ID"],
-        first.headers["X-Request-ID"],
-    ]
+    shown = shell_of(state.state_dir)("audit", "list", "--json", "--code", "ok", "--token", token.name).document
+    assert [record["request_id"] for record in shown] == [answer.headers["X-Request-ID"] for answer in (second, first)]
 
 
 def test_the_simulator_ends_in_order(tmp_path: Path) -> None:

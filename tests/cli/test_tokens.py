@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import subprocess
@@ -221,10 +222,8 @@ def test_a_value_that_is_typed_isnt_shown(tmp_path: Path) -> None:
             os.set_blocking(ours, False)
 
             def reads(text: bytes) -> bool:
-                try:
+                with contextlib.suppress(BlockingIOError):
                     seen.extend(os.read(ours, 65_536))
-                except BlockingIOError:
-                    pass
                 return text in seen
 
             until(lambda: reads(b"Value (not shown): "))

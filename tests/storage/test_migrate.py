@@ -23,8 +23,8 @@ async def objects(engine: AsyncEngine) -> dict[str, list[str]]:
     """Every table and index with the lines of the SQL that makes it, in no order."""
     query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name != 'alembic_version'"
     async with reading(engine) as connection:
-        rows = (await connection.exec_driver_sql(query)).all()
-    return {name: sorted(line.strip().rstrip(",") for line in sql.splitlines()) for name, sql in rows}
+        rows = (await connection.exec_driver_sql(query)).mappings().all()
+    return {row["name"]: sorted(line.strip().rstrip(",") for line in row["sql"].splitlines()) for row in rows}
 
 
 async def test_a_fresh_database_is_migrated(tmp_path: Path) -> None:

@@ -256,7 +256,7 @@ def test_no_key_and_none_may_be_made(tmp_path: Path) -> None:
 @pytest.mark.parametrize("may_make", [True, False])
 def test_a_folder_in_the_files_place_stops_the_start(tmp_path: Path, may_make: bool) -> None:  # noqa: FBT001 - a parameter
     """What can't be read as a key file is told by the variable and the path."""
-    with pytest.raises(StartRefused, match="GATEWAY_MASTER_KEYS_FILE: .* can't be read or made"):
+    with pytest.raises(StartRefused, match=r"GATEWAY_MASTER_KEYS_FILE: .* can't be read or made"):
         load_keyring(None, tmp_path, may_make=may_make)
 
 
@@ -265,7 +265,7 @@ def test_a_file_that_is_not_text_stops_the_start(tmp_path: Path) -> None:
     path = tmp_path / "master.keys"
     path.write_bytes(b"\xff\xfe")
 
-    with pytest.raises(StartRefused, match="GATEWAY_MASTER_KEYS_FILE: .* can't be read or made"):
+    with pytest.raises(StartRefused, match=r"GATEWAY_MASTER_KEYS_FILE: .* can't be read or made"):
         load_keyring(None, path, may_make=True)
 
 
@@ -273,5 +273,5 @@ def test_a_file_that_cant_be_made_stops_the_start(tmp_path: Path) -> None:
     """Where no file can be put, the start is stopped by the variable and the path."""
     (tmp_path / "file").write_text("", encoding="utf-8")
 
-    with pytest.raises(StartRefused, match="GATEWAY_MASTER_KEYS_FILE: .* can't be read or made"):
+    with pytest.raises(StartRefused, match=r"GATEWAY_MASTER_KEYS_FILE: .* can't be read or made"):
         load_keyring(None, tmp_path / "file" / "master.keys", may_make=True)

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.domain import Burst, TokenKind, TokenValue
-from app.errors import Conflict, GatewayError, NotFound, ParameterInvalid, StartRefused
+from app.errors import Conflict, NotFound, ParameterInvalid, StartRefused
 from app.storage import current_revision, reading, writing
 from app.storage.tables import sealed_keys, tokens
 from app.vault import Keyring, TokenRow, TokenStore, Vault
@@ -59,7 +59,7 @@ async def test_no_column_and_no_file_holds_a_value(engine: AsyncEngine, tmp_path
 
     async with reading(engine) as connection:
         row = (await connection.execute(select(tokens))).one()
-    files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    files = b"".join(path.read_bytes() for path in tmp_path.iterdir())  # noqa: ASYNC240 - a few pages of local files
     assert not any(VALUE.encode() in (cell if isinstance(cell, bytes) else str(cell).encode()) for cell in row)
     assert b"shop" in files
     assert VALUE.encode() not in files
@@ -88,7 +88,15 @@ async def test_a_value_may_be(engine: AsyncEngine, value: str) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["", "short-secret-15", "v" * 513, "with a blank 0000000", "a-secret-with-a-newline\n", "a-secret-with-\x7f-within", "a-secret-véry-odd"],
+    [
+        "",
+        "short-secret-15",
+        "v" * 513,
+        "with a blank 0000000",
+        "a-secret-with-a-newline\n",
+        "a-secret-with-\x7f-within",
+        "a-secret-véry-odd",
+    ],
 )
 async def test_a_value_may_not_be(engine: AsyncEngine, value: str) -> None:
     """What is too short to be searched for, or fits no header, is no value; the refusal doesn't repeat it."""
@@ -243,17 +251,20 @@ async def test_a_token_that_is_not_there(engine: AsyncEngine, work: str) -> None
         await do()
 
 
-async def test_another_master_key_cant_add_or_rotate(engine: AsyncEngine) -> None:
+@pytest.mark.parametrize("work", ["add", "rotate"])
+async def test_another_master_key_changes_nothing(engine: AsyncEngine, work: str) -> None:
     """With master keys that don't open what is there, adding and rotating are refused in one line, and nothing is changed."""
     await added(engine)
     stranger = TokenStore(Keyring({"k2": bytes(32)}))
 
-    for work in (
-        lambda connection: stranger.add(connection, new_token("other", OTHER_VALUE)),
-        lambda connection: stranger.rotate(connection, "shop", TokenValue(OTHER_VALUE)),
-    ):
-        with pytest.raises((StartRefused, GatewayError), match="master key"):
-            async with writing(engine) as connection:
-                await work(connection)
+    async def change() -> None:
+        async with writing(engine) as connection:
+            if work == "add":
+                await stranger.add(connection, new_token("other", OTHER_VALUE))
+            else:
+                await stranger.rotate(connection, "shop", TokenValue(OTHER_VALUE))
+
+    with pytest.raises(StartRefused, match="GATEWAY_MASTER_KEYS: "):
+        await change()
 
     assert await value_of(engine, "shop") == VALUE

@@ -95,7 +95,7 @@ async def test_a_failed_load_changes_nothing(engine: AsyncEngine) -> None:
         await STORE.add(connection, new_token("store", "value-of-token-store"))
         await connection.execute(update(tokens).where(tokens.c.name == "store").values(sealed=b"nothing that was sealed"))
 
-    with pytest.raises(StartRefused, match="store$"):
+    with pytest.raises(StartRefused, match=r"store$"):
         await loaded(engine, vault)
 
     assert vault.tokens == [held["shop"]]
@@ -113,7 +113,7 @@ async def test_a_row_copied_onto_another_doesnt_open(engine: AsyncEngine, column
             changed = {column: "moved"}
         await connection.execute(update(tokens).where(tokens.c.id == held["store"].id).values(changed))
 
-    with pytest.raises(StartRefused, match="don't open with the master keys that are here: (store|moved)$"):
+    with pytest.raises(StartRefused, match=r"don't open with the master keys that are here: (store|moved)$"):
         await loaded(engine)
 
 

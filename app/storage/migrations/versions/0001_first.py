@@ -82,7 +82,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "revision",
-        sa.Column("id", sa.Integer, sa.CheckConstraint("id = 1", name="ck_revision_single"), primary_key=True),
+        sa.Column("id", sa.Integer, sa.CheckConstraint("id = 1", name=op.f("ck_revision_single")), primary_key=True),
         sa.Column("number", sa.Integer, nullable=False),
     )
     op.execute("INSERT INTO revision (id, number) VALUES (1, 1)")
