@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from typing import Protocol
 import uuid_utils
 
 __all__ = [
+    "NAME_PATTERN",
     "Burst",
     "Call",
     "Caller",
@@ -34,6 +36,10 @@ __all__ = [
     "new_id",
     "utc_now",
 ]
+
+
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+"""The names of tokens and callers."""
 
 
 def new_id() -> str:
@@ -71,7 +77,7 @@ class Role(StrEnum):
 class TokenValue:
     """A Flxpoint token's plain value, which no rendering shows.
 
-    `repr`, `str`, `format` and JSON give `•••`; it can't be pickled. Only `upstream` calls `reveal`.
+    `repr`, `str`, `format` and JSON give `•••`; it can't be pickled. Only `vault` (to seal it) and `upstream` (to send it) call `reveal`.
     """
 
     __slots__ = ("_value",)
@@ -100,7 +106,8 @@ class TokenValue:
 class TokenRef:
     """A Flxpoint token as the world outside the vault knows it.
 
-    `rate` is in requests per second; `version` grows with each rotation of the value.
+    `rate` is in requests per second; `version` grows with each rotation of the value. `lane` names the value's own lane: it follows the
+    value, so that a value which is removed and added again, or rotated away and back, is paced as one.
     """
 
     id: str
@@ -110,6 +117,7 @@ class TokenRef:
     burst: Burst = Burst.WINDOW
     enabled: bool = True
     version: int = 1
+    lane: str = ""
 
 
 @dataclass(frozen=True, slots=True)

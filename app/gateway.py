@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from app.catalogue import check_request
 from app.dispatch import LaneState, Send, Sender, Settled
 from app.domain import Call, Caller, Linked, Operation, Outcome, Stamps, TokenRef, TokenValue, new_id
-from app.errors import AuditUnavailable, GatewayError
+from app.errors import AuditUnavailable, GatewayError, RequestMalformed, TokenUnavailable
 from app.upstream import problem_of
 
 __all__ = ["Answer", "Asked", "Gateway", "Journey"]
@@ -19,7 +20,8 @@ __all__ = ["Answer", "Asked", "Gateway", "Journey"]
 class Asked:
     """A known caller's request for an operation, as it came in, before any check.
 
-    `wait` is in seconds, from `arrived`, which is on the process's monotonic clock.
+    `token_names` are the values of the header `Gateway-Token`, which may stand once. `wait` is in seconds, from `arrived`, which is on the
+    process's monotonic clock.
     """
 
     request_id: str
@@ -27,7 +29,7 @@ class Asked:
     operation: Operation
     query: bytes
     has_body: bool
-    token_name: str | None
+    token_names: tuple[str, ...]
     wait: float
     arrived: float
     address: str | None = None
@@ -60,6 +62,12 @@ class Vault(Protocol):
     def open(self, token_id: str) -> tuple[TokenRef, TokenValue]: ...
 
 
+class Callers(Protocol):
+    """What the gateway needs of the callers."""
+
+    def require(self, caller: Caller, token_id: str, operation: str) -> None: ...
+
+
 class Audit(Protocol):
     """What the gateway needs of the record."""
 
@@ -67,7 +75,7 @@ class Audit(Protocol):
 
     async def sending(self, call: Call, send_id: str, attempt: int) -> None: ...
 
-    def sent(self, call: Call, send_id: str, outcome: Outcome, *, written: bool) -> None: ...
+    def sent(self, call: Call, send_id: str, outcome: Outcome | None, *, written: bool) -> None: ...
 
     async def succeeded(self, call: Call, linked: Linked, *, attempts: int, queued: float, upstream: float) -> None: ...
 
@@ -89,6 +97,8 @@ class Audit(Protocol):
         token: str | None,
     ) -> None: ...
 
+    def count_refusal(self, *, address: str | None, caller: str | None, code: str) -> None: ...
+
 
 class Dispatch(Protocol):
     """What the gateway needs of the lanes."""
@@ -97,7 +107,7 @@ class Dispatch(Protocol):
 
     async def submit(self, call: Call, sender: Sender) -> Settled: ...
 
-    def state(self, token_id: str) -> LaneState: ...
+    def state(self, token_id: str) -> LaneState | None: ...
 
 
 class Upstream(Protocol):
@@ -109,17 +119,42 @@ class Upstream(Protocol):
 class Gateway:
     """Takes a known caller's request and answers it, with everything that happens on record."""
 
-    def __init__(self, vault: Vault, audit: Audit, dispatch: Dispatch, upstream: Upstream) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - the rooms that a call walks through, and the clock
+        self, vault: Vault, callers: Callers, audit: Audit, dispatch: Dispatch, upstream: Upstream, clock: Callable[[], float]
+    ) -> None:
         self._vault = vault
+        self._callers = callers
         self._audit = audit
         self._dispatch = dispatch
         self._upstream = upstream
+        self._clock = clock
+        self._open = 0
+        self._none_open = asyncio.Event()
+        self._none_open.set()
 
     async def handle(self, asked: Asked) -> Answer:
         """Check the request, put it on record, wait for its turn, send it, put the end on record, answer.
 
         If the task is cancelled (the caller hung up) a waiting call leaves its queue; a send under way goes on and is recorded.
         """
+        self._open += 1
+        self._none_open.clear()
+        try:
+            return await self._handle(asked)
+        finally:
+            self._open -= 1
+            if not self._open:
+                self._none_open.set()
+
+    async def finish(self) -> None:
+        """Wait until every call that came in has its end on record."""
+        await self._none_open.wait()
+
+    def lane_state(self, token: TokenRef) -> LaneState | None:
+        """The quota of a token's lane as of now; None where the token is gone."""
+        return self._dispatch.state(token.id)
+
+    async def _handle(self, asked: Asked) -> Answer:
         call: Call | None = None
         try:
             call = self._check(asked)
@@ -133,12 +168,11 @@ class Gateway:
             return await self._refuse(asked, call, error)
         return await self._carry(call)
 
-    def lane_state(self, token: TokenRef) -> LaneState:
-        """The quota of a token's lane as of now."""
-        return self._dispatch.state(token.id)
-
     def _check(self, asked: Asked) -> Call:
         parameter, ids = check_request(asked.operation, asked.query, has_body=asked.has_body)
+        if len(asked.token_names) > 1:
+            detail = "the header Gateway-Token may stand once"
+            raise RequestMalformed(detail)
         return Call(
             id=new_id(),
             request_id=asked.request_id,
@@ -146,7 +180,7 @@ class Gateway:
             operation=asked.operation,
             parameter=parameter,
             ids=ids,
-            token=self._vault.choose(asked.caller, asked.operation, asked.token_name),
+            token=self._vault.choose(asked.caller, asked.operation, next(iter(asked.token_names), None)),
             arrived=asked.arrived,
             deadline=asked.arrived + asked.wait,
             address=asked.address,
@@ -155,6 +189,10 @@ class Gateway:
 
     async def _refuse(self, asked: Asked, call: Call | None, error: GatewayError) -> Answer:
         journey = Journey(call.token) if call else None
+        if isinstance(error, AuditUnavailable):
+            # The record has just failed to take the call; it isn't asked, and waited for, a second time.
+            self._audit.count_refusal(address=asked.address, caller=asked.caller.name, code=error.code)
+            return Answer(error, journey)
         try:
             await self._audit.refused(
                 request_id=asked.request_id,
@@ -170,15 +208,16 @@ class Gateway:
         return Answer(error, journey)
 
     async def _carry(self, call: Call) -> Answer:
-        passage = _Passage(call, self._vault, self._audit, self._upstream)
+        passage = _Passage(call, self._vault, self._callers, self._audit, self._upstream)
         try:
             settled = await self._dispatch.submit(call, passage)
         except asyncio.CancelledError:
-            self._audit.abandoned(call, under_way=passage.attempts > 0)
+            self._audit.abandoned(call, under_way=passage.released is not None)
             raise
         except GatewayError as error:
-            await self._audit.failed(call, error, attempts=passage.attempts)
-            return Answer(error, Journey(call.token, passage.attempts))
+            queued = (self._clock() if passage.released is None else passage.released) - call.arrived
+            await self._audit.failed(call, error, attempts=passage.attempts, queued=queued)
+            return Answer(error, Journey(call.token, passage.attempts, queued))
         return await self._conclude(call, settled)
 
     async def _conclude(self, call: Call, settled: Settled) -> Answer:
@@ -193,24 +232,44 @@ class Gateway:
 
 
 class _Passage:
-    """One call on its way out: each send is put on record, made with the token's value of that moment, and put on record again."""
+    """One call on its way out: each send is put on record, made with the token's value of that moment, and put on record again.
 
-    def __init__(self, call: Call, vault: Vault, audit: Audit, upstream: Upstream) -> None:
+    `attempts` counts the sends that were made; `released` is when the last one's turn came, on the monotonic clock.
+    """
+
+    def __init__(self, call: Call, vault: Vault, callers: Callers, audit: Audit, upstream: Upstream) -> None:
         self._call = call
         self._vault = vault
+        self._callers = callers
         self._audit = audit
         self._upstream = upstream
         self.attempts = 0
+        self.released: float | None = None
 
     async def __call__(self, send: Send, stamps: Stamps) -> Outcome:
         """Carry one send out.
 
         Raises:
-            TokenUnavailable, AuditUnavailable: it was not sent.
+            AuditUnavailable, TokenUnavailable, CredentialsInvalid, TokenNotGranted: it was not sent.
         """
-        _, value = self._vault.open(self._call.token.id)
-        self.attempts = send.attempt
+        self.released = send.released
         await self._audit.sending(self._call, send.id, send.attempt)
+        try:
+            value = self._value(send)
+        except GatewayError:
+            self._audit.sent(self._call, send.id, None, written=False)
+            raise
+        self.attempts = send.attempt
         outcome = await self._upstream.send(self._call, value, stamps)
         self._audit.sent(self._call, send.id, outcome, written=send.written is not None)
         return outcome
+
+    def _value(self, send: Send) -> TokenValue:
+        """The token's value, if what let the call in still holds, and if it is the value whose turn this is."""
+        call = self._call
+        self._callers.require(call.caller, call.token.id, call.operation.id)
+        token, value = self._vault.open(call.token.id)
+        if token.lane != send.lane:
+            detail = "the token was rotated at the moment of the send; nothing was sent"
+            raise TokenUnavailable(detail, retry_after=1)
+        return value

@@ -11,7 +11,6 @@ from importlib.metadata import version
 
 import structlog
 from fastapi import FastAPI
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.api import Services, build_app
@@ -19,7 +18,6 @@ from app.audit import AuditLog, GroupWriter
 from app.callers import Directory
 from app.catalogue import load_catalogue
 from app.dispatch import Dispatcher
-from app.errors import StartRefused
 from app.gateway import Gateway
 from app.opening import open_state
 from app.settings import Settings
@@ -27,7 +25,7 @@ from app.storage import Appender, current_revision, reading
 from app.upstream import open_upstream
 from app.vault import Vault
 
-__all__ = ["House", "create_app", "product_version"]
+__all__ = ["House", "create_app", "house_of", "product_version"]
 
 REFRESH_SECONDS = 0.5
 
@@ -55,6 +53,12 @@ def create_app(settings: Settings) -> FastAPI:
             yield
 
     return build_app(catalogue, version=product_version(), caller_rate=settings.caller_rate, lifespan=lifespan)
+
+
+def house_of(app: FastAPI) -> House:
+    """The running gateway behind an application whose lifespan has begun."""
+    house: House = app.state.house
+    return house
 
 
 @dataclass(slots=True)
@@ -91,14 +95,16 @@ class House:
         """Read tokens and callers anew if they have changed.
 
         Raises:
-            SQLAlchemyError: the database can't be read.
+            sqlalchemy.exc.SQLAlchemyError: the database can't be read.
             StartRefused: a token doesn't open.
         """
         async with reading(self.engine) as connection:
             revision = await current_revision(connection)
             if revision != self._revision:
-                await self.vault.load(connection)
-                await self.directory.load(connection)
+                tokens, callers = await self.vault.read(connection), await self.directory.read(connection)
+                # From here to the end without a pause: no value may go out before its lane is known.
+                self.vault.use(tokens)
+                self.directory.use(callers)
                 self.dispatcher.know(self.vault.tokens)
                 self._revision = revision
         self._fresh = True
@@ -109,9 +115,10 @@ class House:
             await asyncio.sleep(REFRESH_SECONDS)
             try:
                 await self.refresh()
-            except (SQLAlchemyError, StartRefused) as error:
+            except Exception:
+                # The task's outermost edge: whatever fails, it goes on with what is known, isn't ready, and tries again.
                 self._fresh = False
-                log.error("tokens and callers can't be read; going on with those known", error=str(error))  # noqa: TRY400
+                log.exception("tokens and callers can't be read; going on with those known")
 
 
 @asynccontextmanager
@@ -132,7 +139,7 @@ async def _open_house(settings: Settings) -> AsyncIterator[House]:
             settings.shutdown_grace,
         )
         house.services = Services(
-            gateway=Gateway(house.vault, house.audit, house.dispatcher, upstream),
+            gateway=Gateway(house.vault, house.directory, house.audit, house.dispatcher, upstream, time.monotonic),
             callers=house.directory,
             refusals=house.audit,
             readiness=house,
@@ -150,5 +157,6 @@ async def _close(house: House, writer: GroupWriter, refreshing: asyncio.Task[Non
     refreshing.cancel()
     house.dispatcher.close()
     await house.dispatcher.finish()
+    await house.services.gateway.finish()
     house.audit.flush()
     await writer.aclose()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -33,6 +34,7 @@ async def open_database(settings: Settings) -> AsyncIterator[AsyncEngine]:
         raise StartRefused(message) from error
     engine = open_engine(settings.database)
     try:
+        _make_private(settings)
         await _upgrade(engine, settings)
         yield engine
     finally:
@@ -54,6 +56,15 @@ async def open_state(settings: Settings) -> AsyncIterator[tuple[AsyncEngine, Key
         given = settings.master_keys.get_secret_value() if settings.master_keys else None
         may_make = settings.environment is not Environment.PRODUCTION and settings.master_keys_file is None and not holds_secrets
         yield engine, load_keyring(given, settings.keys_file, may_make=may_make)
+
+
+def _make_private(settings: Settings) -> None:
+    """The database's file is its owner's alone; SQLite gives its companions the same mode."""
+    try:
+        os.close(os.open(settings.database_path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        message = f"GATEWAY_DATABASE_URL: {settings.database_path} can't be used: {error}"
+        raise StartRefused(message) from error
 
 
 async def _upgrade(engine: AsyncEngine, settings: Settings) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from limits import parse_many
 from pydantic import AfterValidator, AnyHttpUrl, Field, SecretStr, ValidationError, model_validator
@@ -15,10 +15,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import StartRefused
 
-__all__ = ["PREFIX", "CallerRate", "Environment", "LogFormat", "LogLevel", "Settings", "load_settings", "unknown_variables"]
+__all__ = ["PREFIX", "CallerRate", "Environment", "LogFormat", "LogLevel", "Settings", "is_rate", "load_settings", "unknown_variables"]
 
 PREFIX = "GATEWAY_"
 SHIPPED_CATALOGUE = Path(__file__).parent.parent / "openapi" / "flxpoint.yaml"
+SQLITE = "sqlite+aiosqlite:///"
 NOT_YET = ("VALKEY_URL", "CORS_ORIGINS", "OIDC_ISSUER", "OIDC_AUDIENCE", "CONFIG_FILE")
 
 
@@ -45,13 +46,18 @@ class LogLevel(StrEnum):
     ERROR = "ERROR"
 
 
-def _rate(value: str) -> str:
+def is_rate(value: str) -> bool:
+    """Whether the text is one limit of at least one, in slowapi's syntax."""
     try:
-        one = len(parse_many(value)) == 1
+        limits = parse_many(value)
     except ValueError:
-        one = False
-    if not one:
-        message = "must be one limit, such as 100/second"
+        return False
+    return len(limits) == 1 and limits[0].amount >= 1
+
+
+def _rate(value: str) -> str:
+    if not is_rate(value):
+        message = "must be one limit of at least one, such as 100/second"
         raise ValueError(message)
     return value
 
@@ -98,7 +104,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _only_embedded(self) -> Self:
-        if self.database_url and not self.database_url.startswith("sqlite+aiosqlite:///"):
+        if self.database_url and not self.database_url.startswith(SQLITE):
             message = "database_url must begin with sqlite+aiosqlite:/// in this version"
             raise ValueError(message)
         return self
@@ -113,7 +119,12 @@ class Settings(BaseSettings):
     @property
     def database(self) -> str:
         """The database's address, as SQLAlchemy takes it."""
-        return self.database_url or f"sqlite+aiosqlite:///{quote(str(self.state_dir.resolve() / 'gateway.db'))}"
+        return self.database_url or f"{SQLITE}{quote(str(self.state_dir.resolve() / 'gateway.db'))}"
+
+    @property
+    def database_path(self) -> Path:
+        """The database's file."""
+        return Path(unquote(self.database.removeprefix(SQLITE)))
 
     @property
     def keys_file(self) -> Path:

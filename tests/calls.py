@@ -7,7 +7,7 @@ from app.domain import Call, Caller, Parameter, TokenKind, TokenRef, new_id
 from app.settings import SHIPPED_CATALOGUE
 
 LINK = load_catalogue(SHIPPED_CATALOGUE)["link-orders"]
-SHOP = TokenRef("token-1", "shop", TokenKind.ACCOUNT)
+SHOP = TokenRef("token-1", "shop", TokenKind.ACCOUNT, lane="lane-1")
 
 
 def make_call(*ids: int, caller: str = "service", token: TokenRef = SHOP, arrived: float = 0.0, deadline: float = 60.0) -> Call:

@@ -53,7 +53,6 @@ def described(operation: Operation) -> dict[str, Any]:
     for status, codes in sorted(_codes_by_status().items()):
         responses[status] = problem_answer(codes)
     responses["4XX"] = problem_answer(["upstream-<status>"])
-    names = ", ".join(f"`{one.name}`" for one in operation.parameters)
     return {
         "responses": responses,
         "openapi_extra": {
@@ -61,7 +60,6 @@ def described(operation: Operation) -> dict[str, Any]:
             "security": [{"gatewayKey": []}, {"gatewayKeyAsToken": []}],
             "x-exactly-one-of": [one.name for one in operation.parameters],
         },
-        "response_description": f"Give exactly one of {names}.",
     }
 
 
@@ -97,6 +95,7 @@ def problem_answer(codes: list[str]) -> dict[str, Any]:
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
+    """As the gateway takes it from callers: comma-separated (or repeated), whatever style goes upstream."""
     return {
         "name": parameter.name,
         "in": "query",

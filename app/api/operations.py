@@ -17,7 +17,7 @@ from app.api.preferences import Preferences, read_preferences
 from app.api.problems import problem_response
 from app.catalogue import Catalogue
 from app.domain import Caller, Operation
-from app.errors import GatewayError, RequestMalformed
+from app.errors import GatewayError
 from app.gateway import Answer, Asked, Gateway, Journey
 
 __all__ = ["add_operations"]
@@ -62,7 +62,7 @@ def _asked(request: Request, caller: Caller, operation: Operation, wait: float, 
         operation=operation,
         query=request.scope["query_string"],
         has_body=_announces_body(request),
-        token_name=_only(request, "gateway-token"),
+        token_names=tuple(request.headers.getlist("gateway-token")),
         wait=wait,
         arrived=arrived,
         address=request.client.host if request.client else None,
@@ -73,14 +73,6 @@ def _asked(request: Request, caller: Caller, operation: Operation, wait: float, 
 def _announces_body(request: Request) -> bool:
     """By its headers (RFC 9112, section 6): a body need not be read to be refused."""
     return "transfer-encoding" in request.headers or request.headers.get("content-length", "0").strip("0") != ""
-
-
-def _only(request: Request, name: str) -> str | None:
-    values = request.headers.getlist(name)
-    if len(values) > 1:
-        detail = f"the header {name.title()} may stand once"
-        raise RequestMalformed(detail)
-    return values[0] if values else None
 
 
 async def _while_connected(request: Request, work: Coroutine[Any, Any, Answer]) -> Answer | None:
@@ -114,12 +106,16 @@ def _response(answer: Answer, gateway: Gateway, preferences: Preferences, reques
 
 def _journey_headers(journey: Journey, gateway: Gateway) -> dict[str, str]:
     """`RateLimit` and `RateLimit-Policy` are of the IETF's draft-ietf-httpapi-ratelimit-headers; the policy is the token's lane."""
-    lane = gateway.lane_state(journey.token)
     times = {"queue": journey.queued, "upstream": journey.upstream}
-    return {
+    headers = {
         "Gateway-Token": journey.token.name,
         "Gateway-Attempts": str(journey.attempts),
         "Server-Timing": ", ".join(f"{name};dur={(seconds or 0) * 1_000:.1f}" for name, seconds in times.items()),
-        "RateLimit-Policy": f'"lane";q={lane.limit};w={max(1, math.ceil(lane.per))}',
+    }
+    lane = gateway.lane_state(journey.token)
+    if lane is None:
+        return headers
+    return headers | {
+        "RateLimit-Policy": f'"lane";q={lane.limit};w=1',
         "RateLimit": f'"lane";r={lane.remaining};t={max(0, math.ceil(lane.reset))}',
     }

@@ -15,7 +15,7 @@ from app.audit.records import (
 )
 from app.audit.writer import GroupWriter
 from app.domain import Call, Caller, Linked, Outcome
-from app.errors import GatewayError
+from app.errors import AuditUnavailable, GatewayError
 
 __all__ = ["AuditLog"]
 
@@ -51,7 +51,7 @@ class AuditLog:
         Raises:
             AuditUnavailable: it isn't on disk.
         """
-        if at_once:
+        if at_once and self._writer.accepting:
             self._writer.put(call_intent(call))
         else:
             await self._writer.write(call_intent(call), required=True)
@@ -64,8 +64,8 @@ class AuditLog:
         """
         await self._writer.write(send_intent(call, send_id, attempt), required=True)
 
-    def sent(self, call: Call, send_id: str, outcome: Outcome, *, written: bool) -> None:
-        """A send ended."""
+    def sent(self, call: Call, send_id: str, outcome: Outcome | None, *, written: bool) -> None:
+        """A send ended; `outcome` is None where it didn't go out after all."""
         self._writer.put(send_outcome(call, send_id, outcome, written=written))
 
     async def succeeded(self, call: Call, linked: Linked, *, attempts: int, queued: float, upstream: float) -> None:
@@ -76,9 +76,15 @@ class AuditLog:
     async def failed(
         self, call: Call, error: GatewayError, *, attempts: int = 0, queued: float | None = None, upstream: float | None = None
     ) -> None:
-        """The call ended with a problem; times in seconds. Waits until that is on disk, or two seconds have passed."""
+        """The call ended with a problem; times in seconds. Waits until that is on disk, or two seconds have passed.
+
+        A call that failed since the record couldn't be kept doesn't wait a second time.
+        """
         record = call_outcome(call, code=error.code, attempts=attempts, queued=queued, upstream=upstream, uncertain=error.uncertain)
-        await self._writer.write(record, required=False)
+        if isinstance(error, AuditUnavailable):
+            self._writer.put(record)
+        else:
+            await self._writer.write(record, required=False)
 
     def abandoned(self, call: Call, *, under_way: bool) -> None:
         """The caller hung up."""

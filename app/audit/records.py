@@ -77,8 +77,8 @@ def send_intent(call: Call, send_id: str, attempt: int) -> Record:
     )
 
 
-def send_outcome(call: Call, send_id: str, outcome: Outcome, *, written: bool) -> Record:
-    """What the upstream did with one send; the caller may have left before."""
+def send_outcome(call: Call, send_id: str, outcome: Outcome | None, *, written: bool) -> Record:
+    """What the upstream did with one send, `not-sent` where it didn't go out after all; the caller may have left before."""
     return _record(
         Name.SEND_OUTCOME,
         request_id=call.request_id,
@@ -86,11 +86,11 @@ def send_outcome(call: Call, send_id: str, outcome: Outcome, *, written: bool) -
         send_id=send_id,
         token=call.token.name,
         caller=call.caller.name,
-        result=type(outcome).__name__.lower(),
+        result=type(outcome).__name__.lower() if outcome else "not-sent",
         written=written,
-        upstream_status=outcome.status,
+        upstream_status=outcome.status if outcome else None,
         linked_ids=_texts(outcome.order_ids) if isinstance(outcome, Linked) else None,
-        uncertain=outcome.uncertain,
+        uncertain=outcome.uncertain if outcome else False,
     )
 
 

@@ -49,6 +49,9 @@ class Store(Protocol):
     async def append(self, bodies: Sequence[str]) -> None:
         """Commit these records together, in this order; durable when it returns."""
 
+    async def probe(self) -> None:
+        """Find out whether a record could be appended now, without leaving one."""
+
 
 class GroupWriter:
     """Writes records in the order they were given, as many in one commit as wait.
@@ -68,6 +71,11 @@ class GroupWriter:
         self._task: asyncio.Task[None] | None = None
         self._closing = False
         self.healthy = True
+
+    @property
+    def accepting(self) -> bool:
+        """Whether records can be taken whose writing isn't waited for."""
+        return self.healthy and len(self._waiting) < MOST_WAITING
 
     def start(self) -> None:
         """Begin to write, on the loop that runs."""
@@ -130,7 +138,7 @@ class GroupWriter:
         while self._waiting or not self._closing:
             await self._arrived.wait()
             self._arrived.clear()
-            while self._waiting:
+            while self._waiting or not (self.healthy or self._closing):
                 if await self._commit():
                     pause = FIRST_PAUSE_SECONDS
                 else:
@@ -140,7 +148,7 @@ class GroupWriter:
     async def _commit(self) -> bool:
         group = list(islice(self._waiting, LARGEST_GROUP))
         try:
-            await self._store.append([one.record.body for one in group])
+            await (self._store.append([one.record.body for one in group]) if group else self._store.probe())
         except Exception as error:
             # The task's outermost edge: it fails closed (`write` refuses) and tries again.
             self.healthy = False

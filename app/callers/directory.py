@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.callers.keys import GatewayKey, parse_key
 from app.domain import Caller, Grant, Role
-from app.errors import CredentialsInvalid, CredentialsMissing, UpstreamTokenPresented
+from app.errors import CredentialsInvalid, CredentialsMissing, TokenNotGranted, UpstreamTokenPresented
 from app.storage.tables import caller_keys, callers, grants, tokens
 
 __all__ = ["Directory"]
@@ -30,14 +30,22 @@ class _Held:
     caller: Caller
 
 
+DirectoryContents = dict[str, _Held]
+"""The callers of one snapshot, by their keys' IDs."""
+
+
 class Directory:
-    """The callers as of the last `load`."""
+    """The callers as of the last `use`."""
 
     def __init__(self) -> None:
         self._by_key: dict[str, _Held] = {}
 
     async def load(self, connection: AsyncConnection) -> None:
-        """Read all callers, keys and grants anew, on this snapshot of the database."""
+        """Read all callers, keys and grants, and use them."""
+        self.use(await self.read(connection))
+
+    async def read(self, connection: AsyncConnection) -> DirectoryContents:
+        """Read all callers, keys and grants, on this snapshot of the database, without using them yet."""
         granted = await _grants(connection)
         query = select(callers, caller_keys.c.id.label("key_id"), caller_keys.c.sha256).join(caller_keys)
         by_key: dict[str, _Held] = {}
@@ -53,7 +61,26 @@ class Directory:
                 rate=row["rate"],
             )
             by_key[row["key_id"]] = _Held(row["sha256"], caller)
-        self._by_key = by_key
+        return by_key
+
+    def use(self, contents: DirectoryContents) -> None:
+        """From now on the callers are these."""
+        self._by_key = contents
+
+    def require(self, caller: Caller, token_id: str, operation: str) -> None:
+        """Make sure that what was allowed when the call came in still is, before it is sent.
+
+        Raises:
+            CredentialsInvalid: the credential was withdrawn.
+            TokenNotGranted: the grant was.
+        """
+        held = self._by_key.get(caller.credential_id)
+        if held is None:
+            detail = "the credential was withdrawn while the call waited; nothing was sent"
+            raise CredentialsInvalid(detail)
+        if not any(grant.token_id == token_id and grant.covers(operation) for grant in held.caller.grants):
+            detail = "the grant was taken back while the call waited; nothing was sent"
+            raise TokenNotGranted(detail)
 
     def authenticate(self, authorization: Sequence[str], x_api_token: Sequence[str]) -> Caller:
         """The caller that a request's credential headers prove.

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from limits import parse_many
 from sqlalchemy import Delete, RowMapping, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.callers.keys import GatewayKey, make_key
-from app.domain import Role, new_id, utc_now
+from app.domain import NAME_PATTERN, Role, new_id, utc_now
 from app.errors import Conflict, NotFound, ParameterInvalid
+from app.settings import is_rate
 from app.storage import touch_revision
 from app.storage.tables import caller_keys, callers, grants, tokens
 
 __all__ = ["CallerRow", "CallerStore", "GrantAsked", "NewCaller"]
 
-NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 HEAVIEST = 1_000
 
 
@@ -207,18 +205,9 @@ def _check_new(new: NewCaller) -> None:
     if not 1 <= new.weight <= HEAVIEST:
         message = f"a caller's weight is 1 to {HEAVIEST}"
         raise ParameterInvalid(message)
-    if new.rate is not None:
-        _check_rate(new.rate)
+    if new.rate is not None and not is_rate(new.rate):
+        message = "a caller's rate is one limit of at least one, such as 100/second"
+        raise ParameterInvalid(message)
     if new.default_token is not None and new.default_token not in {asked.token for asked in new.grants}:
         message = f"the default token {new.default_token} must be among the grants"
-        raise ParameterInvalid(message)
-
-
-def _check_rate(rate: str) -> None:
-    try:
-        one = len(parse_many(rate)) == 1
-    except ValueError:
-        one = False
-    if not one:
-        message = "a caller's rate is one limit, such as 100/second"
         raise ParameterInvalid(message)

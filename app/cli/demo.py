@@ -17,7 +17,6 @@ from typing import Annotated, Any
 import httpx2
 import typer
 import uvloop
-from fastapi import FastAPI
 
 from app.administration import Administration
 from app.audit import list_records
@@ -26,7 +25,7 @@ from app.cli.audit import COLUMNS, record_rows
 from app.cli.output import print_table, screen
 from app.cli.serving import free_port, gateway_config, running
 from app.domain import TokenKind, TokenValue
-from app.main import House, create_app
+from app.main import House, create_app, house_of
 from app.opening import open_state
 from app.settings import Settings
 from app.simulator.app import create_simulator
@@ -75,11 +74,11 @@ STEPS = (
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What the demo runs on: the gateway's address, the caller's key, the application."""
+    """What the demo runs on: the gateway's address, the caller's key, the gateway's inside."""
 
     url: str
     key: str
-    app: FastAPI
+    house: House
 
 
 def demo(
@@ -118,7 +117,7 @@ async def _stage() -> AsyncIterator[Stage]:
                 config = gateway_config(app, host="127.0.0.1", port=0, grace=0)
                 async with running(config, free_port()) as url:
                     screen().print(f"Simulated Flxpoint at {upstream}, gateway at {url}, state in {folder}.\n")
-                    yield Stage(url, key, app)
+                    yield Stage(url, key, house_of(app))
 
 
 async def _prepare(settings: Settings, value: TokenValue) -> str:
@@ -172,10 +171,9 @@ def _row(step: Step, response: httpx2.Response, ms: float) -> tuple[object, ...]
 
 
 async def _records(stage: Stage) -> None:
-    house: House = stage.app.state.house
-    house.audit.flush()
-    await house.audit.settled()
-    async with reading(house.engine) as connection:
+    stage.house.audit.flush()
+    await stage.house.audit.settled()
+    async with reading(stage.house.engine) as connection:
         records = await list_records(connection, limit=SHOWN_RECORDS)
     screen().print("What is on record:")
     print_table(COLUMNS, record_rows(records[::-1]), nothing="nothing")

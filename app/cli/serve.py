@@ -10,11 +10,10 @@ from typing import Annotated
 import structlog
 import typer
 import uvloop
-from fastapi import FastAPI
 
 from app.cli.serving import StoppingServer, gateway_config, locked
 from app.errors import StartRefused
-from app.main import House, create_app
+from app.main import create_app, house_of
 from app.settings import LogFormat, Settings, load_settings, unknown_variables
 from app.telemetry import configure_logs
 
@@ -39,7 +38,7 @@ def serve(
     configure_logs(settings.log_level, as_json=settings.log_format is LogFormat.JSON)
     for name in unknown_variables(os.environ):
         log.warning("this variable names no setting and is ignored", variable=name)
-    with locked(settings.state_dir), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with locked(settings.state_dir, settings.database_path), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings))
 
 
@@ -49,7 +48,7 @@ async def _serve(settings: Settings) -> None:
         _settle_memory()
         config = gateway_config(app, host=settings.host, port=settings.port, grace=settings.shutdown_grace)
         log.info("starting to serve", host=settings.host, port=settings.port, upstream=str(settings.upstream_url))
-        await StoppingServer(config, _house(app).begin_shutdown).serve()
+        await StoppingServer(config, house_of(app).begin_shutdown).serve()
     log.info("stopped")
 
 
@@ -58,8 +57,3 @@ def _settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
-
-
-def _house(app: FastAPI) -> House:
-    house: House = app.state.house
-    return house

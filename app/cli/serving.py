@@ -15,6 +15,7 @@ from typing import IO
 import uvicorn
 from starlette.types import ASGIApp
 
+from app.api.protocol import BoundedProtocol
 from app.errors import StartRefused
 
 __all__ = ["StoppingServer", "free_port", "gateway_config", "locked", "running"]
@@ -63,7 +64,7 @@ def gateway_config(app: ASGIApp, *, host: str, port: int, grace: float) -> uvico
         app,
         host=host,
         port=port,
-        http="httptools",
+        http=BoundedProtocol,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -105,32 +106,36 @@ def free_port() -> socket.socket:
 
 
 @contextmanager
-def locked(state_dir: Path) -> Iterator[None]:
-    """Hold the state folder for this process: its turns are counted in memory, so a second process would break the limit.
+def locked(state_dir: Path, database: Path) -> Iterator[None]:
+    """Hold the state folder and the database for this process: turns are counted in memory, so a second process would break the limit.
 
     Raises:
-        StartRefused: another process holds it.
+        StartRefused: another process holds one of them.
     """
-    try:
-        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = (state_dir / "serve.lock").open("a+")
-    except OSError as error:
-        message = f"GATEWAY_STATE_DIR: {state_dir} can't be used: {error}"
-        raise StartRefused(message) from error
-    with file:
-        _take(file, state_dir)
+    with _lock(state_dir / "serve.lock", state_dir), _lock(database.with_name(f"{database.name}.lock"), database):
         yield
 
 
-def _take(file: IO[str], state_dir: Path) -> None:
+@contextmanager
+def _lock(path: Path, what: Path) -> Iterator[None]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        message = f"GATEWAY_STATE_DIR: {what} can't be used: {error}"
+        raise StartRefused(message) from error
+    with os.fdopen(descriptor, "r+") as file:
+        _take(file, what)
+        yield
+
+
+def _take(file: IO[str], what: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        file.seek(0)
         holder = file.read().strip() or "unknown"
-        message = f"another flxpoint-gateway (process {holder}) serves from {state_dir}: one process a state folder"
+        message = f"another flxpoint-gateway (process {holder}) serves from {what}: one process a state folder and database"
         raise StartRefused(message) from None
-    file.seek(0)
-    file.truncate()
+    file.truncate(0)
     file.write(str(os.getpid()))
     file.flush()

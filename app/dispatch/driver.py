@@ -24,11 +24,12 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Send:
-    """One HTTP request upstream, as the lane sees it go. Times are monotonic, in seconds."""
+    """One HTTP request upstream, as the lane of that key sees it go. Times are monotonic, in seconds."""
 
     call: Call
     attempt: int
     released: float
+    lane: str
     id: str = field(default_factory=new_id)
     written: float | None = None
     answered: float | None = None
@@ -61,14 +62,21 @@ class _Entry:
     call: Call
     sender: Sender
     settled: asyncio.Future[Settled]
+    track: _Track
+    under_way: bool = False
+
+    @property
+    def waiting(self) -> Waiting:
+        """The call as its lane knows it."""
+        return Waiting(self.call.id, self.call.caller.id, self.call.deadline)
 
 
 @dataclass(slots=True)
 class _Track:
     """One lane with what the driver needs to run it."""
 
+    key: str
     lane: Lane
-    version: int
     entries: dict[str, _Entry] = field(default_factory=dict)
     timer: asyncio.TimerHandle | None = None
 
@@ -107,23 +115,44 @@ class Dispatcher:
         self._depth = depth
         self._caller_depth = caller_depth
         self._tracks: dict[str, _Track] = {}
+        self._lane_of: dict[str, str] = {}
         self._sending: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def know(self, tokens: Iterable[TokenRef]) -> None:
-        """Take note of the tokens there are. A lane begins cold when its token, or its token's present value, is first seen."""
-        now = self._clock()
-        known = {token.id: token for token in tokens}
+        """Take note of the tokens there are. A lane belongs to a token's value, and begins cold when that value is first seen.
+
+        Calls that wait for a token that was rotated go over to its new value's lane; those for a token that is gone are put out.
+        """
+        now, known = self._clock(), {token.id: token for token in tokens}
         for token in known.values():
-            track = self._tracks.get(token.id)
-            if track is None:
-                policy = LanePolicy.of(token.rate, token.burst, depth=self._depth, caller_depth=self._caller_depth)
-                self._tracks[token.id] = _Track(Lane.cold(policy, now), token.version)
-            elif track.version != token.version:
-                track.version = token.version
-                track.lane.pause(now + track.lane.policy.per + track.lane.policy.guard)
-        for gone in [token_id for token_id, track in self._tracks.items() if token_id not in known and not track.entries]:
-            del self._tracks[gone]
+            self._know(token, now)
+        for entry in [entry for track in self._tracks.values() for entry in track.entries.values()]:
+            self._follow(entry, known.get(entry.call.token.id))
+        self._lane_of = {token.id: token.lane for token in known.values()}
+        in_use = set(self._lane_of.values())
+        self._tracks = {key: track for key, track in self._tracks.items() if key in in_use or not track.lane.idle(now)}
+
+    def _know(self, token: TokenRef, now: float) -> None:
+        policy = LanePolicy.of(token.rate, token.burst, depth=self._depth, caller_depth=self._caller_depth)
+        track = self._tracks.get(token.lane)
+        if track is None:
+            self._tracks[token.lane] = _Track(token.lane, Lane.cold(policy, now))
+        else:
+            track.lane.policy = policy
+
+    def _follow(self, entry: _Entry, token: TokenRef | None) -> None:
+        if token is not None and token.lane == entry.track.key:
+            return
+        entry.track.lane.withdraw(entry.call.id)
+        del entry.track.entries[entry.call.id]
+        if token is None:
+            entry.settled.set_exception(_token_removed())
+            return
+        entry.track = self._tracks[token.lane]
+        entry.track.entries[entry.call.id] = entry
+        entry.track.lane.admit(entry.waiting)
+        self.pump(entry.track)
 
     def check(self, call: Call) -> bool:
         """Refuse a call that couldn't be taken in, before anything is written down for it.
@@ -151,33 +180,34 @@ class Dispatcher:
             DeadlineExceeded: its time ran out; `uncertain` if it was under way.
             GatewayError: what the sender raised; it was not sent.
         """
-        track = self._track(call)
-        entry = self._enter(track, call, sender)
+        entry = self._enter(self._track(call), call, sender)
         try:
             await asyncio.wait({entry.settled}, timeout=max(0.0, call.deadline - self._clock()))
         except asyncio.CancelledError:
-            self._leave(track, entry)
+            self._leave(entry)
             raise
         if entry.settled.done():
             return entry.settled.result()
-        if self._leave(track, entry):
-            detail = "the call's time ran out before its turn came; nothing was sent"
-            raise DeadlineExceeded(detail)
-        detail = "the call's time ran out while it was under way; its result goes on record"
-        raise DeadlineExceeded(detail, uncertain=True)
+        self._leave(entry)
+        if entry.under_way:
+            detail = "the call's time ran out while it was under way; its result goes on record"
+            raise DeadlineExceeded(detail, uncertain=True)
+        detail = "the call's time ran out before its turn came; nothing was sent"
+        raise DeadlineExceeded(detail)
 
-    def state(self, token_id: str) -> LaneState:
-        """The quota of a token's lane as of now."""
-        return self._tracks[token_id].lane.state(self._clock())
+    def state(self, token_id: str) -> LaneState | None:
+        """The quota of a token's lane as of now; None where the token is gone."""
+        track = self._tracks.get(self._lane_of.get(token_id, ""))
+        return track.lane.state(self._clock()) if track else None
 
     def close(self) -> None:
         """Take in nothing more, and put out every call that still waits, unsent."""
         self._closed = True
         for track in self._tracks.values():
-            for waiting in track.lane.waiting:
-                track.lane.withdraw(waiting.call_id)
-                entry = track.entries.pop(waiting.call_id)
+            for entry in list(track.entries.values()):
+                track.lane.withdraw(entry.call.id)
                 entry.settled.set_exception(_shutting_down())
+            track.entries.clear()
 
     async def finish(self) -> None:
         """Wait for the sends under way."""
@@ -197,33 +227,32 @@ class Dispatcher:
             track.timer = asyncio.get_running_loop().call_later(delay, self.pump, track)
 
     def _track(self, call: Call) -> _Track:
-        track = self._tracks.get(call.token.id)
+        track = self._tracks.get(self._lane_of.get(call.token.id, ""))
         if track is None:
-            detail = "the token was removed while the call came in"
-            raise TokenUnavailable(detail)
+            raise _token_removed()
         return track
 
     def _enter(self, track: _Track, call: Call, sender: Sender) -> _Entry:
         self._refuse_if_closed()
-        rejected = track.lane.enter(Waiting(call.id, call.caller.id, call.deadline), self._clock())
+        entry = _Entry(call, sender, asyncio.get_running_loop().create_future(), track)
+        rejected = track.lane.enter(entry.waiting, self._clock())
         if rejected:
             raise rejected.error
-        entry = _Entry(call, sender, asyncio.get_running_loop().create_future())
         track.entries[call.id] = entry
         self.pump(track)
         return entry
 
-    def _leave(self, track: _Track, entry: _Entry) -> bool:
+    def _leave(self, entry: _Entry) -> None:
         entry.settled.cancel()
-        withdrawn = track.lane.withdraw(entry.call.id)
-        if withdrawn:
-            del track.entries[entry.call.id]
-            self.pump(track)
-        return withdrawn
+        if not entry.under_way:
+            entry.track.lane.withdraw(entry.call.id)
+            entry.track.entries.pop(entry.call.id, None)
+            self.pump(entry.track)
 
     def _start(self, track: _Track, release: Release) -> None:
         entry = track.entries.pop(release.waiting.call_id)
-        send = Send(entry.call, 1, release.hold.released)
+        entry.under_way = True
+        send = Send(entry.call, 1, release.hold.released, track.key)
         task = asyncio.get_running_loop().create_task(self._carry_out(track, entry, send, release.hold))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
@@ -265,6 +294,10 @@ class Dispatcher:
 def _pause_after(limited: RateLimited) -> float:
     wait = ASSUMED_RETRY_AFTER if limited.retry_after is None else limited.retry_after
     return min(max(wait, 0.0), LONGEST_RETRY_AFTER)
+
+
+def _token_removed() -> TokenUnavailable:
+    return TokenUnavailable("the token was removed; nothing was sent")
 
 
 def _shutting_down() -> ShuttingDown:

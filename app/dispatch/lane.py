@@ -85,10 +85,9 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class LaneState:
-    """The lane's quota as of now: `remaining` sends could go at once, and in `reset` seconds it is whole again."""
+    """The lane's quota as of now: `limit` sends a second; `remaining` could go at once; in `reset` seconds it is whole again."""
 
     limit: int
-    per: float
     remaining: int
     reset: float
 
@@ -113,7 +112,9 @@ class Lane:
     @classmethod
     def cold(cls, policy: LanePolicy, known_since: float) -> Lane:
         """A lane that knows nothing of what was sent before `known_since`."""
-        return cls(policy, known_since + policy.per + policy.guard)
+        lane = cls(policy, known_since)
+        lane.forget(known_since)
+        return lane
 
     def check(self, caller_id: str, deadline: float, now: float) -> Reject | None:
         """Whether a call of this caller, arriving now, would be taken in."""
@@ -129,9 +130,13 @@ class Lane:
         """Take a call into the queue, or say why not."""
         rejected = self.check(waiting.caller_id, waiting.deadline, now)
         if rejected is None:
-            self._queue[waiting.call_id] = waiting
-            self._by_caller[waiting.caller_id] += 1
+            self.admit(waiting)
         return rejected
+
+    def admit(self, waiting: Waiting) -> None:
+        """Take a call into the queue that was taken in before, by another lane."""
+        self._queue[waiting.call_id] = waiting
+        self._by_caller[waiting.caller_id] += 1
 
     def withdraw(self, call_id: str) -> bool:
         """Take a waiting call out of the queue; False where it no longer waits."""
@@ -146,6 +151,7 @@ class Lane:
     def next(self, now: float) -> Release | Wait:
         """What to do now: release the call whose turn it is, or wait."""
         self._holds = [hold for hold in self._holds if hold.until > now]
+        self._drop_expired(now)
         if not self._queue or self._in_flight >= self.policy.in_flight:
             return Wait(None)
         opens = max(self.open_from, self._slot_frees())
@@ -192,7 +198,15 @@ class Lane:
         """The quota as of now."""
         times = self._slot_times(now)
         free = sum(time <= now for time in times)
-        return LaneState(self.policy.slots, self.policy.per, max(0, free - len(self._queue)), max(times) - now)
+        return LaneState(round(self.policy.slots / self.policy.per), max(0, free - len(self._queue)), max(times) - now)
+
+    def forget(self, now: float) -> None:
+        """Whatever was sent before now isn't known: wait until none of it can count."""
+        self.pause(now + self.policy.per + self.policy.guard)
+
+    def idle(self, now: float) -> bool:
+        """Whether nothing waits, is under way, or counts against a window any more."""
+        return not self._queue and not self._in_flight and all(hold.until <= now for hold in self._holds)
 
     @property
     def waiting(self) -> list[Waiting]:
@@ -203,6 +217,11 @@ class Lane:
     def in_flight(self) -> int:
         """The sends under way."""
         return self._in_flight
+
+    def _drop_expired(self, now: float) -> None:
+        """A call whose time ran out (while the process stalled, say) takes no turn; whoever waits for it finds out by itself."""
+        while self._queue and (first := next(iter(self._queue.values()))).deadline <= now:
+            self.withdraw(first.call_id)
 
     def _median_round_trip(self, now: float) -> float:
         """Of the last minute only: an upstream that was slow once must not keep short waits out for ever."""

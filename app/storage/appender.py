@@ -36,10 +36,25 @@ class Appender:
         """
         await asyncio.get_running_loop().run_in_executor(self._thread, self._commit, bodies)
 
+    async def probe(self) -> None:
+        """Find out whether a record could be appended now, without leaving one.
+
+        Raises:
+            SQLAlchemyError: it could not.
+        """
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._try)
+
     async def aclose(self) -> None:
         """Close the connection."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.dispose)
         self._thread.shutdown()
+
+    def _try(self) -> None:
+        with self._engine.connect() as connection:
+            connection.execution_options(gateway_writes=True)
+            with connection.begin() as transaction:
+                connection.exec_driver_sql(INSERT, [("{}",)])
+                transaction.rollback()
 
     def _commit(self, bodies: Sequence[str]) -> None:
         with self._engine.connect() as connection:

@@ -12,15 +12,14 @@ from sqlalchemy import RowMapping, delete, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or_skip
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain import Burst, TokenKind, TokenRef, TokenValue, new_id, utc_now
+from app.domain import NAME_PATTERN, Burst, TokenKind, TokenRef, TokenValue, new_id, utc_now
 from app.errors import Conflict, NotFound, ParameterInvalid, StartRefused
 from app.storage import touch_revision
 from app.storage.tables import sealed_keys, tokens
 from app.vault.keyring import Keyring, Sealed, SealedWrongly
 
-__all__ = ["NAME_PATTERN", "NewToken", "TokenRow", "TokenStore", "place_of", "sealed_in", "token_of"]
+__all__ = ["NewToken", "TokenRow", "TokenStore", "place_of", "sealed_in", "token_of"]
 
-NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 VALUE_PATTERN = re.compile(r"[!-~]{16,512}", re.ASCII)
 HIGHEST_RATE = 1_000
 FINGERPRINT_KEY = "token-fingerprint"
@@ -184,6 +183,7 @@ def token_of(row: RowMapping) -> TokenRef:
         burst=Burst(row["burst"]),
         enabled=bool(row["enabled"]),
         version=row["version"],
+        lane=row["value_hash"].hex(),
     )
 
 

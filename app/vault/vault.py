@@ -29,18 +29,30 @@ class _Held:
     sealed: Sealed
 
 
+VaultContents = dict[str, _Held]
+"""The tokens of one snapshot, by their IDs."""
+
+
 class Vault:
-    """The tokens as of the last `load`, sealed also in memory."""
+    """The tokens as of the last `use`, sealed also in memory."""
 
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
         self._held: dict[str, _Held] = {}
 
     async def load(self, connection: AsyncConnection) -> None:
-        """Read all tokens anew, on this snapshot of the database.
+        """Read all tokens and use them.
 
         Raises:
             StartRefused: some don't open with the master keys that are here; the message names them. Nothing is changed then.
+        """
+        self.use(await self.read(connection))
+
+    async def read(self, connection: AsyncConnection) -> VaultContents:
+        """Read all tokens, on this snapshot of the database, without using them yet.
+
+        Raises:
+            StartRefused: some don't open with the master keys that are here; the message names them.
         """
         rows = (await connection.execute(select(tokens))).mappings().all()
         held = {row["id"]: _Held(token_of(row), sealed_in(row)) for row in rows}
@@ -48,7 +60,11 @@ class Vault:
         if closed:
             message = f"GATEWAY_MASTER_KEYS: these tokens don't open with the master keys that are here: {', '.join(sorted(closed))}"
             raise StartRefused(message)
-        self._held = held
+        return held
+
+    def use(self, contents: VaultContents) -> None:
+        """From now on the tokens are these."""
+        self._held = contents
 
     @property
     def tokens(self) -> list[TokenRef]:

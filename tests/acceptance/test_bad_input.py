@@ -104,6 +104,7 @@ async def ask(rig: Rig, raw: Raw) -> tuple[int, dict[str, str], bytes]:
     async with asyncio.timeout(10):
         answer = await reader.read()
     writer.close()
+    await writer.wait_closed()
     start, _, body = answer.partition(b"\r\n\r\n")
     status, *fields = start.decode("latin-1").split("\r\n")
     headers = dict(field.lower().split(": ", 1) for field in fields)

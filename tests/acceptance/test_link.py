@@ -193,7 +193,7 @@ async def test_the_caller_rate_bites_on_the_route(rig: Rig) -> None:
     assert other.status_code == 400
 
 
-async def test_sixty_waiting_calls_break_no_window(rig: Rig) -> None:
+async def test_waiting_calls_break_no_window(rig: Rig) -> None:
     """However many calls wait, no second sees more than two arrivals, and every call is answered."""
     await rig.reset()
     answers = await asyncio.gather(*(rig.link(f"orderIds={1060 + n}") for n in range(12)))

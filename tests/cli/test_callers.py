@@ -173,7 +173,7 @@ def test_a_caller_is_removed(shell: Shell) -> None:
         (("add", "order-service"), "conflict: there is a caller named order-service already"),
         (("add", "a b"), "parameter-invalid: a caller's name has 1 to 64 letters, digits, dots, dashes and underscores"),
         (("add", "a", "--weight", "0"), "parameter-invalid: a caller's weight is 1 to 1000"),
-        (("add", "a", "--rate", "often"), "parameter-invalid: a caller's rate is one limit, such as 100/second"),
+        (("add", "a", "--rate", "often"), "parameter-invalid: a caller's rate is one limit of at least one, such as 100/second"),
         (("add", "a", "--default-token", "shop"), "parameter-invalid: the default token shop must be among the grants"),
         (("add", "a", "--grant", "none"), "not-found: there is no token named none"),
         (("add", "a", "--grant", "shop:none"), "not-found: there is no operation none; the catalogue has link-orders"),

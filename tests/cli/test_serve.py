@@ -147,7 +147,7 @@ def test_a_second_server_on_the_same_state_is_refused(served: Served, shell_of: 
     ran = shell_of(served.state_dir)("serve", "--port", "0")
 
     holder = served.gateway.process.pid
-    line = f"another flxpoint-gateway (process {holder}) serves from {served.state_dir}: one process a state folder"
+    line = f"another flxpoint-gateway (process {holder}) serves from {served.state_dir}: one process a state folder and database"
     assert ran == Ran(2, "", line + "\n")
     assert served.gateway.process.poll() is None
 

@@ -32,11 +32,15 @@ def test_the_first_signal_stops_in_order_and_the_second_at_once() -> None:
 
 
 def test_a_folder_is_held_by_one(tmp_path: Path) -> None:
-    """While a state folder is held nobody else gets it, and afterwards the next one does."""
-    refused = pytest.raises(StartRefused, match=rf"process {os.getpid()}\) serves from .*: one process a state folder")
-    with locked(tmp_path / "state"), refused, locked(tmp_path / "state"):
+    """While a state folder or a database is held nobody else gets it, and afterwards the next one does."""
+    database = tmp_path / "gateway.db"
+    same_folder = pytest.raises(StartRefused, match=rf"process {os.getpid()}\) serves from .*state: one process a state folder")
+    same_database = pytest.raises(StartRefused, match=rf"process {os.getpid()}\) serves from .*gateway.db: one process a state folder")
+    with locked(tmp_path / "state", database), same_folder, locked(tmp_path / "state", tmp_path / "other.db"):
         pass
-    with locked(tmp_path / "state"):
+    with locked(tmp_path / "state", database), same_database, locked(tmp_path / "other", database):
+        pass
+    with locked(tmp_path / "state", database):
         pass
 
     assert (tmp_path / "state" / "serve.lock").read_text(encoding="utf-8") == str(os.getpid())
@@ -44,9 +48,9 @@ def test_a_folder_is_held_by_one(tmp_path: Path) -> None:
 
 def test_a_holder_that_hasnt_told_its_number_is_unknown(tmp_path: Path) -> None:
     """Between taking the folder and writing its number, a holder is refused for as unknown."""
-    with locked(tmp_path):
+    with locked(tmp_path, tmp_path / "gateway.db"):
         (tmp_path / "serve.lock").write_text("", encoding="utf-8")
-        with pytest.raises(StartRefused, match=r"process unknown\)"), locked(tmp_path):
+        with pytest.raises(StartRefused, match=r"process unknown\)"), locked(tmp_path, tmp_path / "gateway.db"):
             pass
 
 

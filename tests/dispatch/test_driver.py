@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from app.dispatch import Dispatcher, Send
+from app.dispatch import Dispatcher, LaneState, Send
 from app.domain import Call, Linked, Outcome, RateLimited, Stamps
 from app.errors import AuditUnavailable, DeadlineExceeded, InternalError, QueueFull, ShuttingDown, TokenUnavailable
 from tests.calls import SHOP, make_call
@@ -60,6 +60,13 @@ def dispatcher_for(*tokens: object, **bounds: int) -> Dispatcher:
     return dispatcher
 
 
+def state_of(dispatcher: Dispatcher) -> LaneState:
+    """The quota of the shop's lane."""
+    state = dispatcher.state(SHOP.id)
+    assert state
+    return state
+
+
 def now_call(wait: float = 30.0) -> Call:
     """A call that arrives now."""
     return make_call(arrived=time.monotonic(), deadline=time.monotonic() + wait)
@@ -91,18 +98,19 @@ async def test_a_refusal_of_the_sender_reaches_the_caller_and_costs_no_turn() ->
         with pytest.raises(AuditUnavailable):
             await dispatcher.submit(now_call(), Sender(AuditUnavailable("no")))
 
-    assert dispatcher.state(SHOP.id).remaining == 2
+    assert state_of(dispatcher).remaining == 2
 
 
-async def test_a_defect_is_answered_logged_and_stops_no_lane(caplog: pytest.LogCaptureFixture) -> None:
-    """An exception that nobody foresaw becomes `internal-error`, and the lane goes on."""
+async def test_a_defect_is_answered_logged_and_stops_no_lane(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> None:
+    """An exception that nobody foresaw becomes `internal-error`, stands in the log, and the lane goes on."""
     dispatcher = dispatcher_for()
     with pytest.raises(InternalError):
-        await dispatcher.submit(now_call(), Sender(ZeroDivisionError()))
+        await dispatcher.submit(now_call(), Sender(ZeroDivisionError("the-defect")))
     settled = await dispatcher.submit(now_call(), Sender())
+    out, err = capsys.readouterr()
 
     assert isinstance(settled.outcome, Linked)
-    assert caplog is not None
+    assert "the-defect" in caplog.text + out + err
 
 
 @pytest.mark.parametrize(("retry_after", "least", "most"), [(None, 1, 3), (5.0, 5, 6), (315_360_000.0, 59, 61), (0.0, 0, 2)])
@@ -111,7 +119,7 @@ async def test_a_429_pauses_the_whole_lane(retry_after: float | None, least: flo
     dispatcher = dispatcher_for()
     await dispatcher.submit(now_call(), Sender(RateLimited(retry_after)))
 
-    assert least - 0.5 <= dispatcher.state(SHOP.id).reset <= most
+    assert least - 0.5 <= state_of(dispatcher).reset <= most
 
 
 async def test_a_cancelled_wait_leaves_the_queue() -> None:
@@ -147,7 +155,7 @@ async def test_a_deadline_that_passes_while_waiting_sends_nothing() -> None:
     """The call is answered 504 and nothing is uncertain."""
     dispatcher, sender, connected = dispatcher_for(), Sender(), asyncio.Event()
     blockers = [asyncio.create_task(dispatcher.submit(now_call(), Sender(connected=connected))) for _ in range(2)]
-    await until(lambda: dispatcher.state(SHOP.id).remaining == 0)
+    await until(lambda: state_of(dispatcher).remaining == 0)
     with pytest.raises(DeadlineExceeded) as raised:
         await dispatcher.submit(now_call(wait=1.1), sender)
     connected.set()
@@ -192,11 +200,11 @@ async def test_closing_puts_out_what_waits_and_awaits_what_is_under_way() -> Non
 async def test_a_rotated_token_begins_cold() -> None:
     """The new value's past isn't known, so the lane waits as a new one does."""
     dispatcher = dispatcher_for()
-    before = dispatcher.state(SHOP.id).reset
-    dispatcher.know([replace(SHOP, version=2)])
+    before = state_of(dispatcher).reset
+    dispatcher.know([replace(SHOP, version=2, lane="lane-2")])
 
     assert before == 0
-    assert 1.0 < dispatcher.state(SHOP.id).reset <= 1.25
+    assert 1.0 < state_of(dispatcher).reset <= 1.25
 
 
 async def test_an_unchanged_token_stays_warm() -> None:
@@ -204,7 +212,7 @@ async def test_an_unchanged_token_stays_warm() -> None:
     dispatcher = dispatcher_for()
     dispatcher.know([SHOP])
 
-    assert dispatcher.state(SHOP.id).reset == 0
+    assert state_of(dispatcher).reset == 0
 
 
 async def test_a_removed_token_takes_no_calls() -> None:
@@ -214,6 +222,61 @@ async def test_a_removed_token_takes_no_calls() -> None:
 
     with pytest.raises(TokenUnavailable):
         dispatcher.check(now_call())
+    assert dispatcher.state(SHOP.id) is None
+
+
+async def test_calls_that_wait_for_a_rotated_token_go_over_to_its_new_lane() -> None:
+    """They keep waiting, go with the new value's lane, and never before that lane is warm."""
+    dispatcher, connected = dispatcher_for(), asyncio.Event()
+    ahead = [asyncio.create_task(dispatcher.submit(now_call(), Sender(connected=connected))) for _ in range(2)]
+    sender = Sender()
+    waiting = asyncio.create_task(dispatcher.submit(now_call(), sender))
+    await asyncio.sleep(0.01)
+    rotated_at = time.monotonic()
+    dispatcher.know([replace(SHOP, version=2, lane="lane-2")])
+    connected.set()
+    await asyncio.gather(*ahead, waiting)
+
+    assert sender.sends[0].lane == "lane-2"
+    assert sender.sends[0].released >= rotated_at + 1.25
+
+
+async def test_calls_that_wait_for_a_removed_token_are_put_out() -> None:
+    """They are answered `token-unavailable` at once, unsent."""
+    dispatcher, connected, sender = dispatcher_for(), asyncio.Event(), Sender()
+    ahead = [asyncio.create_task(dispatcher.submit(now_call(), Sender(connected=connected))) for _ in range(2)]
+    waiting = asyncio.create_task(dispatcher.submit(now_call(), sender))
+    await asyncio.sleep(0.01)
+    dispatcher.know([])
+    with pytest.raises(TokenUnavailable):
+        await waiting
+    connected.set()
+    await asyncio.gather(*ahead)
+
+    assert sender.sends == []
+
+
+async def test_a_value_that_is_removed_and_added_again_keeps_its_lane() -> None:
+    """The sends of the value's last second still count, under whatever name it comes back."""
+    dispatcher = dispatcher_for()
+    await asyncio.gather(*(dispatcher.submit(now_call(), Sender()) for _ in range(2)))
+    dispatcher.know([])
+    again = replace(SHOP, id="token-2", name="shop-again")
+    dispatcher.know([again])
+    state = dispatcher.state(again.id)
+
+    assert state
+    assert state.remaining == 0
+    assert state.reset <= 1.0
+
+
+async def test_an_idle_lane_of_a_token_that_is_gone_is_forgotten() -> None:
+    """Lanes of tokens long gone take no memory; a value that comes back then begins cold."""
+    dispatcher = dispatcher_for()
+    dispatcher.know([])
+    dispatcher.know([SHOP])
+
+    assert state_of(dispatcher).reset > 1.0
 
 
 async def test_a_full_lane_refuses_before_anything_is_written_down() -> None:
@@ -228,4 +291,4 @@ async def test_a_full_lane_refuses_before_anything_is_written_down() -> None:
     gate.set()
     await asyncio.gather(*tasks)
 
-    assert dispatcher.state(SHOP.id).limit == 2
+    assert state_of(dispatcher).limit == 2

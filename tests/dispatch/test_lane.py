@@ -246,5 +246,6 @@ def test_the_state_tells_what_remains() -> None:
     after = one.state(0.5)
 
     assert (before.limit, before.remaining, before.reset) == (2, 1, 0)
+    assert lane(LanePolicy.of(2, Burst.SPACED, depth=1, caller_depth=1)).state(0).limit == 2
     assert (after.remaining, after.reset) == (1, 0.75)
     assert lane(waiting=5).state(0).remaining == 0

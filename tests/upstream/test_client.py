@@ -6,7 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx2
@@ -36,6 +36,7 @@ from app.simulator.protocol import server_config
 from app.simulator.tokens import SimulatedToken
 from app.upstream import Upstream, open_upstream
 from app.upstream.client import TimeLimits
+from tests.upstream.peers import answering
 
 VALUE = "T0ken/value+with=odd&characters"
 LINK = load_catalogue(SHIPPED_CATALOGUE)["link-orders"]
@@ -225,20 +226,16 @@ async def test_the_request_holds_nothing_but_the_allowlist() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         received.set_result(await reader.readuntil(b"\r\n\r\n"))
         writer.write(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 2\r\n\r\n[]")
-        await writer.drain()
-        writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    upstream = open_upstream(f"http://127.0.0.1:{port}", QUICK)
-    await upstream.send(call(1, 2), TokenValue(VALUE), Moments())
-    await upstream.aclose()
-    server.close()
+    async with answering(answer) as url:
+        upstream = open_upstream(url, QUICK)
+        await upstream.send(call(1, 2), TokenValue(VALUE), Moments())
+        await upstream.aclose()
     start, *fields = (await received).decode().strip().split("\r\n")
 
     assert start in {"PATCH /orders/link?orderIds=1%2C2 HTTP/1.1", "PATCH /orders/link?orderIds=1,2 HTTP/1.1"}
     assert {field.partition(":")[0].lower(): field.partition(": ")[2] for field in fields} == {
-        "host": f"127.0.0.1:{port}",
+        "host": url.removeprefix("http://"),
         "accept": "application/json",
         "accept-encoding": "identity",
         "user-agent": "flxpoint-gateway",
@@ -256,15 +253,12 @@ async def test_a_cookie_is_not_kept() -> None:
         for _ in range(2):
             heads.append(await reader.readuntil(b"\r\n\r\n"))
             writer.write(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nContent-Length: 2\r\n\r\n[]")
-            await writer.drain()
-        writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    upstream = open_upstream("http://127.0.0.1:{1}".format(*server.sockets[0].getsockname()), QUICK)
-    for _ in range(2):
-        await upstream.send(call(1), TokenValue(VALUE), Moments())
-    await upstream.aclose()
-    server.close()
+    async with answering(answer) as url:
+        upstream = open_upstream(url, QUICK)
+        for _ in range(2):
+            await upstream.send(call(1), TokenValue(VALUE), Moments())
+        await upstream.aclose()
 
     assert len(heads) == 2
     assert b"cookie" not in heads[1].lower()
@@ -285,16 +279,13 @@ async def test_a_dropped_connection_is_not_retried_in_silence(method: str) -> No
             served += 1
         writer.transport.abort()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    upstream = open_upstream("http://127.0.0.1:{1}".format(*server.sockets[0].getsockname()), QUICK)
-    as_method = call(1)
-    object.__setattr__(as_method.operation, "method", method)
-    first = await upstream.send(as_method, TokenValue(VALUE), Moments())
-    moments = Moments()
-    second = await upstream.send(as_method, TokenValue(VALUE), moments)
-    object.__setattr__(as_method.operation, "method", "PATCH")
-    await upstream.aclose()
-    server.close()
+    moments, asking = Moments(), call(1)
+    asking = replace(asking, operation=replace(asking.operation, method=method))
+    async with answering(answer) as url:
+        upstream = open_upstream(url, QUICK)
+        first = await upstream.send(asking, TokenValue(VALUE), Moments())
+        second = await upstream.send(asking, TokenValue(VALUE), moments)
+        await upstream.aclose()
 
     assert first == Linked(())
     assert isinstance(second, Unreachable)
@@ -303,10 +294,10 @@ async def test_a_dropped_connection_is_not_retried_in_silence(method: str) -> No
     assert len(moments.writes) == 1
 
 
-@pytest.mark.parametrize("status", [200, 400, 401, 500])
+@pytest.mark.parametrize("status", [400, 401, 500])
 async def test_an_echoed_token_is_taken_out(peer: Peer, status: int) -> None:
     """Whatever of the token the upstream says back is masked, in each of its encodings."""
-    await peer.plan(kind="echo-token", status=status if status != 200 else 400, count=1)
+    await peer.plan(kind="echo-token", status=status, count=1)
     outcome, _ = await peer.send(1001)
     body = getattr(outcome, "body", "")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 from collections.abc import Callable
 from urllib.parse import quote, quote_plus
@@ -21,6 +22,14 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
     "URL, small letters": lambda value: quote(value, safe="").lower() if "%" in quote(value, safe="") else value,
     "form": quote_plus,
     "JSON": lambda value: json.dumps(value)[1:-1],
+    "URL, slash left": quote,
+    "PHP's JSON": lambda value: json.dumps(value)[1:-1].replace("/", "\\/"),
+    "Gson's JSON": lambda value: json.dumps(value)[1:-1].replace("=", "\\u003d").replace("&", "\\u0026"),
+    "HTML": html.escape,
+    "HTML, by number": lambda value: "".join(f"&#{ord(one)};" for one in value),
+    "HTML, by hexadecimal number": lambda value: "".join(f"&#x{ord(one):X};" for one in value),
+    "every second character": lambda value: "".join(f"%{ord(one):02x}" if place % 2 else one for place, one in enumerate(value)),
+    "URL within JSON": lambda value: json.dumps(quote(value, safe=""))[1:-1].replace("%", "\\u0025"),
     "JSON, all escaped": lambda value: "".join(f"\\u{ord(one):04x}" for one in value),
 }
 

@@ -13,6 +13,7 @@ import httpx2
 import pytest
 
 from app.upstream.transport import SecondWrite, current_stamps, flushed, stamping_transport
+from tests.upstream.peers import answering
 
 LARGE = bytes(8 * 2**20)
 
@@ -75,16 +76,14 @@ async def test_a_second_write_of_the_same_send_is_refused() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
-        await writer.drain()
+        await reader.read()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    url, stamps = "http://127.0.0.1:{1}/".format(*server.sockets[0].getsockname()), Silent()
+    stamps = Silent()
     current_stamps.set(stamps)
-    async with httpx2.AsyncClient(transport=stamping_transport(ssl.create_default_context())) as client:
+    async with answering(answer) as url, httpx2.AsyncClient(transport=stamping_transport(ssl.create_default_context())) as client:
         first = await client.get(url)
         with pytest.raises((SecondWrite, httpx2.HTTPError, aiohttp.ClientError)) as raised:
             await client.get(url)
-    server.close()
 
     assert first.status_code == 204
     assert "once" in str(raised.value)
