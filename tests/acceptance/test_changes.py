@@ -1,0 +1,187 @@
+"""Changes and failures while calls wait or are under way: what was allowed when a call came in must still be so when it is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import stat
+from pathlib import Path
+
+import httpx2
+
+from app.callers import GrantAsked, NewCaller
+from tests.rig import Rig, rigged, until
+
+
+def code_of(answer: httpx2.Response) -> str:
+    """The problem's code."""
+    return str(answer.json()["type"]).rpartition("/")[2]
+
+
+def modes_in(folder: Path) -> dict[str, int]:
+    """The modes of a folder's files."""
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+
+
+async def waiting_calls(rig: Rig, count: int, **headers: str) -> list[asyncio.Task[httpx2.Response]]:
+    """Calls that wait for their turn."""
+    tasks = [asyncio.create_task(rig.link(f"orderIds={1001 + number}", **headers)) for number in range(count)]
+    await asyncio.sleep(0.1)
+    return tasks
+
+
+async def test_a_token_disabled_while_calls_wait_is_not_used(tmp_path: Path) -> None:
+    """Calls that wait get `token-unavailable`, and nothing is sent; the record says that the send didn't go out."""
+    async with rigged(tmp_path) as rig:
+        tasks = await waiting_calls(rig, 3)
+        await rig.administer(lambda administration: administration.set_token_enabled("shop", enabled=False))
+        answers = await asyncio.gather(*tasks)
+        arrivals, records = (await rig.statistics())["arrivals"], await rig.records()
+
+    assert [code_of(answer) for answer in answers] == ["token-unavailable"] * 3
+    assert [answer.headers["Gateway-Attempts"] for answer in answers] == ["0"] * 3
+    assert arrivals == 0
+    assert [record["result"] for record in records if record["name"] == "send:outcome"] == ["not-sent"] * 3
+
+
+async def test_a_caller_removed_while_its_calls_wait_is_not_sent(tmp_path: Path) -> None:
+    """A withdrawn credential and a revoked grant take effect on calls that wait already."""
+    async with rigged(tmp_path) as rig:
+        removed = await waiting_calls(rig, 2)
+        await rig.administer(lambda administration: administration.remove_caller("order-service"))
+        first = await asyncio.gather(*removed)
+        _, key = await rig.administer(lambda administration: administration.add_caller(NewCaller("second", (GrantAsked("shop"),))))
+        rig.key = key.reveal()
+        blockers = await waiting_calls(rig, 3)
+        await rig.administer(lambda administration: administration.revoke("second", "shop"))
+        second = await asyncio.gather(*blockers)
+        arrivals = (await rig.statistics())["arrivals"]
+
+    assert [code_of(answer) for answer in first] == ["credentials-invalid"] * 2
+    assert {code_of(answer) for answer in second if answer.status_code != 200} == {"token-not-granted"}
+    assert arrivals == sum(answer.status_code == 200 for answer in second) < 3
+
+
+async def test_a_token_removed_while_its_send_is_under_way_still_gets_its_answer(tmp_path: Path) -> None:
+    """What Flxpoint did is answered and recorded; only the quota of a lane that is gone isn't told."""
+    async with rigged(tmp_path) as rig:
+        await rig.plan({"kind": "latency", "out": 0, "back": 1, "count": 1})
+        [task] = await waiting_calls(rig, 1)
+
+        async def arrived() -> int:
+            return int((await rig.statistics())["arrivals"])
+
+        await until(arrived)
+        await rig.administer(lambda administration: administration.remove_token("shop"))
+        answer = await task
+
+    assert (answer.status_code, answer.json()) == (200, [1001])
+    assert answer.headers["Gateway-Token"] == "shop"
+    assert "RateLimit" not in answer.headers
+
+
+async def test_two_token_names_are_refused_on_record(tmp_path: Path) -> None:
+    """A known caller's malformed request is recorded with its reason, as any refusal."""
+    async with rigged(tmp_path) as rig:
+        headers = [("Authorization", f"Bearer {rig.key}"), ("Gateway-Token", "shop"), ("Gateway-Token", "shop")]
+        answer = await rig.client.patch(f"{rig.url}/orders/link?orderIds=1", headers=headers)
+        [record] = [one for one in await rig.records() if one.get("request_id") == answer.headers["X-Request-ID"]]
+
+    assert code_of(answer) == "request-malformed"
+    assert (record["name"], record["code"]) == ("call:refused", "request-malformed")
+
+
+async def test_a_call_that_ran_out_of_time_says_how_long_it_waited(tmp_path: Path) -> None:
+    """`Server-Timing` and the record tell the wait of a call that failed, too."""
+    async with rigged(tmp_path) as rig:
+        await rig.plan({"kind": "latency", "out": 0, "back": 3, "count": 1})
+        answer = await rig.link("orderIds=1001", Prefer="wait=2")
+        [outcome] = [one for one in await rig.records() if one["name"] == "call:outcome"]
+
+    assert code_of(answer) == "deadline-exceeded"
+    assert float(answer.headers["Server-Timing"].partition("dur=")[2].partition(",")[0]) > 100
+    assert outcome["queue_ms"] > 100
+
+
+async def test_every_call_has_its_end_on_record_when_the_house_closes(tmp_path: Path) -> None:
+    """Calls that still wait at the very end are put out and recorded before the record is closed."""
+    async with rigged(tmp_path, shutdown_grace=0.0) as rig:
+        tasks = await waiting_calls(rig, 5)
+        rig.house.begin_shutdown()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    database = sqlite3.connect(tmp_path / "gateway.db")
+    names = [name for (name,) in database.execute("SELECT name FROM audit_records")]
+    database.close()
+
+    assert names.count("call:intent") == 5
+    assert names.count("call:outcome") == 5
+
+
+async def test_a_failing_store_refuses_without_a_send_and_recovers_without_a_call(tmp_path: Path) -> None:
+    """One patience, no attempt, no memory taken; once the store is well the gateway is ready again though nobody called."""
+    async with rigged(tmp_path) as rig:
+        aside = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)
+        aside.execute("ALTER TABLE audit_records RENAME TO audit_records_aside")
+        first = await rig.link("")
+        refused = await rig.link("orderIds=1001")
+        arrivals = (await rig.statistics())["arrivals"]
+        aside.execute("ALTER TABLE audit_records_aside RENAME TO audit_records")
+        aside.close()
+
+        async def ready() -> bool:
+            return (await rig.client.get(f"{rig.url}/gateway/health/ready")).status_code == 200
+
+        await until(ready)
+        taken = await rig.link("orderIds=1001")
+
+    assert code_of(first) == "audit-unavailable"
+    assert code_of(refused) == "audit-unavailable"
+    assert refused.headers["Gateway-Attempts"] == "0"
+    assert arrivals == 0
+    assert taken.json() == [1001]
+
+
+async def test_a_row_that_can_not_be_read_makes_the_gateway_unready_not_deaf(tmp_path: Path) -> None:
+    """A broken row stops no later change from being seen."""
+    async with rigged(tmp_path) as rig:
+        hand = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)
+        hand.execute("UPDATE grants SET operations = 'not json'")
+        hand.execute("UPDATE revision SET number = number + 1")
+
+        async def status() -> int:
+            return (await rig.client.get(f"{rig.url}/gateway/health/ready")).status_code
+
+        async def unready() -> bool:
+            return await status() == 503
+
+        await until(unready)
+        hand.execute("DELETE FROM callers")
+        hand.execute("DELETE FROM grants")
+        hand.execute("DELETE FROM caller_keys")
+        hand.close()
+
+        async def gone() -> bool:
+            return (await rig.link("")).status_code == 401
+
+        await until(gone)
+
+        assert await status() == 200
+
+
+async def test_the_state_is_its_owners_alone(tmp_path: Path) -> None:
+    """Database, its companions, and the key can be read by nobody else, also in a folder that was there before."""
+    async with rigged(tmp_path) as rig:
+        await rig.link("")
+        modes = modes_in(tmp_path)
+
+    assert set(modes) >= {"gateway.db", "gateway.db-wal", "gateway.db-shm", "master.keys"}
+    assert set(modes.values()) == {0o600}
+
+
+async def test_the_ids_of_requests_stay_apart(tmp_path: Path) -> None:
+    """Two requests of one caller-chosen ID are two calls on record."""
+    async with rigged(tmp_path) as rig:
+        await asyncio.gather(*(rig.link("orderIds=1", X_Request_ID="same") for _ in range(2)))
+        records = [one for one in await rig.records() if one.get("request_id") == "same"]
+
+    assert len({one["id"] for one in records}) == len(records) >= 2

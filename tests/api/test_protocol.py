@@ -1,0 +1,89 @@
+"""Bounds on a request's head, on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import uvicorn
+from starlette.responses import PlainTextResponse
+
+from app.api.protocol import BoundedProtocol
+from app.cli.serving import free_port, running
+
+
+class Hasty(BoundedProtocol):
+    """As the gateway's, but with little patience."""
+
+    head_seconds = 0.3
+
+
+@asynccontextmanager
+async def connected(protocol: type[BoundedProtocol] = BoundedProtocol) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection to a server of this protocol."""
+    config = uvicorn.Config(PlainTextResponse("well"), http=protocol, ws="none", lifespan="off", log_config=None)
+    async with running(config, free_port()) as url:
+        host, port = url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        try:
+            yield reader, writer
+        finally:
+            writer.transport.abort()
+
+
+async def status_of(reader: asyncio.StreamReader) -> int:
+    """The status of the next answer."""
+    async with asyncio.timeout(10):
+        return int((await reader.readline()).split()[1])
+
+
+@pytest.mark.parametrize("filler", [b"X-Long: " + b"a" * 200_000, b"".join(b"X-%d: y\r\n" % number for number in range(20_000))])
+async def test_a_head_without_end_is_cut(filler: bytes) -> None:
+    """More than 80 KiB of a head that isn't whole is refused, whether it is one header or many."""
+    async with connected() as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n" + filler)
+
+        assert await status_of(reader) == 431
+
+
+async def test_a_slow_head_is_cut() -> None:
+    """A head that isn't whole in time is refused, however steadily it drips."""
+    async with connected(Hasty) as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n")
+        for _ in range(5):
+            await asyncio.sleep(0.05)
+            writer.write(b"X-Drip: y\r\n")
+
+        assert await status_of(reader) == 408
+
+
+async def test_a_connection_that_says_nothing_is_closed() -> None:
+    """Nobody holds a connection without asking anything."""
+    async with connected(Hasty) as (reader, _):
+        assert await status_of(reader) == 408
+
+
+async def test_a_slow_second_head_is_cut() -> None:
+    """The bound holds for every request of a connection."""
+    async with connected(Hasty) as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        first = await status_of(reader)
+        await reader.readuntil(b"well")
+        await asyncio.sleep(0.5)
+        writer.write(b"GET / HTTP/1.1\r\n")
+
+        assert (first, await status_of(reader)) == (200, 408)
+
+
+async def test_a_large_body_is_no_large_head() -> None:
+    """Bytes of a body, and pipelined requests, don't count."""
+    async with connected() as (reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n" + b"b" * 300_000)
+        first = await status_of(reader)
+        await reader.readuntil(b"well")
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
+        second = await status_of(reader)
+
+        assert (first, second) == (200, 200)
