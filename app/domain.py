@@ -22,10 +22,13 @@ __all__ = [
     "Linked",
     "Operation",
     "Outcome",
+    "Pacing",
     "Parameter",
+    "Priority",
     "RateLimited",
     "Refused",
     "Role",
+    "Send",
     "Stamps",
     "TimedOut",
     "TokenKind",
@@ -65,6 +68,25 @@ class Burst(StrEnum):
 
     WINDOW = "window"
     SPACED = "spaced"
+
+
+class Pacing(StrEnum):
+    """What a lane trusts: what it has learned of the network, or nothing that a network could break."""
+
+    LEARNED = "learned"
+    PROVEN = "proven"
+
+
+class Priority(StrEnum):
+    """How much a call weighs against others of its caller's weight."""
+
+    INTERACTIVE = "interactive"
+    BATCH = "batch"
+
+    @property
+    def weight(self) -> int:
+        """An interactive call weighs eight times a batch's."""
+        return 8 if self is Priority.INTERACTIVE else 1
 
 
 class Role(StrEnum):
@@ -118,6 +140,7 @@ class TokenRef:
     enabled: bool = True
     version: int = 1
     lane: str = ""
+    pacing: Pacing = Pacing.LEARNED
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +175,16 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A query parameter that holds a list of IDs: at most `max_items`, sent comma-separated or, if `explode`, repeated."""
+    """A query parameter that holds a list of IDs: at most `max_items`, sent comma-separated or, if `explode`, repeated.
+
+    `coalesce`: the answer lists IDs of the same sort, so that it can be told which asked-for ID each part belongs to.
+    """
 
     name: str
     max_items: int
     explode: bool = False
     description: str = ""
+    coalesce: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,13 +225,48 @@ class Call:
     deadline: float
     address: str | None = None
     origin: str | None = None
+    priority: Priority = Priority.INTERACTIVE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Send:
+    """One HTTP request upstream: what it asks for, in whose lane, and the calls that it carries.
+
+    `attempt` counts the sends of its first call; `released` is when its turn came, monotonic, in seconds.
+    """
+
+    attempt: int
+    lane: str
+    ids: tuple[int, ...]
+    calls: tuple[Call, ...]
+    released: float
+    id: str = field(default_factory=new_id)
+
+    @property
+    def token(self) -> TokenRef:
+        """The token that it goes with, as its first call chose it."""
+        return self.calls[0].token
+
+    @property
+    def operation(self) -> Operation:
+        """The one operation of its calls."""
+        return self.calls[0].operation
+
+    @property
+    def parameter(self) -> Parameter:
+        """The one parameter of its calls."""
+        return self.calls[0].parameter
 
 
 class Stamps(Protocol):
     """Where `upstream` tells, while a send is under way, what `dispatch` must know of it. Times: monotonic, in seconds."""
 
-    def written(self, at: float) -> None:
-        """The whole request has left for the socket."""
+    @property
+    def was_written(self) -> bool:
+        """Whether the request has left, which alone decides what a failure means."""
+
+    def written(self, at: float, peer: str | None = None) -> None:
+        """The whole request has left for the socket, whose other end has the address `peer`."""
 
     def answered(self, at: float) -> None:
         """The answer's status line was read."""

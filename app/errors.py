@@ -20,7 +20,7 @@
     - UpstreamRejectedToken · UpstreamError · UpstreamInvalidResponse · UpstreamUnreachable
   - Unavailable (503)
     - QueueFull · WaitTooLong
-    - TokenUnavailable · AuditUnavailable · ShuttingDown
+    - TokenSuspended · TokenUnavailable · AuditUnavailable · ShuttingDown
   - TimedOut (504)
     - DeadlineExceeded · UpstreamTimeout
 - StartRefused: the process can't start as it was told to; not a problem of any call
@@ -389,6 +389,17 @@ class WaitTooLong(Unavailable):
     """
 
     code = "wait-too-long"
+
+
+class TokenSuspended(Unavailable):
+    """The token is suspended for this operation.
+
+    Flxpoint answered 401 or 403 to it three times in a row, so nothing more is sent but one call now and then that finds out whether that
+    has changed. Most often the token is of the wrong kind, or was withdrawn. A new value (`token rotate`) or `token resume` ends it at
+    once.
+    """
+
+    code = "token-suspended"
 
 
 class TokenUnavailable(Unavailable):

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from app.catalogue import check_request
-from app.dispatch import LaneState, Send, Sender, Settled
-from app.domain import Call, Caller, Linked, Operation, Outcome, Stamps, TokenRef, TokenValue, new_id
-from app.errors import AuditUnavailable, GatewayError, RequestMalformed, TokenUnavailable
+from app.dispatch import LaneState, Settled, Ticket
+from app.domain import Call, Caller, Linked, Operation, TokenRef, new_id
+from app.errors import AuditUnavailable, GatewayError, RequestMalformed
 from app.upstream import problem_of
 
 __all__ = ["Answer", "Asked", "Gateway", "Journey"]
@@ -48,10 +48,14 @@ class Journey:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The end of a call: the IDs of the linked orders, or a problem. `journey` is None where no token had been chosen."""
+    """The end of a call: the IDs of the linked orders, or a problem. `journey` is None where no token had been chosen.
+
+    `uncertain`: Flxpoint may have done the work, or part of it, though no answer says so.
+    """
 
     result: tuple[int, ...] | GatewayError
     journey: Journey | None
+    uncertain: bool = False
 
 
 class Vault(Protocol):
@@ -59,29 +63,13 @@ class Vault(Protocol):
 
     def choose(self, caller: Caller, operation: Operation, wanted: str | None) -> TokenRef: ...
 
-    def open(self, token_id: str) -> tuple[TokenRef, TokenValue]: ...
-
-
-class Callers(Protocol):
-    """What the gateway needs of the callers."""
-
-    def require(self, caller: Caller, token_id: str, operation: str) -> None: ...
-
 
 class Audit(Protocol):
     """What the gateway needs of the record."""
 
     async def intent(self, call: Call, *, at_once: bool) -> None: ...
 
-    async def sending(self, call: Call, send_id: str, attempt: int) -> None: ...
-
-    def sent(self, call: Call, send_id: str, outcome: Outcome | None, *, written: bool) -> None: ...
-
-    async def succeeded(self, call: Call, linked: Linked, *, attempts: int, queued: float, upstream: float) -> None: ...
-
-    async def failed(
-        self, call: Call, error: GatewayError, *, attempts: int = 0, queued: float | None = None, upstream: float | None = None
-    ) -> None: ...
+    async def ended(self, call: Call, end: Linked | GatewayError, *, spent: Settled) -> None: ...
 
     def abandoned(self, call: Call, *, under_way: bool) -> None: ...
 
@@ -105,28 +93,18 @@ class Dispatch(Protocol):
 
     def check(self, call: Call) -> bool: ...
 
-    async def submit(self, call: Call, sender: Sender) -> Settled: ...
+    def enter(self, call: Call) -> Ticket: ...
 
     def state(self, token_id: str) -> LaneState | None: ...
-
-
-class Upstream(Protocol):
-    """What the gateway needs of the upstream."""
-
-    async def send(self, call: Call, value: TokenValue, stamps: Stamps) -> Outcome: ...
 
 
 class Gateway:
     """Takes a known caller's request and answers it, with everything that happens on record."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - the rooms that a call walks through, and the clock
-        self, vault: Vault, callers: Callers, audit: Audit, dispatch: Dispatch, upstream: Upstream, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, vault: Vault, audit: Audit, dispatch: Dispatch, clock: Callable[[], float]) -> None:
         self._vault = vault
-        self._callers = callers
         self._audit = audit
         self._dispatch = dispatch
-        self._upstream = upstream
         self._clock = clock
         self._open = 0
         self._none_open = asyncio.Event()
@@ -208,68 +186,20 @@ class Gateway:
         return Answer(error, journey)
 
     async def _carry(self, call: Call) -> Answer:
-        passage = _Passage(call, self._vault, self._callers, self._audit, self._upstream)
         try:
-            settled = await self._dispatch.submit(call, passage)
-        except asyncio.CancelledError:
-            self._audit.abandoned(call, under_way=passage.released is not None)
-            raise
+            ticket = self._dispatch.enter(call)
         except GatewayError as error:
-            queued = (self._clock() if passage.released is None else passage.released) - call.arrived
-            await self._audit.failed(call, error, attempts=passage.attempts, queued=queued)
-            return Answer(error, Journey(call.token, passage.attempts, queued))
+            return await self._conclude(call, Settled(error, None, 0, self._clock() - call.arrived, None, uncertain=False))
+        try:
+            settled = await ticket.settled()
+        except asyncio.CancelledError:
+            self._audit.abandoned(call, under_way=ticket.was_sent)
+            raise
         return await self._conclude(call, settled)
 
     async def _conclude(self, call: Call, settled: Settled) -> Answer:
-        attempts, queued, upstream = settled.attempts, settled.queued, settled.upstream
-        journey = Journey(call.token, attempts, queued, upstream)
-        if isinstance(settled.outcome, Linked):
-            await self._audit.succeeded(call, settled.outcome, attempts=attempts, queued=queued, upstream=upstream)
-            return Answer(settled.outcome.order_ids, journey)
-        problem = problem_of(settled.outcome)
-        await self._audit.failed(call, problem, attempts=attempts, queued=queued, upstream=upstream)
-        return Answer(problem, journey)
-
-
-class _Passage:
-    """One call on its way out: each send is put on record, made with the token's value of that moment, and put on record again.
-
-    `attempts` counts the sends that were made; `released` is when the last one's turn came, on the monotonic clock.
-    """
-
-    def __init__(self, call: Call, vault: Vault, callers: Callers, audit: Audit, upstream: Upstream) -> None:
-        self._call = call
-        self._vault = vault
-        self._callers = callers
-        self._audit = audit
-        self._upstream = upstream
-        self.attempts = 0
-        self.released: float | None = None
-
-    async def __call__(self, send: Send, stamps: Stamps) -> Outcome:
-        """Carry one send out.
-
-        Raises:
-            AuditUnavailable, TokenUnavailable, CredentialsInvalid, TokenNotGranted: it was not sent.
-        """
-        self.released = send.released
-        await self._audit.sending(self._call, send.id, send.attempt)
-        try:
-            value = self._value(send)
-        except GatewayError:
-            self._audit.sent(self._call, send.id, None, written=False)
-            raise
-        self.attempts = send.attempt
-        outcome = await self._upstream.send(self._call, value, stamps)
-        self._audit.sent(self._call, send.id, outcome, written=send.written is not None)
-        return outcome
-
-    def _value(self, send: Send) -> TokenValue:
-        """The token's value, if what let the call in still holds, and if it is the value whose turn this is."""
-        call = self._call
-        self._callers.require(call.caller, call.token.id, call.operation.id)
-        token, value = self._vault.open(call.token.id)
-        if token.lane != send.lane:
-            detail = "the token was rotated at the moment of the send; nothing was sent"
-            raise TokenUnavailable(detail, retry_after=1)
-        return value
+        result = settled.result
+        end = result if isinstance(result, Linked | GatewayError) else problem_of(result)
+        await self._audit.ended(call, end, spent=settled)
+        journey = Journey(call.token, settled.attempts, settled.queued, settled.upstream)
+        return Answer(end if isinstance(end, GatewayError) else end.order_ids, journey, uncertain=settled.uncertain or end.uncertain)

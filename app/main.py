@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.api import Services, build_app
 from app.audit import AuditLog, GroupWriter
 from app.callers import Directory
+from app.carrier import Carrier
 from app.catalogue import load_catalogue
 from app.dispatch import Dispatcher
 from app.gateway import Gateway
@@ -130,16 +131,17 @@ async def _open_house(settings: Settings) -> AsyncIterator[House]:
         appender = Appender(engine)
         stack.push_async_callback(appender.aclose)
         writer = GroupWriter(appender)
-        house = House(
-            engine,
-            Vault(keyring),
-            Directory(),
-            Dispatcher(time.monotonic, depth=settings.lane_depth, caller_depth=settings.caller_depth),
-            AuditLog(writer),
-            settings.shutdown_grace,
+        vault, directory, audit = Vault(keyring), Directory(), AuditLog(writer)
+        dispatcher = Dispatcher(
+            time.monotonic,
+            Carrier(vault, directory, audit, upstream),
+            depth=settings.lane_depth,
+            caller_depth=settings.caller_depth,
+            coalesce=settings.coalesce,
         )
+        house = House(engine, vault, directory, dispatcher, audit, settings.shutdown_grace)
         house.services = Services(
-            gateway=Gateway(house.vault, house.directory, house.audit, house.dispatcher, upstream, time.monotonic),
+            gateway=Gateway(vault, audit, dispatcher, time.monotonic),
             callers=house.directory,
             refusals=house.audit,
             readiness=house,

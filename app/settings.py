@@ -90,6 +90,9 @@ class Settings(BaseSettings):
     max_wait: float = Field(120, gt=0, le=3600, description="the longest wait that a caller may prefer")
     lane_depth: int = Field(1000, ge=1, le=1_000_000, description="waiting calls a token, at most")
     caller_depth: int = Field(200, ge=1, le=1_000_000, description="waiting calls of one caller for one token, at most")
+    coalesce: bool = Field(
+        default=False, description="send waiting calls together where the catalogue says that their results can be told apart"
+    )
     caller_rate: CallerRate = Field("100/second", description="the gateway's own limit on a caller, unless the caller has one of its own")
     shutdown_grace: float = Field(25, ge=0, le=600, description="how long waiting calls go on after SIGTERM")
     log_format: LogFormat = Field(LogFormat.JSON, description="`json` or `console`")

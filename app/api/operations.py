@@ -97,6 +97,8 @@ def _response(answer: Answer, gateway: Gateway, preferences: Preferences, reques
         response: Response = problem_response(answer.result, request_id)
     else:
         response = JSONResponse(list(answer.result))
+    if answer.uncertain:
+        response.headers["Gateway-Uncertain"] = "true"
     if preferences.applied:
         response.headers["Preference-Applied"] = preferences.applied
     if answer.journey:

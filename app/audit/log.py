@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from typing import Protocol
 
 from app.audit.records import (
     call_intent,
@@ -14,7 +15,7 @@ from app.audit.records import (
     send_outcome,
 )
 from app.audit.writer import GroupWriter
-from app.domain import Call, Caller, Linked, Outcome
+from app.domain import Call, Caller, Linked, Outcome, Send
 from app.errors import AuditUnavailable, GatewayError
 
 __all__ = ["AuditLog"]
@@ -22,6 +23,25 @@ __all__ = ["AuditLog"]
 COUNTING_SECONDS = 1.0
 MOST_COUNTERS = 1_000
 ELSEWHERE = "other"
+
+
+class Spent(Protocol):
+    """What a call took: how often it was sent, with which send last, and where its time went, in seconds."""
+
+    @property
+    def send_id(self) -> str | None: ...
+
+    @property
+    def attempts(self) -> int: ...
+
+    @property
+    def queued(self) -> float: ...
+
+    @property
+    def upstream(self) -> float | None: ...
+
+    @property
+    def uncertain(self) -> bool: ...
 
 
 class AuditLog:
@@ -56,32 +76,35 @@ class AuditLog:
         else:
             await self._writer.write(call_intent(call), required=True)
 
-    async def sending(self, call: Call, send_id: str, attempt: int) -> None:
-        """The call is about to be written to the upstream.
+    async def sending(self, send: Send) -> None:
+        """The send is about to be written to the upstream.
 
         Raises:
             AuditUnavailable: it isn't on disk.
         """
-        await self._writer.write(send_intent(call, send_id, attempt), required=True)
+        await self._writer.write(send_intent(send), required=True)
 
-    def sent(self, call: Call, send_id: str, outcome: Outcome | None, *, written: bool) -> None:
+    def sent(self, send: Send, outcome: Outcome | None, *, written: bool) -> None:
         """A send ended; `outcome` is None where it didn't go out after all."""
-        self._writer.put(send_outcome(call, send_id, outcome, written=written))
+        self._writer.put(send_outcome(send, outcome, written=written))
 
-    async def succeeded(self, call: Call, linked: Linked, *, attempts: int, queued: float, upstream: float) -> None:
-        """The call ended well; times in seconds. Waits until that is on disk, or two seconds have passed."""
-        record = call_outcome(call, code="ok", linked=linked, attempts=attempts, queued=queued, upstream=upstream)
-        await self._writer.write(record, required=False)
-
-    async def failed(
-        self, call: Call, error: GatewayError, *, attempts: int = 0, queued: float | None = None, upstream: float | None = None
-    ) -> None:
-        """The call ended with a problem; times in seconds. Waits until that is on disk, or two seconds have passed.
+    async def ended(self, call: Call, end: Linked | GatewayError, *, spent: Spent) -> None:
+        """The call ended. Waits until that is on disk, or two seconds have passed.
 
         A call that failed since the record couldn't be kept doesn't wait a second time.
         """
-        record = call_outcome(call, code=error.code, attempts=attempts, queued=queued, upstream=upstream, uncertain=error.uncertain)
-        if isinstance(error, AuditUnavailable):
+        code, linked = (end.code, None) if isinstance(end, GatewayError) else ("ok", end)
+        record = call_outcome(
+            call,
+            code=code,
+            linked=linked,
+            send_id=spent.send_id,
+            attempts=spent.attempts,
+            queued=spent.queued,
+            upstream=spent.upstream,
+            uncertain=end.uncertain or spent.uncertain,
+        )
+        if isinstance(end, AuditUnavailable):
             self._writer.put(record)
         else:
             await self._writer.write(record, required=False)

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from enum import StrEnum
 
-from app.domain import Call, Caller, Linked, Outcome, new_id, utc_now
+from app.domain import Call, Caller, Linked, Outcome, Send, new_id, utc_now
 from app.errors import GatewayError
 
 __all__ = [
@@ -61,31 +61,23 @@ def call_intent(call: Call) -> Record:
     return _record(Name.CALL_INTENT, **_who(call.request_id, call.caller, call.address, call.origin), **_what(call))
 
 
-def send_intent(call: Call, send_id: str, attempt: int) -> Record:
-    """The next thing that happens is a write to the upstream."""
+def send_intent(send: Send) -> Record:
+    """The next thing that happens is a write to the upstream, for all the calls named."""
     return _record(
         Name.SEND_INTENT,
-        request_id=call.request_id,
-        call_id=call.id,
-        send_id=send_id,
-        attempt=attempt,
-        token=call.token.name,
-        caller=call.caller.name,
-        operation=call.operation.id,
-        parameter=call.parameter.name,
-        ids=_texts(call.ids),
+        **_carried(send),
+        attempt=send.attempt,
+        operation=send.operation.id,
+        parameter=send.parameter.name,
+        ids=_texts(send.ids),
     )
 
 
-def send_outcome(call: Call, send_id: str, outcome: Outcome | None, *, written: bool) -> Record:
-    """What the upstream did with one send, `not-sent` where it didn't go out after all; the caller may have left before."""
+def send_outcome(send: Send, outcome: Outcome | None, *, written: bool) -> Record:
+    """What the upstream did with one send, `not-sent` where it didn't go out after all; the callers may have left before."""
     return _record(
         Name.SEND_OUTCOME,
-        request_id=call.request_id,
-        call_id=call.id,
-        send_id=send_id,
-        token=call.token.name,
-        caller=call.caller.name,
+        **_carried(send),
         result=type(outcome).__name__.lower() if outcome else "not-sent",
         written=written,
         upstream_status=outcome.status if outcome else None,
@@ -99,6 +91,7 @@ def call_outcome(  # noqa: PLR0913 - a record's members
     *,
     code: str,
     linked: Linked | None = None,
+    send_id: str | None = None,
     attempts: int = 0,
     queued: float | None = None,
     upstream: float | None = None,
@@ -110,6 +103,7 @@ def call_outcome(  # noqa: PLR0913 - a record's members
         **_who(call.request_id, call.caller, call.address, call.origin),
         **_what(call),
         code=code,
+        send_id=send_id,
         attempts=attempts,
         queue_ms=_ms(queued),
         upstream_ms=_ms(upstream),
@@ -150,6 +144,18 @@ def _who(request_id: str, caller: Caller, address: str | None, origin: str | Non
         "credential_id": caller.credential_id,
         "address": address,
         "origin": origin,
+    }
+
+
+def _carried(send: Send) -> dict[str, Value]:
+    """A send and what it carries; `request_id`, `call_id` and `caller` are those of the call whose turn it is."""
+    return {
+        "send_id": send.id,
+        "token": send.token.name,
+        "request_id": send.calls[0].request_id,
+        "call_id": send.calls[0].id,
+        "caller": send.calls[0].caller.name,
+        "call_ids": [call.id for call in send.calls],
     }
 
 

@@ -44,6 +44,7 @@ class _Operation(_Strict):
     exactly_one_of: Annotated[tuple[str, ...], Field(alias="x-gateway-exactly-one-of", min_length=1)]
     token_kinds: Annotated[frozenset[TokenKind], Field(alias="x-gateway-token-kinds", min_length=1)]
     idempotent: Annotated[bool, Field(alias="x-gateway-idempotent")] = False
+    coalesce: Annotated[tuple[str, ...], Field(alias="x-gateway-coalesce")] = ()
     max_answer_bytes: Annotated[int, Field(alias="x-gateway-max-answer-bytes", ge=1, le=64 * 2**20)] = 2**20
 
 
@@ -140,6 +141,11 @@ def _chosen_parameters(place: str, read: _Operation) -> tuple[Parameter, ...]:
     if sorted(declared) != sorted(read.exactly_one_of) or len(set(declared)) != len(declared):
         message = f"{place}.x-gateway-exactly-one-of: should name each of the declared parameters once: {', '.join(declared)}"
         raise ValueError(message)
+    strange = sorted(set(read.coalesce) - set(declared))
+    if strange:
+        message = f"{place}.x-gateway-coalesce: should name declared parameters only, not {', '.join(strange)}"
+        raise ValueError(message)
     return tuple(
-        Parameter(one.name, one.list_schema.max_items, explode=one.explode, description=one.description) for one in read.parameters
+        Parameter(one.name, one.list_schema.max_items, explode=one.explode, description=one.description, coalesce=one.name in read.coalesce)
+        for one in read.parameters
     )

@@ -1,6 +1,8 @@
-"""When a call goes: a lane for each token, and the driver that runs the lanes on the event loop."""
+"""When a call goes: lanes, decided by a pure core and run by one thin driver."""
 
-from app.dispatch.driver import Dispatcher, Send, Sender, Settled
-from app.dispatch.lane import Lane, LanePolicy, LaneState
+from app.dispatch.driver import Dispatcher, LaneChanged, Sender
+from app.dispatch.lane import LaneState
+from app.dispatch.report import BreakerReport, LaneReport
+from app.dispatch.ticket import Settled, Ticket
 
-__all__ = ["Dispatcher", "Lane", "LanePolicy", "LaneState", "Send", "Sender", "Settled"]
+__all__ = ["BreakerReport", "Dispatcher", "LaneChanged", "LaneReport", "LaneState", "Sender", "Settled", "Ticket"]

@@ -4,80 +4,51 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 
-from app.dispatch.lane import Hold, Lane, LanePolicy, LaneState, Release, Waiting
-from app.domain import Call, Outcome, RateLimited, Stamps, TokenRef, new_id
-from app.errors import DeadlineExceeded, GatewayError, InternalError, ShuttingDown, TokenUnavailable
+from app.dispatch.conclusion import Conclusion, Part, conclude
+from app.dispatch.fairness import Waiting
+from app.dispatch.lane import Hold, Lane, LanePolicy, LaneState, Release
+from app.dispatch.report import LaneReport, report_of
+from app.dispatch.sharing import union
+from app.dispatch.ticket import Place, Ticket
+from app.domain import Call, Outcome, Send, Stamps, TokenRef
+from app.errors import DeadlineExceeded, GatewayError, InternalError, ShuttingDown, TokenSuspended, TokenUnavailable
 
-__all__ = ["Dispatcher", "Send", "Sender", "Settled"]
-
-ASSUMED_RETRY_AFTER = 1.0
-LONGEST_RETRY_AFTER = 60.0
+__all__ = ["Dispatcher", "LaneChanged", "Sender"]
 
 log = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True)
-class Send:
-    """One HTTP request upstream, as the lane of that key sees it go. Times are monotonic, in seconds."""
-
-    call: Call
-    attempt: int
-    released: float
-    lane: str
-    id: str = field(default_factory=new_id)
-    written: float | None = None
-    answered: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """How a call ended upstream, how often it was sent, and where its time went, in seconds."""
-
-    outcome: Outcome
-    send_id: str
-    attempts: int
-    queued: float
-    upstream: float
+class LaneChanged(Exception):
+    """The token was rotated at the moment of the send; nothing was sent, and the calls go to the new value's lane."""
 
 
 class Sender(Protocol):
     """What carries a send out: puts it on record, makes the request, and tells `stamps` of the write and the answer."""
 
+    def refusal(self, call: Call) -> GatewayError | None:
+        """Why a call whose turn has come may not be sent after all; None where it may."""
+
     def __call__(self, send: Send, stamps: Stamps) -> Awaitable[Outcome]:
         """Carry it out.
 
         Raises:
-            GatewayError: it was not sent.
+            LaneChanged, GatewayError: it was not sent.
         """
 
 
-@dataclass(slots=True)
-class _Entry:
-    call: Call
-    sender: Sender
-    settled: asyncio.Future[Settled]
-    track: _Track
-    under_way: bool = False
-
-    @property
-    def waiting(self) -> Waiting:
-        """The call as its lane knows it."""
-        return Waiting(self.call.id, self.call.caller.id, self.call.deadline)
-
-
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Track:
     """One lane with what the driver needs to run it."""
 
     key: str
     lane: Lane
-    entries: dict[str, _Entry] = field(default_factory=dict)
+    token: TokenRef
     timer: asyncio.TimerHandle | None = None
 
 
@@ -88,15 +59,16 @@ class _Stamps:
     dispatcher: Dispatcher
     track: _Track
     hold: Hold
-    send: Send
 
-    def written(self, at: float) -> None:
-        self.send.written = at
-        self.track.lane.written(self.hold, at)
+    @property
+    def was_written(self) -> bool:
+        return self.hold.written is not None
+
+    def written(self, at: float, peer: str | None = None) -> None:
+        self.track.lane.written(self.hold, at, peer)
         self.dispatcher.pump(self.track)
 
     def answered(self, at: float) -> None:
-        self.send.answered = at
         self.track.lane.answered(self.hold, at)
         self.dispatcher.pump(self.track)
 
@@ -106,53 +78,44 @@ class Dispatcher:
 
     Args:
         clock: the monotonic clock, in seconds.
+        sender: carries sends out.
         depth: waiting calls a lane, at most.
         caller_depth: waiting calls of one caller in a lane, at most.
+        coalesce: whether calls are merged where the catalogue says that their results can be told apart.
     """
 
-    def __init__(self, clock: Callable[[], float], *, depth: int = 1_000, caller_depth: int = 200) -> None:
+    def __init__(
+        self, clock: Callable[[], float], sender: Sender, *, depth: int = 1_000, caller_depth: int = 200, coalesce: bool = False
+    ) -> None:
         self._clock = clock
+        self._sender = sender
         self._depth = depth
         self._caller_depth = caller_depth
+        self._coalesce = coalesce
         self._tracks: dict[str, _Track] = {}
         self._lane_of: dict[str, str] = {}
+        self._tickets: dict[str, Ticket] = {}
         self._sending: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def know(self, tokens: Iterable[TokenRef]) -> None:
         """Take note of the tokens there are. A lane belongs to a token's value, and begins cold when that value is first seen.
 
-        Calls that wait for a token that was rotated go over to its new value's lane; those for a token that is gone are put out.
+        Calls that wait for a token that was rotated go over to its new value's lane and keep their places; those for a token that is
+        disabled or gone are put out.
         """
         now, known = self._clock(), {token.id: token for token in tokens}
+        self._put_out_for(lambda call: (token := known.get(call.token.id)) is None or not token.enabled, _token_unusable())
+        queues = {token_id: self._tracks[key].lane.hand_over() for token_id, key in self._lane_of.items()}
         for token in known.values():
             self._know(token, now)
-        for entry in [entry for track in self._tracks.values() for entry in track.entries.values()]:
-            self._follow(entry, known.get(entry.call.token.id))
+            if token.id in queues:
+                self._tracks[token.lane].lane.take_over(queues[token.id])
         self._lane_of = {token.id: token.lane for token in known.values()}
         in_use = set(self._lane_of.values())
         self._tracks = {key: track for key, track in self._tracks.items() if key in in_use or not track.lane.idle(now)}
-
-    def _know(self, token: TokenRef, now: float) -> None:
-        policy = LanePolicy.of(token.rate, token.burst, depth=self._depth, caller_depth=self._caller_depth)
-        track = self._tracks.get(token.lane)
-        if track is None:
-            self._tracks[token.lane] = _Track(token.lane, Lane.cold(policy, now))
-        else:
-            track.lane.policy = policy
-
-    def _follow(self, entry: _Entry, token: TokenRef | None) -> None:
-        if token is not None and token.lane == entry.track.key:
-            return
-        entry.track.lane.withdraw(entry.call.id)
-        del entry.track.entries[entry.call.id]
-        if token is None:
-            entry.settled.set_exception(_token_removed())
-            return
-        entry.track = self._tracks[token.lane]
-        entry.track.entries[entry.call.id] = entry
-        entry.track.lane.admit(entry.waiting)
-        self.pump(entry.track)
+        for track in self._tracks.values():
+            self.pump(track)
 
     def check(self, call: Call) -> bool:
         """Refuse a call that couldn't be taken in, before anything is written down for it.
@@ -161,53 +124,56 @@ class Dispatcher:
             Whether it would be sent at once.
 
         Raises:
-            QueueFull, WaitTooLong, ShuttingDown, TokenUnavailable
+            QueueFull, WaitTooLong, TokenSuspended, ShuttingDown, TokenUnavailable
         """
         self._refuse_if_closed()
-        lane, now = self._track(call).lane, self._clock()
-        rejected = lane.check(call.caller.id, call.deadline, now)
+        lane, now = self._track(call.token.id).lane, self._clock()
+        rejected = lane.check(self._waiting(call), now)
         if rejected:
             raise rejected.error
         return lane.state(now).remaining > 0
 
-    async def submit(self, call: Call, sender: Sender) -> Settled:
-        """Wait for the call's turn, have it sent, and return how it ended.
-
-        If the waiting task is cancelled the call leaves the queue; a send under way goes on, its result unheard.
+    def enter(self, call: Call) -> Ticket:
+        """Take a call in; its ticket tells how it ends.
 
         Raises:
-            QueueFull, WaitTooLong, ShuttingDown: it was not taken in, or was put out unsent.
-            DeadlineExceeded: its time ran out; `uncertain` if it was under way.
-            GatewayError: what the sender raised; it was not sent.
+            QueueFull, WaitTooLong, TokenSuspended, ShuttingDown, TokenUnavailable: it was not taken in.
         """
-        entry = self._enter(self._track(call), call, sender)
-        try:
-            await asyncio.wait({entry.settled}, timeout=max(0.0, call.deadline - self._clock()))
-        except asyncio.CancelledError:
-            self._leave(entry)
-            raise
-        if entry.settled.done():
-            return entry.settled.result()
-        self._leave(entry)
-        if entry.under_way:
-            detail = "the call's time ran out while it was under way; its result goes on record"
-            raise DeadlineExceeded(detail, uncertain=True)
-        detail = "the call's time ran out before its turn came; nothing was sent"
-        raise DeadlineExceeded(detail)
+        self._refuse_if_closed()
+        track, now, loop = self._track(call.token.id), self._clock(), asyncio.get_running_loop()
+        waiting = self._waiting(call)
+        rejected = track.lane.enter(waiting, now)
+        if rejected:
+            raise rejected.error
+        ticket = Ticket(call, waiting, loop.create_future(), self._leave)
+        ticket.timer = loop.call_later(max(0.0, call.deadline - now), self._run_out, ticket)
+        self._tickets[call.id] = ticket
+        self.pump(track)
+        return ticket
 
     def state(self, token_id: str) -> LaneState | None:
         """The quota of a token's lane as of now; None where the token is gone."""
         track = self._tracks.get(self._lane_of.get(token_id, ""))
         return track.lane.state(self._clock()) if track else None
 
+    def report(self) -> list[LaneReport]:
+        """Every token's lane as operators see it, by the tokens' names."""
+        names = {ticket.call.caller.id: ticket.call.caller.name for ticket in self._tickets.values()}
+        tracks = sorted((self._tracks[key] for key in self._lane_of.values()), key=lambda track: track.token.name)
+        return [report_of(track.token, track.lane, names, self._clock(), merging=self._coalesce) for track in tracks]
+
+    def resume(self, token_id: str) -> None:
+        """Close the breakers of a token's lane.
+
+        Raises:
+            TokenUnavailable: the token is gone.
+        """
+        self._track(token_id).lane.resume()
+
     def close(self) -> None:
         """Take in nothing more, and put out every call that still waits, unsent."""
         self._closed = True
-        for track in self._tracks.values():
-            for entry in list(track.entries.values()):
-                track.lane.withdraw(entry.call.id)
-                entry.settled.set_exception(_shutting_down())
-            track.entries.clear()
+        self._put_out_for(lambda _: True, _shutting_down())
 
     async def finish(self) -> None:
         """Wait for the sends under way."""
@@ -226,79 +192,164 @@ class Dispatcher:
             delay = max(0, math.ceil((decision.until - self._clock()) * 1_000)) / 1_000
             track.timer = asyncio.get_running_loop().call_later(delay, self.pump, track)
 
-    def _track(self, call: Call) -> _Track:
-        track = self._tracks.get(self._lane_of.get(call.token.id, ""))
+    def _know(self, token: TokenRef, now: float) -> None:
+        policy = LanePolicy.of(token.rate, token.burst, token.pacing, depth=self._depth, caller_depth=self._caller_depth)
+        track = self._tracks.get(token.lane)
         if track is None:
-            raise _token_removed()
+            self._tracks[token.lane] = _Track(token.lane, Lane.cold(policy, now), token)
+        else:
+            track.token = token
+            track.lane.adopt(policy)
+
+    def _track(self, token_id: str) -> _Track:
+        track = self._tracks.get(self._lane_of.get(token_id, ""))
+        if track is None:
+            raise _token_unusable()
         return track
 
-    def _enter(self, track: _Track, call: Call, sender: Sender) -> _Entry:
-        self._refuse_if_closed()
-        entry = _Entry(call, sender, asyncio.get_running_loop().create_future(), track)
-        rejected = track.lane.enter(entry.waiting, self._clock())
-        if rejected:
-            raise rejected.error
-        track.entries[call.id] = entry
-        self.pump(track)
-        return entry
-
-    def _leave(self, entry: _Entry) -> None:
-        entry.settled.cancel()
-        if not entry.under_way:
-            entry.track.lane.withdraw(entry.call.id)
-            entry.track.entries.pop(entry.call.id, None)
-            self.pump(entry.track)
+    def _waiting(self, call: Call) -> Waiting:
+        """The call as its lane knows it."""
+        parameter = call.parameter
+        return Waiting(
+            call.id,
+            call.caller.id,
+            call.deadline,
+            weight=call.caller.weight,
+            priority=call.priority,
+            subject=f"{call.operation.id} {parameter.name}",
+            ids=frozenset(call.ids),
+            cap=parameter.max_items if self._coalesce and parameter.coalesce else 0,
+            operation=call.operation.id,
+        )
 
     def _start(self, track: _Track, release: Release) -> None:
-        entry = track.entries.pop(release.waiting.call_id)
-        entry.under_way = True
-        send = Send(entry.call, 1, release.hold.released, track.key)
-        task = asyncio.get_running_loop().create_task(self._carry_out(track, entry, send, release.hold))
+        tickets = [ticket for waiting in release.calls if (ticket := self._admitted(self._tickets[waiting.call_id], track.lane))]
+        if not tickets:
+            track.lane.ended(release.hold, self._clock())
+            return
+        for ticket in tickets:
+            ticket.place = Place.UNDER_WAY
+            ticket.attempts += 1
+            ticket.released = release.hold.released
+        calls = tuple(ticket.call for ticket in tickets)
+        send = Send(attempt=tickets[0].attempts, lane=track.key, ids=union(calls), calls=calls, released=release.hold.released)
+        for ticket in tickets:
+            ticket.send_id = send.id
+        task = asyncio.get_running_loop().create_task(self._carry_out(track, tickets, send, release.hold))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
 
-    async def _carry_out(self, track: _Track, entry: _Entry, send: Send, hold: Hold) -> None:
-        outcome: Outcome | GatewayError | None = None
+    def _admitted(self, ticket: Ticket, lane: Lane) -> Ticket | None:
+        refusal = self._sender.refusal(ticket.call)
+        if refusal is None:
+            return ticket
+        lane.undecided(ticket.call.operation.id, ticket.call.id)
+        self._settle(ticket, refusal)
+        return None
+
+    async def _carry_out(self, track: _Track, tickets: Sequence[Ticket], send: Send, hold: Hold) -> None:
+        outcome: Outcome | GatewayError | LaneChanged = _shutting_down()
         try:
-            outcome = await entry.sender(send, _Stamps(self, track, hold, send))
-        except GatewayError as refused:
+            outcome = await self._sender(send, _Stamps(self, track, hold))
+        except (GatewayError, LaneChanged) as refused:
             outcome = refused
         except Exception:
-            log.exception("a send failed by a defect", request_id=entry.call.request_id, send_id=send.id)
-            outcome = InternalError("the gateway failed while it sent the call", uncertain=send.written is not None)
+            log.exception("a send failed by a defect", request_id=send.calls[0].request_id, send_id=send.id)
+            outcome = InternalError("the gateway failed while it sent the call", uncertain=hold.written is not None)
         finally:
             # Also when cancelled: a slot that is never given back would stop the lane.
-            now = self._clock()
-            track.lane.ended(hold, now, answered=send.answered is not None)
-            if isinstance(outcome, RateLimited):
-                track.lane.pause(now + _pause_after(outcome))
-            self._settle(entry, send, now, outcome)
+            track.lane.ended(hold, self._clock())
+            self._conclude(track, tickets, outcome, hold)
             self.pump(track)
 
-    def _settle(self, entry: _Entry, send: Send, now: float, outcome: Outcome | GatewayError | None) -> None:
-        if entry.settled.done():
+    def _conclude(self, track: _Track, tickets: Sequence[Ticket], outcome: Outcome | GatewayError | LaneChanged, hold: Hold) -> None:
+        if isinstance(outcome, GatewayError):
+            for ticket in tickets:
+                track.lane.undecided(ticket.call.operation.id, ticket.call.id)
+                self._settle(ticket, outcome)
             return
-        if outcome is None:
-            entry.settled.set_exception(_shutting_down())
-        elif isinstance(outcome, GatewayError):
-            entry.settled.set_exception(outcome)
-        else:
-            queued, upstream = send.released - entry.call.arrived, now - send.released
-            entry.settled.set_result(Settled(outcome, send.id, send.attempt, queued, upstream))
+        if isinstance(outcome, LaneChanged):
+            for ticket in tickets:
+                ticket.attempts -= 1
+                ticket.released = None
+            self._queue_again([Part(ticket, None, ticket.waiting) for ticket in tickets])
+            return
+        conclusion = conclude(track.lane, tickets, outcome, self._clock(), written=hold.written is not None)
+        self._heed(track, conclusion)
+
+    def _heed(self, track: _Track, conclusion: Conclusion) -> None:
+        for alert in conclusion.alerts:
+            log.error("a lane needs attention", token=track.token.name, alert=alert)
+        for ticket, outcome in conclusion.settled:
+            self._settle(ticket, outcome)
+        self._queue_again(conclusion.again)
+        for ticket, after in conclusion.later:
+            ticket.place = Place.BACKING_OFF
+            ticket.back_off = asyncio.get_running_loop().call_later(after, self._queue_again, [Part(ticket, None, ticket.waiting)])
+        if conclusion.suspended:
+            self._put_out_for(
+                lambda call: call.operation.id == conclusion.suspended and self._lane_of.get(call.token.id) == track.key, _suspended()
+            )
+
+    def _queue_again(self, parts: Sequence[Part]) -> None:
+        """Put calls back, before their callers' others; those that have left since, or can't go any more, have their end."""
+        stay = [part for part in parts if part.ticket.place is not Place.DONE]
+        tracks = set()
+        for part in reversed(stay):
+            ticket = part.ticket
+            track = self._tracks.get(self._lane_of.get(ticket.call.token.id, ""))
+            if self._closed or track is None or not track.token.enabled:
+                self._settle(ticket, ticket.last or (_shutting_down() if self._closed else _token_unusable()))
+                continue
+            ticket.place, ticket.waiting = Place.WAITING, part.waiting
+            track.lane.queue.put_back([part.waiting])
+            tracks.add(track)
+        for track in tracks:
+            self.pump(track)
+
+    def _put_out_for(self, concerns: Callable[[Call], bool], error: GatewayError) -> None:
+        """Put out, unsent, the calls that wait and are concerned."""
+        for ticket in [ticket for ticket in self._tickets.values() if ticket.place is not Place.UNDER_WAY and concerns(ticket.call)]:
+            self._withdraw(ticket)
+            self._settle(ticket, ticket.last or error)
+
+    def _run_out(self, ticket: Ticket) -> None:
+        """The call's time is over."""
+        if ticket.place is Place.UNDER_WAY:
+            detail = "the call's time ran out while it was under way; its result goes on record"
+            self._settle(ticket, DeadlineExceeded(detail, uncertain=True))
+            return
+        self._withdraw(ticket)
+        detail = "the call's time ran out before its turn came; nothing was sent"
+        self._settle(ticket, ticket.last or DeadlineExceeded(detail))
+
+    def _leave(self, ticket: Ticket) -> None:
+        """The caller hung up."""
+        if ticket.place is not Place.UNDER_WAY:
+            self._withdraw(ticket)
+        self._settle(ticket, DeadlineExceeded("the caller left"))
+
+    def _withdraw(self, ticket: Ticket) -> None:
+        track = self._tracks.get(self._lane_of.get(ticket.call.token.id, ""))
+        if track and track.lane.withdraw(ticket.call.id):
+            self.pump(track)
+
+    def _settle(self, ticket: Ticket, result: Outcome | GatewayError) -> None:
+        self._tickets.pop(ticket.call.id, None)
+        ticket.settle(result, self._clock())
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
             raise _shutting_down()
 
 
-def _pause_after(limited: RateLimited) -> float:
-    wait = ASSUMED_RETRY_AFTER if limited.retry_after is None else limited.retry_after
-    return min(max(wait, 0.0), LONGEST_RETRY_AFTER)
-
-
-def _token_removed() -> TokenUnavailable:
-    return TokenUnavailable("the token was removed; nothing was sent")
+def _token_unusable() -> TokenUnavailable:
+    return TokenUnavailable("the token was removed or disabled; nothing was sent")
 
 
 def _shutting_down() -> ShuttingDown:
     return ShuttingDown("the gateway is shutting down; nothing was sent", retry_after=1)
+
+
+def _suspended() -> TokenSuspended:
+    return TokenSuspended("Flxpoint refused this token while the call waited; nothing was sent")

@@ -1,72 +1,57 @@
-"""The lane: whose turn it is, and when. Pure: no I/O, no clock; time goes in as an argument, decisions come out as values.
+"""The lane: all that concerns one token's turn. Pure: no I/O, no clock; time goes in as an argument, decisions come out as values.
 
 All times are in seconds on one monotonic clock of the caller's choosing.
-
-The rule (first form, the guard's φ = 0): a lane has as many slots as its rate. A send takes one at its release and holds it until
-`min(answered + per, written + per + guard)`. A request has arrived before its answer does, and never before it was written, so no window of
-`per` seconds sees more arrivals than slots, unless a request takes longer than the guard to arrive.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter, OrderedDict, deque
+from collections import deque
 from dataclasses import dataclass, field
-from statistics import median
 
-from app.domain import Burst
-from app.errors import QueueFull, WaitTooLong
+from app.dispatch.breaker import Breaker
+from app.dispatch.fairness import FairQueue, Waiting
+from app.dispatch.forecast import Forecast
+from app.dispatch.guard import Guard
+from app.dispatch.retry import unconnected_pause
+from app.dispatch.window import NEVER, Hold, Window
+from app.domain import Burst, Pacing
+from app.errors import QueueFull, TokenSuspended, WaitTooLong
 
 __all__ = ["Hold", "Lane", "LanePolicy", "LaneState", "Reject", "Release", "Wait", "Waiting"]
 
-NEVER = math.inf
-ROUND_TRIPS_KEPT = 31
-ROUND_TRIP_AGE = 60.0
+TALLY_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class LanePolicy:
-    """The bounds that a lane keeps: `slots` sends in any `per` seconds, `guard` in seconds, the rest in numbers of calls or sends."""
+    """The bounds that a lane keeps: `slots` sends in any `per` seconds, the rest in numbers of calls or sends."""
 
     slots: int = 2
     per: float = 1.0
-    guard: float = 0.25
+    pacing: Pacing = Pacing.LEARNED
     depth: int = 1_000
     caller_depth: int = 200
     in_flight: int = 8
 
     @classmethod
-    def of(cls, rate: int, burst: Burst, *, depth: int, caller_depth: int) -> LanePolicy:
+    def of(cls, rate: int, burst: Burst, pacing: Pacing = Pacing.LEARNED, *, depth: int, caller_depth: int) -> LanePolicy:
         """The policy of a token: `rate` sends at once in each second, or, spaced, one in each `1/rate` seconds."""
-        if burst is Burst.SPACED:
-            return cls(1, 1 / rate, depth=depth, caller_depth=caller_depth)
-        return cls(rate, 1.0, depth=depth, caller_depth=caller_depth)
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A call that waits: its ID, its caller's, and until when it will."""
-
-    call_id: str
-    caller_id: str
-    deadline: float
-
-
-@dataclass(slots=True, eq=False)
-class Hold:
-    """A send's hold on its slot. Until it is written it holds without end."""
-
-    released: float
-    until: float = NEVER
-    written: float | None = None
+        slots, per = (1, 1 / rate) if burst is Burst.SPACED else (rate, 1.0)
+        return cls(slots, per, pacing, depth, caller_depth)
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Send this call now; the hold is to be told how the send goes."""
+    """Send these calls now, together; the hold is to be told how the send goes. `waiting` is the one whose turn it is."""
 
-    waiting: Waiting
+    calls: tuple[Waiting, ...]
     hold: Hold
+
+    @property
+    def waiting(self) -> Waiting:
+        """The call whose turn it is; the others share its send."""
+        return self.calls[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +65,7 @@ class Wait:
 class Reject:
     """The call isn't taken in, for this reason."""
 
-    error: QueueFull | WaitTooLong
+    error: QueueFull | WaitTooLong | TokenSuspended
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +79,31 @@ class LaneState:
 
 @dataclass(slots=True)
 class Lane:
-    """One token's turn: a bounded queue, first in first out, in front of the slots.
+    """One token's turn: a bounded fair queue in front of the slots.
 
     Args:
         policy: the bounds.
-        open_from: nothing is sent before this time. A lane whose past isn't known begins with `per + guard` from now.
+        open_from: nothing is sent before this time. A lane whose past isn't known begins with `per + G` from now.
+        queue: the calls that wait.
+        merging: whether calls of different requests may share a send, where their `cap` allows it.
     """
 
     policy: LanePolicy
     open_from: float
-    _queue: OrderedDict[str, Waiting] = field(default_factory=OrderedDict)
-    _by_caller: Counter[str] = field(default_factory=Counter)
-    _holds: list[Hold] = field(default_factory=list)
-    _in_flight: int = 0
-    _round_trips: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=ROUND_TRIPS_KEPT))
+    queue: FairQueue = field(default_factory=FairQueue)
+    merging: bool = True
+    guard: Guard = field(init=False)
+    breakers: dict[str, Breaker] = field(default_factory=dict)
+    in_flight: int = 0
+    alerts: set[str] = field(default_factory=set)
+    window: Window = field(init=False)
+    _unconnected: int = 0
+    _tally: deque[float] = field(default_factory=deque)
+    _forecast: tuple[int, Forecast] | None = None
+
+    def __post_init__(self) -> None:
+        self.guard = Guard(self.policy.pacing)
+        self.window = Window(self.policy.slots, self.policy.per, self.guard)
 
     @classmethod
     def cold(cls, policy: LanePolicy, known_since: float) -> Lane:
@@ -116,126 +112,149 @@ class Lane:
         lane.forget(known_since)
         return lane
 
-    def check(self, caller_id: str, deadline: float, now: float) -> Reject | None:
-        """Whether a call of this caller, arriving now, would be taken in."""
-        wait = self.predicted_wait(len(self._queue), now)
-        if len(self._queue) >= self.policy.depth or self._by_caller[caller_id] >= self.policy.caller_depth:
-            return Reject(QueueFull("too many calls wait for this token", retry_after=wait))
-        if now + wait > deadline:
-            detail = f"the wait would be {wait:.1f} s, longer than the {max(0.0, deadline - now):.1f} s that the call has left"
-            return Reject(WaitTooLong(detail, retry_after=wait - (deadline - now), predicted_wait=math.ceil(wait)))
+    def adopt(self, policy: LanePolicy) -> None:
+        """Keep other bounds from now on. Slots that are held stay held."""
+        self.policy = policy
+        self.guard.pacing = policy.pacing
+        self.window.slots, self.window.per = policy.slots, policy.per
+
+    def hand_over(self) -> FairQueue:
+        """Give the queue away, with every place in it."""
+        queue, self.queue, self._forecast = self.queue, FairQueue(), None
+        return queue
+
+    def take_over(self, queue: FairQueue) -> None:
+        """Go on with another lane's queue."""
+        self.queue, self._forecast = queue, None
+
+    def check(self, waiting: Waiting, now: float) -> Reject | None:
+        """Whether a call that arrives now would be taken in."""
+        breaker = self.breakers.get(waiting.operation)
+        if breaker and breaker.holds_back(now):
+            detail = "Flxpoint refused this token for this operation several times in a row; nothing was sent"
+            return Reject(TokenSuspended(detail, retry_after=breaker.retry_after(now)))
+        if len(self.queue) >= self.policy.depth or self.queue.of_caller(waiting.caller_id) >= self.policy.caller_depth:
+            return Reject(QueueFull("too many calls wait for this token", retry_after=self.wait_after(0, now)))
+        if now + self.wait_after(self.queue.most_sends(), now) <= waiting.deadline:
+            return None
+        wait = self.predicted_wait(waiting, now)
+        if now + wait > waiting.deadline:
+            left = max(0.0, waiting.deadline - now)
+            detail = f"the wait would be {wait:.1f} s, longer than the {left:.1f} s that the call has left"
+            return Reject(WaitTooLong(detail, retry_after=wait - left, predicted_wait=math.ceil(wait)))
         return None
 
     def enter(self, waiting: Waiting, now: float) -> Reject | None:
         """Take a call into the queue, or say why not."""
-        rejected = self.check(waiting.caller_id, waiting.deadline, now)
+        rejected = self.check(waiting, now)
         if rejected is None:
-            self.admit(waiting)
+            if breaker := self.breakers.get(waiting.operation):
+                breaker.admit(waiting.call_id)
+            self.queue.add(waiting)
         return rejected
 
-    def admit(self, waiting: Waiting) -> None:
-        """Take a call into the queue that was taken in before, by another lane."""
-        self._queue[waiting.call_id] = waiting
-        self._by_caller[waiting.caller_id] += 1
-
     def withdraw(self, call_id: str) -> bool:
-        """Take a waiting call out of the queue; False where it no longer waits."""
-        waiting = self._queue.pop(call_id, None)
-        if waiting is None:
-            return False
-        self._by_caller[waiting.caller_id] -= 1
-        if not self._by_caller[waiting.caller_id]:
-            del self._by_caller[waiting.caller_id]
-        return True
+        """Take a waiting call out of the queue; False where it doesn't wait."""
+        waiting = self.queue.remove(call_id)
+        if waiting and (breaker := self.breakers.get(waiting.operation)):
+            breaker.gone(call_id)
+        return waiting is not None
 
     def next(self, now: float) -> Release | Wait:
-        """What to do now: release the call whose turn it is, or wait."""
-        self._holds = [hold for hold in self._holds if hold.until > now]
-        self._drop_expired(now)
-        if not self._queue or self._in_flight >= self.policy.in_flight:
+        """What to do now: release the call whose turn it is with those that share its send, or wait."""
+        self.window.expire(now)
+        for waiting in self.queue.expire(now):
+            # Whoever waits for it finds out by itself; so it is even if the process stalled past the deadline.
+            if breaker := self.breakers.get(waiting.operation):
+                breaker.gone(waiting.call_id)
+        if not len(self.queue) or self.in_flight >= self.policy.in_flight:
             return Wait(None)
-        opens = max(self.open_from, self._slot_frees())
+        opens = max(self.open_from, self.window.opens())
         if opens > now:
             return Wait(None if opens == NEVER else opens)
-        waiting = next(iter(self._queue.values()))
-        self.withdraw(waiting.call_id)
-        hold = Hold(now)
-        self._holds.append(hold)
-        self._in_flight += 1
-        return Release(waiting, hold)
+        calls = tuple(self.queue.take(merging=self.merging))
+        self.in_flight += 1
+        return Release(calls, self.window.take(now))
 
-    def written(self, hold: Hold, at: float) -> None:
-        """The send's request has left for the socket."""
-        hold.written = at
-        hold.until = at + self.policy.per + self.policy.guard
+    def written(self, hold: Hold, at: float, peer: str | None = None) -> None:
+        """The send's request has left for the socket, to this address."""
+        self.window.written(hold, at, peer)
+        self._unconnected = 0
+        self._tally.append(at)
+        self._trim(at)
 
     def answered(self, hold: Hold, at: float) -> None:
         """The send's status line was read; it had arrived before."""
-        hold.until = min(hold.until, at + self.policy.per)
-        self._round_trips.append((at, at - (hold.released if hold.written is None else hold.written)))
+        self.window.answered(hold, at)
 
-    def ended(self, hold: Hold, at: float, *, answered: bool) -> None:
+    def ended(self, hold: Hold, at: float) -> None:
         """The send is over. One that was never written frees its slot at once; one without an answer was aborted now."""
-        self._in_flight -= 1
-        if hold.written is None:
-            hold.until = at
-        elif not answered:
-            hold.until = at + self.policy.per + self.policy.guard
-            if hold not in self._holds:
-                self._holds.append(hold)
+        self.in_flight -= 1
+        self.window.ended(hold, at)
+
+    def unconnected(self, now: float) -> None:
+        """A send never left: pause, the longer the more of them in a row."""
+        self._unconnected += 1
+        self.pause(now + unconnected_pause(self._unconnected))
 
     def pause(self, until: float) -> None:
         """Send nothing before this time."""
         self.open_from = max(self.open_from, until)
 
-    def predicted_wait(self, ahead: int, now: float) -> float:
-        """How long, in seconds from now, until a call with `ahead` sends before it would have its answer."""
-        slots, round_trip = self._slot_times(now), self._median_round_trip(now)
-        turn = slots[ahead % len(slots)] + (ahead // len(slots)) * (self.policy.per + min(round_trip, self.policy.guard))
-        return turn + round_trip - now
+    def resume(self, operation: str | None = None) -> None:
+        """Close the breakers: of one operation, or all."""
+        for name in [operation] if operation else list(self.breakers):
+            self.breakers.pop(name, None)
+
+    def refused(self, operation: str, now: float) -> bool:
+        """The upstream refused the token; whether that stops the operation's calls."""
+        return self.breakers.setdefault(operation, Breaker()).refused(now)
+
+    def accepted(self, operation: str) -> None:
+        """The upstream took the token."""
+        self.breakers.pop(operation, None)
+
+    def undecided(self, operation: str, call_id: str) -> None:
+        """A send of this call ended without telling whether the token is good."""
+        if breaker := self.breakers.get(operation):
+            breaker.gone(call_id)
+
+    def predicted_wait(self, waiting: Waiting, now: float) -> float:
+        """How long, in seconds from now, until a call that arrives now would have its answer."""
+        before = self.forecast().sends_before(waiting, self.queue.start_of(waiting), merging=self.merging)
+        return self.wait_after(before, now)
+
+    def forecast(self) -> Forecast:
+        """The sends that what waits will take; worked out anew only when the queue has changed."""
+        if self._forecast is None or self._forecast[0] != self.queue.changes:
+            self._forecast = self.queue.changes, Forecast.of(self.queue, merging=self.merging)
+        return self._forecast[1]
+
+    def wait_after(self, sends: int, now: float) -> float:
+        """How long, in seconds from now, until a call with so many sends before it would have its answer."""
+        slots = [max(time, self.open_from) for time in self.window.slot_times(now)]
+        turn = slots[sends % len(slots)] + (sends // len(slots)) * self.window.period(now)
+        return turn + self.guard.median_round_trip(now) - now
 
     def state(self, now: float) -> LaneState:
         """The quota as of now."""
-        times = self._slot_times(now)
+        times = [max(time, self.open_from) for time in self.window.slot_times(now)]
         free = sum(time <= now for time in times)
-        return LaneState(round(self.policy.slots / self.policy.per), max(0, free - len(self._queue)), max(times) - now)
+        return LaneState(round(self.policy.slots / self.policy.per), max(0, free - len(self.queue)), max(times) - now)
+
+    def sent_within(self, seconds: float, now: float) -> int:
+        """How many sends were written in the last `seconds`, 60 at most."""
+        self._trim(now)
+        return sum(at > now - seconds for at in self._tally)
 
     def forget(self, now: float) -> None:
         """Whatever was sent before now isn't known: wait until none of it can count."""
-        self.pause(now + self.policy.per + self.policy.guard)
+        self.pause(now + self.policy.per + self.guard.margin)
 
     def idle(self, now: float) -> bool:
         """Whether nothing waits, is under way, or counts against a window any more."""
-        return not self._queue and not self._in_flight and all(hold.until <= now for hold in self._holds)
+        return not len(self.queue) and not self.in_flight and self.window.idle(now)
 
-    @property
-    def waiting(self) -> list[Waiting]:
-        """The calls that wait, the next one first."""
-        return list(self._queue.values())
-
-    @property
-    def in_flight(self) -> int:
-        """The sends under way."""
-        return self._in_flight
-
-    def _drop_expired(self, now: float) -> None:
-        """A call whose time ran out (while the process stalled, say) takes no turn; whoever waits for it finds out by itself."""
-        while self._queue and (first := next(iter(self._queue.values()))).deadline <= now:
-            self.withdraw(first.call_id)
-
-    def _median_round_trip(self, now: float) -> float:
-        """Of the last minute only: an upstream that was slow once must not keep short waits out for ever."""
-        recent = [length for at, length in self._round_trips if now - at <= ROUND_TRIP_AGE]
-        return median(recent) if recent else 0.0
-
-    def _slot_frees(self) -> float:
-        """When enough holds will have ended for one slot to be free."""
-        excess = len(self._holds) - self.policy.slots
-        return -NEVER if excess < 0 else sorted(hold.until for hold in self._holds)[excess]
-
-    def _slot_times(self, now: float) -> list[float]:
-        """For each slot the time at which it can next be taken, soonest first; a send not yet written counts as written now."""
-        expected = sorted(now + self.policy.per if hold.until == NEVER else hold.until for hold in self._holds)
-        latest = expected[-self.policy.slots :]
-        free = [now] * (self.policy.slots - len(latest))
-        return [max(time, now, self.open_from) for time in free + latest]
+    def _trim(self, now: float) -> None:
+        while self._tally and self._tally[0] <= now - TALLY_SECONDS:
+            self._tally.popleft()

@@ -14,7 +14,7 @@ import aiohttp
 import httpx2
 import structlog
 
-from app.domain import Call, Garbled, Outcome, Stamps, TimedOut, TokenValue, Unreachable
+from app.domain import Garbled, Outcome, Send, Stamps, TimedOut, TokenValue, Unreachable
 from app.upstream.classify import classify
 from app.upstream.scrub import Scrubber
 from app.upstream.transport import current_stamps, stamping_transport
@@ -47,21 +47,6 @@ class TokenAuth(httpx2.Auth):
         yield request
 
 
-class _Tracker:
-    """Passes the moments on, and keeps whether the request had left, which alone decides what a failure means."""
-
-    def __init__(self, stamps: Stamps) -> None:
-        self._stamps = stamps
-        self.was_written = False
-
-    def written(self, at: float) -> None:
-        self.was_written = True
-        self._stamps.written(at)
-
-    def answered(self, at: float) -> None:
-        self._stamps.answered(at)
-
-
 class _TooLarge(Exception):
     """The answer is larger than the catalogue allows."""
 
@@ -78,25 +63,24 @@ class Upstream:
         self._client = client
         self._whole_send = whole_send
 
-    async def send(self, call: Call, value: TokenValue, stamps: Stamps) -> Outcome:
+    async def send(self, send: Send, value: TokenValue, stamps: Stamps) -> Outcome:
         """Make one request. Nothing of the caller's goes into it but the parameter and the IDs; it is never repeated.
 
         Args:
-            call: what to send.
+            send: what to ask for.
             value: the token's value, for this send alone.
             stamps: is told when the request was written and when the status line came.
 
         Returns:
             How it ended. A failure is uncertain exactly where the request had been written.
         """
-        tracker = _Tracker(stamps)
-        reset = current_stamps.set(tracker)
+        reset = current_stamps.set(stamps)
         try:
             async with asyncio.timeout(self._whole_send):
-                return await self._exchange(call, value, tracker)
+                return await self._exchange(send, value, stamps)
         except (httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
             cause = error.__cause__ if isinstance(error, httpx2.HTTPError) and error.__cause__ else error
-            return _failure(cause, written=tracker.was_written)
+            return _failure(cause, written=stamps.was_written)
         finally:
             current_stamps.reset(reset)
 
@@ -104,19 +88,19 @@ class Upstream:
         """Close all connections."""
         await self._client.aclose()
 
-    async def _exchange(self, call: Call, value: TokenValue, tracker: _Tracker) -> Outcome:
-        request = self._client.build_request(call.operation.method, call.operation.path, params=_query(call))
+    async def _exchange(self, send: Send, value: TokenValue, stamps: Stamps) -> Outcome:
+        request = self._client.build_request(send.operation.method, send.operation.path, params=_query(send))
         response = await self._client.send(request, auth=TokenAuth(value), stream=True, follow_redirects=False)
-        tracker.answered(time.monotonic())
+        stamps.answered(time.monotonic())
         try:
-            body = await _read(response, call.operation.max_answer_bytes)
+            body = await _read(response, send.operation.max_answer_bytes)
         except _TooLarge:
-            return Garbled(f"the upstream's answer is larger than {call.operation.max_answer_bytes} bytes", response.status_code)
+            return Garbled(f"the upstream's answer is larger than {send.operation.max_answer_bytes} bytes", response.status_code)
         finally:
             # An unread rest makes the connector drop the connection.
             await response.aclose()
         scrubber = Scrubber(value)
-        _report_echo(call, scrubber, response.headers.multi_items(), body)
+        _report_echo(send, scrubber, response.headers.multi_items(), body)
         return classify(response.status_code, response.headers.multi_items(), body, scrubber, datetime.now(UTC))
 
 
@@ -141,9 +125,9 @@ def _headers() -> dict[str, str]:
     return {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": USER_AGENT}
 
 
-def _query(call: Call) -> httpx2.QueryParams:
-    name, ids = call.parameter.name, [str(one) for one in call.ids]
-    return httpx2.QueryParams([(name, one) for one in ids] if call.parameter.explode else [(name, ",".join(ids))])
+def _query(send: Send) -> httpx2.QueryParams:
+    name, ids = send.parameter.name, [str(one) for one in send.ids]
+    return httpx2.QueryParams([(name, one) for one in ids] if send.parameter.explode else [(name, ",".join(ids))])
 
 
 async def _read(response: httpx2.Response, limit: int) -> bytes:
@@ -155,11 +139,11 @@ async def _read(response: httpx2.Response, limit: int) -> bytes:
     return bytes(body)
 
 
-def _report_echo(call: Call, scrubber: Scrubber, headers: Sequence[tuple[str, str]], body: bytes) -> None:
+def _report_echo(send: Send, scrubber: Scrubber, headers: Sequence[tuple[str, str]], body: bytes) -> None:
     said = "\n".join([*(f"{name}: {field}" for name, field in headers), body.decode("utf-8", errors="replace")])
     finds = scrubber.scrub(said)[1]
     if finds:
-        log.error("the upstream's answer held the token's value; it was taken out", token=call.token.name, finds=finds)
+        log.error("the upstream's answer held the token's value; it was taken out", token=send.token.name, finds=finds)
 
 
 def _failure(cause: BaseException, *, written: bool) -> Outcome:

@@ -49,13 +49,19 @@ class StampingRequest(ClientRequest):
             raise SecondWrite(message)
         current_stamps.set(None)
         transport = cast("asyncio.Transport", conn.transport)
+        peer = _address_of(transport)
         response = await super().send(conn)
         try:
             await flushed(transport)
         finally:
             # In any case: a write that was cut short may have arrived.
-            stamps.written(time.monotonic())
+            stamps.written(time.monotonic(), peer)
         return response
+
+
+def _address_of(transport: asyncio.Transport) -> str | None:
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple) else None
 
 
 async def flushed(transport: asyncio.Transport) -> None:

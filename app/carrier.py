@@ -1,0 +1,78 @@
+"""Carrying a send out: on record before, made with the token's value of that moment, on record after."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from app.dispatch import LaneChanged
+from app.domain import Call, Caller, Outcome, Send, Stamps, TokenRef, TokenValue
+from app.errors import GatewayError
+
+__all__ = ["Carrier"]
+
+
+class Vault(Protocol):
+    """What is needed of the tokens."""
+
+    def open(self, token_id: str) -> tuple[TokenRef, TokenValue]: ...
+
+
+class Callers(Protocol):
+    """What is needed of the callers."""
+
+    def require(self, caller: Caller, token_id: str, operation: str) -> None: ...
+
+
+class Audit(Protocol):
+    """What is needed of the record."""
+
+    async def sending(self, send: Send) -> None: ...
+
+    def sent(self, send: Send, outcome: Outcome | None, *, written: bool) -> None: ...
+
+
+class Upstream(Protocol):
+    """What is needed of the upstream."""
+
+    async def send(self, send: Send, value: TokenValue, stamps: Stamps) -> Outcome: ...
+
+
+class Carrier:
+    """Takes a send from its turn to its end."""
+
+    def __init__(self, vault: Vault, callers: Callers, audit: Audit, upstream: Upstream) -> None:
+        self._vault = vault
+        self._callers = callers
+        self._audit = audit
+        self._upstream = upstream
+
+    def refusal(self, call: Call) -> GatewayError | None:
+        """Why a call that was let in may not be sent any more: its credential or its grant was withdrawn while it waited."""
+        try:
+            self._callers.require(call.caller, call.token.id, call.operation.id)
+        except GatewayError as error:
+            return error
+        return None
+
+    async def __call__(self, send: Send, stamps: Stamps) -> Outcome:
+        """Carry one send out.
+
+        Raises:
+            AuditUnavailable, TokenUnavailable, LaneChanged: it was not sent.
+        """
+        await self._audit.sending(send)
+        try:
+            value = self._value(send)
+        except (GatewayError, LaneChanged):
+            self._audit.sent(send, None, written=False)
+            raise
+        outcome = await self._upstream.send(send, value, stamps)
+        self._audit.sent(send, outcome, written=stamps.was_written)
+        return outcome
+
+    def _value(self, send: Send) -> TokenValue:
+        """The token's value, if it is still the one whose turn this is."""
+        token, value = self._vault.open(send.token.id)
+        if token.lane != send.lane:
+            raise LaneChanged
+        return value

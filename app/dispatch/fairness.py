@@ -1,0 +1,339 @@
+"""The fair queue: start-time fair queueing over callers, by weight; first in, first out within a caller. Pure; times in seconds.
+
+The rule is Goyal, Vin and Cheng's (SIGCOMM 1996). A caller's first waiting call has a start tag: the lane's virtual time when it came, or
+where the caller's last turn ended in that time, if later. The call with the smallest tag is next, and the virtual time is its tag. A turn
+that costs `c` ends `c / weight` after its tag. Only the first call of each caller needs a tag, so a change costs O(log callers), whatever
+the depth.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from app.domain import Priority
+
+__all__ = ["FairQueue", "Waiting"]
+
+MOST_PASSED_OVER = 64
+"""How many callers' calls may be found unfit to ride with a send before no more are looked at."""
+VOID_KEPT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A call that waits: its ID, its caller's, until when it will wait, and what it weighs and asks for.
+
+    `subject` is the operation and parameter, `ids` what is asked of them: equal ones share a send; an empty subject shares with none.
+    Calls of one subject with a `cap` above 0 are merged up to so many IDs; those of a `group` only among themselves. `operation` names the
+    breaker.
+    """
+
+    call_id: str
+    caller_id: str
+    deadline: float
+    weight: float = 1.0
+    priority: Priority = Priority.INTERACTIVE
+    subject: str = ""
+    ids: frozenset[int] = frozenset()
+    cap: int = 0
+    group: str | None = None
+    operation: str = ""
+
+    @property
+    def flow(self) -> FlowKey:
+        """The flow that it belongs to."""
+        return self.caller_id, self.priority
+
+    @property
+    def request(self) -> tuple[str, frozenset[int]] | None:
+        """What equal calls have in common; None where none is equal."""
+        return (self.subject, self.ids) if self.subject else None
+
+
+FlowKey = tuple[str, Priority]
+"""What is first in, first out: a caller's calls of one priority."""
+
+
+@dataclass(slots=True, eq=False)
+class _Flow:
+    """What waits of one flow. `ticket` is the number of its place in the order; None where nothing waits."""
+
+    key: FlowKey
+    weight: float = 1.0
+    start: float = 0.0
+    finish: float = 0.0
+    ticket: int | None = None
+    waiting: OrderedDict[str, Waiting] = field(default_factory=OrderedDict)
+
+    @property
+    def head(self) -> Waiting:
+        return next(iter(self.waiting.values()))
+
+
+@dataclass(slots=True)
+class _Boarded:
+    """The calls that go with one send, their flows beside them, and where each flow stood before."""
+
+    calls: list[Waiting] = field(default_factory=list)
+    flows: list[_Flow] = field(default_factory=list)
+    starts: dict[_Flow, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class FairQueue:
+    """The calls that wait in one lane."""
+
+    _flows: dict[FlowKey, _Flow] = field(default_factory=dict)
+    _tickets: list[tuple[float, int, FlowKey]] = field(default_factory=list)
+    _where: dict[str, _Flow] = field(default_factory=dict)
+    _equal: dict[tuple[str, frozenset[int]], dict[str, None]] = field(default_factory=dict)
+    _by_caller: Counter[str] = field(default_factory=Counter)
+    _deadlines: list[tuple[float, str]] = field(default_factory=list)
+    _ids: Counter[tuple[str, int]] = field(default_factory=Counter)
+    _mergeable: int = 0
+    _issued: int = 0
+    _last_start: float = 0.0
+    virtual: float = 0.0
+    changes: int = 0
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def __contains__(self, call_id: str) -> bool:
+        return call_id in self._where
+
+    def __iter__(self) -> Iterator[Waiting]:
+        """All waiting calls, caller by caller."""
+        for flow in self._flows.values():
+            yield from flow.waiting.values()
+
+    @property
+    def callers(self) -> dict[str, int]:
+        """How many calls of each caller wait, by the callers' IDs."""
+        return dict(self._by_caller)
+
+    def of_caller(self, caller_id: str) -> int:
+        """How many calls of one caller wait."""
+        return self._by_caller[caller_id]
+
+    def most_sends(self) -> int:
+        """At most so many sends are needed for all that waits: of two sends in a row, merged, their IDs together exceed the cap."""
+        merged = sum(2 * count // cap + 1 for (_, cap), count in self._ids.items())
+        return min(len(self), len(self) - self._mergeable + merged)
+
+    def start_of(self, waiting: Waiting) -> float:
+        """The tag that a call would get now which is the first of its flow."""
+        flow = self._flows.get(waiting.flow)
+        return max(self.virtual, flow.finish) if flow else self.virtual
+
+    @property
+    def last_start(self) -> float:
+        """The tag of the call that was taken last."""
+        return self._last_start
+
+    def add(self, waiting: Waiting) -> None:
+        """Take a call in, behind its caller's others."""
+        self._put(waiting, first=False)
+
+    def put_back(self, calls: Iterable[Waiting]) -> None:
+        """Take calls in again that had their turn in vain, before their callers' others, in this order."""
+        for waiting in reversed(list(calls)):
+            self._put(waiting, first=True)
+
+    def remove(self, call_id: str) -> Waiting | None:
+        """Take a call out, wherever it stands; None where it doesn't wait."""
+        flow = self._where.get(call_id)
+        if flow is None:
+            return None
+        waiting = self._detach(flow, call_id)
+        self._tidy()
+        return waiting
+
+    def expire(self, now: float) -> list[Waiting]:
+        """Take out whatever has no time left."""
+        gone = []
+        while self._deadlines and self._deadlines[0][0] <= now:
+            waiting = self.remove(heapq.heappop(self._deadlines)[1])
+            if waiting is not None:
+                gone.append(waiting)
+        return gone
+
+    def take(self, *, merging: bool) -> list[Waiting]:
+        """Take the next call out, and with it those that share its send, each charged its part.
+
+        Args:
+            merging: whether calls of different requests may share a send.
+
+        Raises:
+            LookupError: nothing waits.
+        """
+        flow = self._next_flow()
+        head = flow.head
+        self._last_start = flow.start
+        self.virtual = max(self.virtual, flow.start)
+        boarded = _Boarded()
+        self._board(flow, boarded)
+        self._board_equal(head, boarded)
+        if merging and head.cap:
+            self._board_others(head, boarded)
+        self._charge(boarded)
+        self._tidy()
+        return boarded.calls
+
+    def copy(self) -> FairQueue:
+        """A queue like this one that can be played through without changing it."""
+        flows = {key: replace(flow, waiting=flow.waiting.copy()) for key, flow in self._flows.items()}
+        return replace(
+            self,
+            _flows=flows,
+            _tickets=self._tickets.copy(),
+            _where={call_id: flow for flow in flows.values() for call_id in flow.waiting},
+            _equal={request: calls.copy() for request, calls in self._equal.items()},
+            _by_caller=self._by_caller.copy(),
+            _deadlines=self._deadlines.copy(),
+            _ids=self._ids.copy(),
+        )
+
+    def _put(self, waiting: Waiting, *, first: bool) -> None:
+        flow = self._flows.get(waiting.flow)
+        if flow is None:
+            flow = self._flows[waiting.flow] = _Flow(waiting.flow)
+        flow.weight = waiting.weight * waiting.priority.weight
+        if not flow.waiting:
+            flow.start = max(self.virtual, flow.finish)
+            self._issue(flow)
+        flow.waiting[waiting.call_id] = waiting
+        if first:
+            flow.waiting.move_to_end(waiting.call_id, last=False)
+        self._where[waiting.call_id] = flow
+        self._by_caller[waiting.caller_id] += 1
+        heapq.heappush(self._deadlines, (waiting.deadline, waiting.call_id))
+        if waiting.request:
+            self._equal.setdefault(waiting.request, {})[waiting.call_id] = None
+        self._count_ids(waiting, 1)
+        self.changes += 1
+
+    def _detach(self, flow: _Flow, call_id: str) -> Waiting:
+        waiting = flow.waiting.pop(call_id)
+        del self._where[call_id]
+        self._by_caller[waiting.caller_id] -= 1
+        if not self._by_caller[waiting.caller_id]:
+            del self._by_caller[waiting.caller_id]
+        if waiting.request:
+            equal = self._equal[waiting.request]
+            del equal[call_id]
+            if not equal:
+                del self._equal[waiting.request]
+        self._count_ids(waiting, -1)
+        if not flow.waiting:
+            flow.ticket = None
+        self.changes += 1
+        return waiting
+
+    def _count_ids(self, waiting: Waiting, sign: int) -> None:
+        if not waiting.cap or waiting.group is not None:
+            return
+        self._mergeable += sign
+        key = (waiting.subject, waiting.cap)
+        self._ids[key] += sign * len(waiting.ids)
+        if not self._ids[key]:
+            del self._ids[key]
+
+    def _issue(self, flow: _Flow) -> None:
+        """Give a flow its place in the order; its earlier tickets are void."""
+        self._issued += 1
+        flow.ticket = self._issued
+        heapq.heappush(self._tickets, (flow.start, self._issued, flow.key))
+
+    def _next_flow(self) -> _Flow:
+        """The flow whose turn it is; its ticket stays."""
+        while self._tickets:
+            _, number, key = self._tickets[0]
+            flow = self._flows.get(key)
+            if flow is not None and flow.ticket == number:
+                return flow
+            heapq.heappop(self._tickets)
+        message = "nothing waits"
+        raise LookupError(message)
+
+    def _board(self, flow: _Flow, boarded: _Boarded) -> Waiting:
+        boarded.starts.setdefault(flow, flow.start)
+        waiting = self._detach(flow, flow.head.call_id)
+        boarded.calls.append(waiting)
+        boarded.flows.append(flow)
+        return waiting
+
+    def _board_equal(self, head: Waiting, boarded: _Boarded) -> None:
+        """Those that ask for the very same, as far as no earlier call of their caller stays behind."""
+        if head.request is None:
+            return
+        for call_id in list(self._equal.get(head.request, ())):
+            flow = self._where[call_id]
+            if flow.head.call_id == call_id and flow.head.group == head.group:
+                self._board(flow, boarded)
+
+    def _board_others(self, head: Waiting, boarded: _Boarded) -> None:
+        """Those whose IDs still fit in, in fair order, as far as no earlier call of their caller stays behind.
+
+        Until all have boarded, and what each owes is known, a flow moves on in the order as if the send were full.
+        """
+        ids = set(head.ids)
+        for flow in boarded.starts:
+            self._advance(flow, len(head.ids) / head.cap)
+        passed_over: list[_Flow] = []
+        while self._where and len(ids) < head.cap and len(passed_over) < MOST_PASSED_OVER:
+            try:
+                flow = self._next_flow()
+            except LookupError:
+                break
+            heapq.heappop(self._tickets)
+            if _rides(flow.head, head, ids):
+                waiting = self._board(flow, boarded)
+                ids |= waiting.ids
+                self._advance(flow, len(waiting.ids) / head.cap)
+            else:
+                passed_over.append(flow)
+        for flow in passed_over:
+            heapq.heappush(self._tickets, (flow.start, flow.ticket or 0, flow.key))
+
+    def _advance(self, flow: _Flow, cost: float) -> None:
+        flow.start += cost / flow.weight
+        if flow.waiting:
+            self._issue(flow)
+
+    def _charge(self, boarded: _Boarded) -> None:
+        """Each caller owes its calls' part of the IDs, a call without IDs counting as one."""
+        whole = sum(max(1, len(waiting.ids)) for waiting in boarded.calls)
+        owed: Counter[_Flow] = Counter()
+        for flow, waiting in zip(boarded.flows, boarded.calls, strict=True):
+            owed[flow] += max(1, len(waiting.ids))
+        for flow, part in owed.items():
+            flow.start = flow.finish = boarded.starts[flow] + part / whole / flow.weight
+            if flow.waiting:
+                self._issue(flow)
+
+    def _tidy(self) -> None:
+        """Forget what no longer counts: all of it once nothing waits, void tickets and passed deadlines when they are many."""
+        if not self._where:
+            self._flows.clear()
+            self._tickets.clear()
+            self._deadlines.clear()
+            self.virtual = 0.0
+            return
+        most = 2 * len(self._where) + VOID_KEPT
+        if len(self._tickets) > most:
+            self._tickets = [ticket for ticket in self._tickets if (flow := self._flows.get(ticket[2])) and flow.ticket == ticket[1]]
+            heapq.heapify(self._tickets)
+        if len(self._deadlines) > most:
+            self._deadlines = [entry for entry in self._deadlines if entry[1] in self._where]
+            heapq.heapify(self._deadlines)
+        if len(self._flows) > most:
+            self._flows = {key: flow for key, flow in self._flows.items() if flow.waiting or flow.finish > self.virtual}
+
+
+def _rides(waiting: Waiting, head: Waiting, ids: set[int]) -> bool:
+    same = waiting.subject == head.subject and waiting.cap == head.cap and waiting.group == head.group
+    return same and len(ids | waiting.ids) <= head.cap
