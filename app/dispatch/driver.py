@@ -17,7 +17,7 @@ from app.dispatch.report import LaneReport, report_of
 from app.dispatch.sharing import union
 from app.dispatch.ticket import Place, Ticket
 from app.domain import Call, Outcome, Send, Stamps, TokenRef
-from app.errors import DeadlineExceeded, GatewayError, InternalError, ShuttingDown, TokenSuspended, TokenUnavailable
+from app.errors import DeadlineExceeded, GatewayError, InternalError, ShuttingDown, TokenSuspended, TokenUnavailable, WaitTooLong
 
 __all__ = ["Dispatcher", "LaneChanged", "Sender"]
 
@@ -286,6 +286,7 @@ class Dispatcher:
         for ticket, after in conclusion.later:
             ticket.place = Place.BACKING_OFF
             ticket.back_off = asyncio.get_running_loop().call_later(after, self._queue_again, [Part(ticket, None, ticket.waiting)])
+        self._put_out_hopeless(track)
         if conclusion.suspended:
             self._put_out_for(
                 lambda call: call.operation.id == conclusion.suspended and self._lane_of.get(call.token.id) == track.key, _suspended()
@@ -312,6 +313,14 @@ class Dispatcher:
         for ticket in [ticket for ticket in self._tickets.values() if ticket.place is not Place.UNDER_WAY and concerns(ticket.call)]:
             self._withdraw(ticket)
             self._settle(ticket, ticket.last or error)
+
+    def _put_out_hopeless(self, track: _Track) -> None:
+        """Tell calls at once that the lane's pause outlasts their time."""
+        opens, now = track.lane.open_from, self._clock()
+        if opens > now:
+            detail = f"the token's lane pauses for {opens - now:.1f} s, longer than the call has left; nothing was sent"
+            error = WaitTooLong(detail, retry_after=opens - now, predicted_wait=math.ceil(opens - now))
+            self._put_out_for(lambda call: call.deadline <= opens and self._lane_of.get(call.token.id) == track.key, error)
 
     def _run_out(self, ticket: Ticket) -> None:
         """The call's time is over."""

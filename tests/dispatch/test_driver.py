@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import pytest
 
-from app.dispatch import Dispatcher, LaneState, Send
-from app.domain import Call, Linked, Outcome, RateLimited, Stamps
-from app.errors import AuditUnavailable, DeadlineExceeded, InternalError, QueueFull, ShuttingDown, TokenUnavailable
+from app.dispatch import Dispatcher, LaneState, Settled
+from app.domain import Call, Linked, Outcome, RateLimited, Send, Stamps
+from app.errors import AuditUnavailable, DeadlineExceeded, GatewayError, InternalError, QueueFull, ShuttingDown, TokenUnavailable
 from tests.calls import SHOP, make_call
 
 LONG_AGO = 100.0
@@ -36,6 +37,8 @@ class Sender:
     gate: asyncio.Event | None = None
     connected: asyncio.Event | None = None
     sends: list[Send] = field(default_factory=list)
+    written: list[float] = field(default_factory=list)
+    answered: list[float] = field(default_factory=list)
 
     async def __call__(self, send: Send, stamps: Stamps) -> Outcome:
         """Carry one send out."""
@@ -45,16 +48,48 @@ class Sender:
         if self.connected:
             await self.connected.wait()
         stamps.written(time.monotonic())
+        self.written.append(time.monotonic())
         if self.gate:
             await self.gate.wait()
         stamps.answered(time.monotonic())
+        self.answered.append(time.monotonic())
         return self.outcome
+
+
+@dataclass
+class Senders:
+    """Hands each call to the sender that it came with."""
+
+    of: dict[str, Sender] = field(default_factory=dict)
+
+    def refusal(self, _call: Call) -> GatewayError | None:
+        """Nothing is refused."""
+        return None
+
+    async def __call__(self, send: Send, stamps: Stamps) -> Outcome:
+        """Carry one send out."""
+        return await self.of[send.calls[0].id](send, stamps)
+
+
+async def submit(dispatcher: Dispatcher, call: Call, sender: Sender) -> Settled:
+    """Enter a call, and wait for its end.
+
+    Raises:
+        GatewayError: that was its end.
+    """
+    senders = dispatcher._sender
+    assert isinstance(senders, Senders)
+    senders.of[call.id] = sender
+    settled = await dispatcher.enter(call).settled()
+    if isinstance(settled.result, GatewayError):
+        raise settled.result
+    return settled
 
 
 def dispatcher_for(*tokens: object, **bounds: int) -> Dispatcher:
     """A dispatcher whose lanes are warm."""
     clock = Clock()
-    dispatcher = Dispatcher(clock, **bounds)
+    dispatcher = Dispatcher(clock, Senders(), **bounds)
     dispatcher.know(tokens or [SHOP])  # type: ignore[arg-type]
     clock.offset = 0
     return dispatcher
@@ -67,9 +102,12 @@ def state_of(dispatcher: Dispatcher) -> LaneState:
     return state
 
 
+FRESH = itertools.count(1)
+
+
 def now_call(wait: float = 30.0) -> Call:
-    """A call that arrives now."""
-    return make_call(arrived=time.monotonic(), deadline=time.monotonic() + wait)
+    """A call that arrives now, unlike any other."""
+    return make_call(next(FRESH), arrived=time.monotonic(), deadline=time.monotonic() + wait)
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -82,9 +120,9 @@ async def until(condition: Callable[[], object]) -> None:
 async def test_a_call_is_sent_once_and_settled() -> None:
     """The caller gets the outcome, with the attempts and the times."""
     sender = Sender()
-    settled = await dispatcher_for().submit(now_call(), sender)
+    settled = await submit(dispatcher_for(), now_call(), sender)
 
-    assert settled.outcome == Linked((1,))
+    assert settled.result == Linked((1,))
     assert (settled.attempts, len(sender.sends)) == (1, 1)
     assert settled.send_id == sender.sends[0].id
     assert settled.queued >= 0
@@ -96,7 +134,7 @@ async def test_a_refusal_of_the_sender_reaches_the_caller_and_costs_no_turn() ->
     dispatcher = dispatcher_for()
     for _ in range(3):
         with pytest.raises(AuditUnavailable):
-            await dispatcher.submit(now_call(), Sender(AuditUnavailable("no")))
+            await submit(dispatcher, now_call(), Sender(AuditUnavailable("no")))
 
     assert state_of(dispatcher).remaining == 2
 
@@ -105,11 +143,11 @@ async def test_a_defect_is_answered_logged_and_stops_no_lane(caplog: pytest.LogC
     """An exception that nobody foresaw becomes `internal-error`, stands in the log, and the lane goes on."""
     dispatcher = dispatcher_for()
     with pytest.raises(InternalError):
-        await dispatcher.submit(now_call(), Sender(ZeroDivisionError("the-defect")))
-    settled = await dispatcher.submit(now_call(), Sender())
+        await submit(dispatcher, now_call(), Sender(ZeroDivisionError("the-defect")))
+    settled = await submit(dispatcher, now_call(), Sender())
     out, err = capsys.readouterr()
 
-    assert isinstance(settled.outcome, Linked)
+    assert isinstance(settled.result, Linked)
     assert "the-defect" in caplog.text + out + err
 
 
@@ -117,7 +155,7 @@ async def test_a_defect_is_answered_logged_and_stops_no_lane(caplog: pytest.LogC
 async def test_a_429_pauses_the_whole_lane(retry_after: float | None, least: float, most: float) -> None:
     """For as long as it asks, a second where it doesn't, a minute at most."""
     dispatcher = dispatcher_for()
-    await dispatcher.submit(now_call(), Sender(RateLimited(retry_after)))
+    await submit(dispatcher, now_call(wait=0.5), Sender(RateLimited(retry_after)))
 
     assert least - 0.5 <= state_of(dispatcher).reset <= most
 
@@ -125,8 +163,8 @@ async def test_a_429_pauses_the_whole_lane(retry_after: float | None, least: flo
 async def test_a_cancelled_wait_leaves_the_queue() -> None:
     """A caller that hangs up is not sent."""
     dispatcher, sender, gate = dispatcher_for(), Sender(), asyncio.Event()
-    blockers = [asyncio.create_task(dispatcher.submit(now_call(), Sender(gate=gate))) for _ in range(2)]
-    waiting = asyncio.create_task(dispatcher.submit(now_call(), sender))
+    blockers = [asyncio.create_task(submit(dispatcher, now_call(), Sender(gate=gate))) for _ in range(2)]
+    waiting = asyncio.create_task(submit(dispatcher, now_call(), sender))
     await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -142,22 +180,22 @@ async def test_a_send_under_way_outlives_its_caller() -> None:
     """A cancelled caller's send is awaited to its end."""
     dispatcher, gate = dispatcher_for(), asyncio.Event()
     sender = Sender(gate=gate)
-    caller = asyncio.create_task(dispatcher.submit(now_call(), sender))
-    await until(lambda: sender.sends and sender.sends[0].written)
+    caller = asyncio.create_task(submit(dispatcher, now_call(), sender))
+    await until(lambda: sender.written)
     caller.cancel()
     gate.set()
     await dispatcher.finish()
 
-    assert sender.sends[0].answered
+    assert sender.answered
 
 
 async def test_a_deadline_that_passes_while_waiting_sends_nothing() -> None:
     """The call is answered 504 and nothing is uncertain."""
     dispatcher, sender, connected = dispatcher_for(), Sender(), asyncio.Event()
-    blockers = [asyncio.create_task(dispatcher.submit(now_call(), Sender(connected=connected))) for _ in range(2)]
+    blockers = [asyncio.create_task(submit(dispatcher, now_call(), Sender(connected=connected))) for _ in range(2)]
     await until(lambda: state_of(dispatcher).remaining == 0)
     with pytest.raises(DeadlineExceeded) as raised:
-        await dispatcher.submit(now_call(wait=1.1), sender)
+        await submit(dispatcher, now_call(wait=1.1), sender)
     connected.set()
     await asyncio.gather(*blockers)
 
@@ -170,19 +208,19 @@ async def test_a_deadline_that_passes_while_sending_is_uncertain() -> None:
     dispatcher, gate = dispatcher_for(), asyncio.Event()
     sender = Sender(gate=gate)
     with pytest.raises(DeadlineExceeded) as raised:
-        await dispatcher.submit(now_call(wait=0.05), sender)
+        await submit(dispatcher, now_call(wait=0.05), sender)
     gate.set()
     await dispatcher.finish()
 
     assert raised.value.uncertain
-    assert sender.sends[0].answered
+    assert sender.answered
 
 
 async def test_closing_puts_out_what_waits_and_awaits_what_is_under_way() -> None:
     """At the end of the grace time waiting calls get `shutting-down`; sends in flight are finished; nothing new is taken in."""
     dispatcher, gate = dispatcher_for(), asyncio.Event()
-    under_way = [asyncio.create_task(dispatcher.submit(now_call(), Sender(gate=gate))) for _ in range(2)]
-    waiting = asyncio.create_task(dispatcher.submit(now_call(), Sender()))
+    under_way = [asyncio.create_task(submit(dispatcher, now_call(), Sender(gate=gate))) for _ in range(2)]
+    waiting = asyncio.create_task(submit(dispatcher, now_call(), Sender()))
     await asyncio.sleep(0.01)
     dispatcher.close()
     with pytest.raises(ShuttingDown):
@@ -194,7 +232,7 @@ async def test_closing_puts_out_what_waits_and_awaits_what_is_under_way() -> Non
 
     settled = await asyncio.gather(*under_way)
 
-    assert [one.outcome for one in settled] == [Linked((1,))] * 2
+    assert [one.result for one in settled] == [Linked((1,))] * 2
 
 
 async def test_a_rotated_token_begins_cold() -> None:
@@ -228,9 +266,9 @@ async def test_a_removed_token_takes_no_calls() -> None:
 async def test_calls_that_wait_for_a_rotated_token_go_over_to_its_new_lane() -> None:
     """They keep waiting, go with the new value's lane, and never before that lane is warm."""
     dispatcher, connected = dispatcher_for(), asyncio.Event()
-    ahead = [asyncio.create_task(dispatcher.submit(now_call(), Sender(connected=connected))) for _ in range(2)]
+    ahead = [asyncio.create_task(submit(dispatcher, now_call(), Sender(connected=connected))) for _ in range(2)]
     sender = Sender()
-    waiting = asyncio.create_task(dispatcher.submit(now_call(), sender))
+    waiting = asyncio.create_task(submit(dispatcher, now_call(), sender))
     await asyncio.sleep(0.01)
     rotated_at = time.monotonic()
     dispatcher.know([replace(SHOP, version=2, lane="lane-2")])
@@ -244,8 +282,8 @@ async def test_calls_that_wait_for_a_rotated_token_go_over_to_its_new_lane() -> 
 async def test_calls_that_wait_for_a_removed_token_are_put_out() -> None:
     """They are answered `token-unavailable` at once, unsent."""
     dispatcher, connected, sender = dispatcher_for(), asyncio.Event(), Sender()
-    ahead = [asyncio.create_task(dispatcher.submit(now_call(), Sender(connected=connected))) for _ in range(2)]
-    waiting = asyncio.create_task(dispatcher.submit(now_call(), sender))
+    ahead = [asyncio.create_task(submit(dispatcher, now_call(), Sender(connected=connected))) for _ in range(2)]
+    waiting = asyncio.create_task(submit(dispatcher, now_call(), sender))
     await asyncio.sleep(0.01)
     dispatcher.know([])
     with pytest.raises(TokenUnavailable):
@@ -259,7 +297,7 @@ async def test_calls_that_wait_for_a_removed_token_are_put_out() -> None:
 async def test_a_value_that_is_removed_and_added_again_keeps_its_lane() -> None:
     """The sends of the value's last second still count, under whatever name it comes back."""
     dispatcher = dispatcher_for()
-    await asyncio.gather(*(dispatcher.submit(now_call(), Sender()) for _ in range(2)))
+    await asyncio.gather(*(submit(dispatcher, now_call(), Sender()) for _ in range(2)))
     dispatcher.know([])
     again = replace(SHOP, id="token-2", name="shop-again")
     dispatcher.know([again])
@@ -282,12 +320,12 @@ async def test_an_idle_lane_of_a_token_that_is_gone_is_forgotten() -> None:
 async def test_a_full_lane_refuses_before_anything_is_written_down() -> None:
     """The check refuses what entering would refuse, and both say `queue-full`."""
     dispatcher, gate = dispatcher_for(depth=1), asyncio.Event()
-    tasks = [asyncio.create_task(dispatcher.submit(now_call(), Sender(gate=gate))) for _ in range(3)]
+    tasks = [asyncio.create_task(submit(dispatcher, now_call(), Sender(gate=gate))) for _ in range(3)]
     await asyncio.sleep(0.01)
     with pytest.raises(QueueFull):
         dispatcher.check(now_call())
     with pytest.raises(QueueFull):
-        await dispatcher.submit(now_call(), Sender())
+        await submit(dispatcher, now_call(), Sender())
     gate.set()
     await asyncio.gather(*tasks)
 

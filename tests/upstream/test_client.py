@@ -23,6 +23,7 @@ from app.domain import (
     Outcome,
     RateLimited,
     Refused,
+    Send,
     TimedOut,
     TokenKind,
     TokenRef,
@@ -41,6 +42,12 @@ from tests.upstream.peers import answering
 VALUE = "T0ken/value+with=odd&characters"
 LINK = load_catalogue(SHIPPED_CATALOGUE)["link-orders"]
 QUICK = TimeLimits(connect=0.5, read=0.3, whole=0.8)
+
+
+def send_of(*ids: int, parameter: str = "orderIds") -> Send:
+    """A send that carries one call, for these IDs."""
+    one = call(*ids, parameter=parameter)
+    return Send(attempt=1, lane="lane-1", ids=ids, calls=(one,), released=0)
 
 
 def call(*ids: int, parameter: str = "orderIds") -> Call:
@@ -67,9 +74,17 @@ class Moments:
     writes: list[float] = field(default_factory=list)
     answers: list[float] = field(default_factory=list)
 
-    def written(self, at: float) -> None:
+    peers: list[str | None] = field(default_factory=list)
+
+    @property
+    def was_written(self) -> bool:
+        """Whether a write was told."""
+        return bool(self.writes)
+
+    def written(self, at: float, peer: str | None = None) -> None:
         """Note a write."""
         self.writes.append(at)
+        self.peers.append(peer)
 
     def answered(self, at: float) -> None:
         """Note an answer."""
@@ -91,7 +106,7 @@ class Peer:
     async def send(self, *ids: int, value: str = VALUE) -> tuple[Outcome, Moments]:
         """Send once."""
         moments = Moments()
-        return await self.upstream.send(call(*ids), TokenValue(value), moments), moments
+        return await self.upstream.send(send_of(*ids), TokenValue(value), moments), moments
 
     async def arrivals(self) -> int:
         """How many requests arrived."""
@@ -192,7 +207,7 @@ async def test_nobody_there_is_certain() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     upstream, moments = open_upstream(f"http://127.0.0.1:{port}", QUICK), Moments()
-    outcome = await upstream.send(call(1), TokenValue(VALUE), moments)
+    outcome = await upstream.send(send_of(1), TokenValue(VALUE), moments)
     await upstream.aclose()
 
     assert isinstance(outcome, Unreachable)
@@ -210,7 +225,7 @@ async def test_a_host_that_takes_no_connection_times_out_unsent() -> None:
             filler.setblocking(False)  # noqa: FBT003 - the socket's own signature
             filler.connect_ex(full.getsockname())
         upstream, moments = open_upstream("http://127.0.0.1:{1}".format(*full.getsockname()), QUICK), Moments()
-        outcome = await upstream.send(call(1), TokenValue(VALUE), moments)
+        outcome = await upstream.send(send_of(1), TokenValue(VALUE), moments)
         await upstream.aclose()
         for filler in fillers:
             filler.close()
@@ -229,7 +244,7 @@ async def test_the_request_holds_nothing_but_the_allowlist() -> None:
 
     async with answering(answer) as url:
         upstream = open_upstream(url, QUICK)
-        await upstream.send(call(1, 2), TokenValue(VALUE), Moments())
+        await upstream.send(send_of(1, 2), TokenValue(VALUE), Moments())
         await upstream.aclose()
     start, *fields = (await received).decode().strip().split("\r\n")
 
@@ -257,7 +272,7 @@ async def test_a_cookie_is_not_kept() -> None:
     async with answering(answer) as url:
         upstream = open_upstream(url, QUICK)
         for _ in range(2):
-            await upstream.send(call(1), TokenValue(VALUE), Moments())
+            await upstream.send(send_of(1), TokenValue(VALUE), Moments())
         await upstream.aclose()
 
     assert len(heads) == 2
@@ -279,8 +294,8 @@ async def test_a_dropped_connection_is_not_retried_in_silence(method: str) -> No
             served += 1
         writer.transport.abort()
 
-    moments, asking = Moments(), call(1)
-    asking = replace(asking, operation=replace(asking.operation, method=method))
+    moments, asked = Moments(), call(1)
+    asking = replace(send_of(1), calls=(replace(asked, operation=replace(asked.operation, method=method)),))
     async with answering(answer) as url:
         upstream = open_upstream(url, QUICK)
         first = await upstream.send(asking, TokenValue(VALUE), Moments())
@@ -310,7 +325,7 @@ async def test_the_write_is_told_after_a_stalled_loop(peer: Peer) -> None:
     """When the loop stalls while the request is on its way to the socket, the moment told is the later one."""
     await peer.send(1001)
     moments = Moments()
-    sending = asyncio.create_task(peer.upstream.send(call(1002), TokenValue(VALUE), moments))
+    sending = asyncio.create_task(peer.upstream.send(send_of(1002), TokenValue(VALUE), moments))
     stalled_until = 0.0
     for _ in range(50):
         await asyncio.sleep(0)

@@ -62,7 +62,12 @@ class Silent:
 
     count = 0
 
-    def written(self, _at: float) -> None:
+    @property
+    def was_written(self) -> bool:
+        """Whether a write was told."""
+        return self.count > 0
+
+    def written(self, _at: float, peer: str | None = None) -> None:  # noqa: ARG002 - the protocol's own name
         """Count."""
         self.count += 1
 
