@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from app.dispatch import LaneChanged
-from app.domain import Call, Caller, Outcome, Send, Stamps, TokenRef, TokenValue
+from app.domain import Call, Caller, Outcome, Send, Stamps, TokenRef, TokenValue, TurnLost
 from app.errors import GatewayError
 
 __all__ = ["Carrier"]
@@ -58,15 +57,14 @@ class Carrier:
         """Carry one send out.
 
         Raises:
-            AuditUnavailable, TokenUnavailable, LaneChanged: it was not sent.
+            AuditUnavailable, TokenUnavailable, TurnLost: it was not sent.
         """
         await self._audit.sending(send)
         try:
-            value = self._value(send)
-        except (GatewayError, LaneChanged):
+            outcome = await self._upstream.send(send, self._value(send), stamps)
+        except (GatewayError, TurnLost):
             self._audit.sent(send, None, written=False)
             raise
-        outcome = await self._upstream.send(send, value, stamps)
         self._audit.sent(send, outcome, written=stamps.was_written)
         return outcome
 
@@ -74,5 +72,5 @@ class Carrier:
         """The token's value, if it is still the one whose turn this is."""
         token, value = self._vault.open(send.token.id)
         if token.lane != send.lane:
-            raise LaneChanged
+            raise TurnLost
         return value

@@ -35,6 +35,7 @@ __all__ = [
     "TokenRef",
     "TokenRejected",
     "TokenValue",
+    "TurnLost",
     "Unreachable",
     "new_id",
     "utc_now",
@@ -258,12 +259,23 @@ class Send:
         return self.calls[0].parameter
 
 
+class TurnLost(Exception):
+    """A send's turn passed before it was written: its token was rotated, its lane paused, or all its callers left. Nothing was sent."""
+
+
 class Stamps(Protocol):
     """Where `upstream` tells, while a send is under way, what `dispatch` must know of it. Times: monotonic, in seconds."""
 
     @property
     def was_written(self) -> bool:
         """Whether the request has left, which alone decides what a failure means."""
+
+    async def turn(self) -> None:
+        """Wait until the request may be written; to be called when all is ready for that, right before.
+
+        Raises:
+            TurnLost: it may not be written any more.
+        """
 
     def written(self, at: float, peer: str | None = None) -> None:
         """The whole request has left for the socket, whose other end has the address `peer`."""

@@ -16,16 +16,16 @@ from app.dispatch.lane import Hold, Lane, LanePolicy, LaneState, Release
 from app.dispatch.report import LaneReport, report_of
 from app.dispatch.sharing import union
 from app.dispatch.ticket import Place, Ticket
-from app.domain import Call, Outcome, Send, Stamps, TokenRef
+from app.domain import Call, Outcome, Send, Stamps, TokenRef, TurnLost
 from app.errors import DeadlineExceeded, GatewayError, InternalError, ShuttingDown, TokenSuspended, TokenUnavailable, WaitTooLong
 
-__all__ = ["Dispatcher", "LaneChanged", "Sender"]
+__all__ = ["Dispatcher", "Sender"]
+
+FIRST_AHEAD = 0.005
+LEAST_AHEAD = 0.002
+MOST_AHEAD = 0.25
 
 log = structlog.get_logger(__name__)
-
-
-class LaneChanged(Exception):
-    """The token was rotated at the moment of the send; nothing was sent, and the calls go to the new value's lane."""
 
 
 class Sender(Protocol):
@@ -38,7 +38,7 @@ class Sender(Protocol):
         """Carry it out.
 
         Raises:
-            LaneChanged, GatewayError: it was not sent.
+            TurnLost, GatewayError: it was not sent.
         """
 
 
@@ -49,7 +49,12 @@ class _Track:
     key: str
     lane: Lane
     token: TokenRef
+    ahead: float = FIRST_AHEAD
     timer: asyncio.TimerHandle | None = None
+
+    def prepared(self, took: float) -> None:
+        """Release the next sends so long ahead that they are ready when their slot opens: as the slowest of late, and a bit."""
+        self.ahead = min(max(1.25 * took, 0.9 * self.ahead, LEAST_AHEAD), MOST_AHEAD)
 
 
 @dataclass(slots=True)
@@ -58,7 +63,17 @@ class _Stamps:
 
     dispatcher: Dispatcher
     track: _Track
+    tickets: Sequence[Ticket]
     hold: Hold
+
+    async def turn(self) -> None:
+        self.track.prepared(self.dispatcher.now - self.hold.released)
+        while (left := self.track.lane.opens_for(self.hold) - self.dispatcher.now) > 0:
+            if left > MOST_AHEAD:
+                raise TurnLost
+            await asyncio.sleep(_timer_delay(left))
+        if not self.dispatcher.holds_for(self.track) or all(ticket.place is Place.DONE for ticket in self.tickets):
+            raise TurnLost
 
     @property
     def was_written(self) -> bool:
@@ -97,6 +112,15 @@ class Dispatcher:
         self._tickets: dict[str, Ticket] = {}
         self._sending: set[asyncio.Task[None]] = set()
         self._closed = False
+
+    @property
+    def now(self) -> float:
+        """The time, monotonic, in seconds."""
+        return self._clock()
+
+    def holds_for(self, track: _Track) -> bool:
+        """Whether a lane is still that of its token, and the token is to be used."""
+        return track.token.enabled and self._lane_of.get(track.token.id) == track.key
 
     def know(self, tokens: Iterable[TokenRef]) -> None:
         """Take note of the tokens there are. A lane belongs to a token's value, and begins cold when that value is first seen.
@@ -185,12 +209,10 @@ class Dispatcher:
         if track.timer:
             track.timer.cancel()
             track.timer = None
-        while isinstance(decision := track.lane.next(self._clock()), Release):
+        while isinstance(decision := track.lane.next(self._clock(), track.ahead), Release):
             self._start(track, decision)
         if decision.until is not None:
-            # Whole milliseconds, rounded up: uvloop's timers have no finer ones, and one that fires early would spin.
-            delay = max(0, math.ceil((decision.until - self._clock()) * 1_000)) / 1_000
-            track.timer = asyncio.get_running_loop().call_later(delay, self.pump, track)
+            track.timer = asyncio.get_running_loop().call_later(_timer_delay(decision.until - self._clock()), self.pump, track)
 
     def _know(self, token: TokenRef, now: float) -> None:
         policy = LanePolicy.of(token.rate, token.burst, token.pacing, depth=self._depth, caller_depth=self._caller_depth)
@@ -248,10 +270,10 @@ class Dispatcher:
         return None
 
     async def _carry_out(self, track: _Track, tickets: Sequence[Ticket], send: Send, hold: Hold) -> None:
-        outcome: Outcome | GatewayError | LaneChanged = _shutting_down()
+        outcome: Outcome | GatewayError | TurnLost = _shutting_down()
         try:
-            outcome = await self._sender(send, _Stamps(self, track, hold))
-        except (GatewayError, LaneChanged) as refused:
+            outcome = await self._sender(send, _Stamps(self, track, tickets, hold))
+        except (GatewayError, TurnLost) as refused:
             outcome = refused
         except Exception:
             log.exception("a send failed by a defect", request_id=send.calls[0].request_id, send_id=send.id)
@@ -262,13 +284,13 @@ class Dispatcher:
             self._conclude(track, tickets, outcome, hold)
             self.pump(track)
 
-    def _conclude(self, track: _Track, tickets: Sequence[Ticket], outcome: Outcome | GatewayError | LaneChanged, hold: Hold) -> None:
+    def _conclude(self, track: _Track, tickets: Sequence[Ticket], outcome: Outcome | GatewayError | TurnLost, hold: Hold) -> None:
         if isinstance(outcome, GatewayError):
             for ticket in tickets:
                 track.lane.undecided(ticket.call.operation.id, ticket.call.id)
                 self._settle(ticket, outcome)
             return
-        if isinstance(outcome, LaneChanged):
+        if isinstance(outcome, TurnLost):
             for ticket in tickets:
                 ticket.attempts -= 1
                 ticket.released = None
@@ -350,6 +372,11 @@ class Dispatcher:
     def _refuse_if_closed(self) -> None:
         if self._closed:
             raise _shutting_down()
+
+
+def _timer_delay(seconds: float) -> float:
+    """Whole milliseconds, rounded up: uvloop's timers have no finer ones, and one that fires early would spin."""
+    return max(0, math.ceil(seconds * 1_000)) / 1_000
 
 
 def _token_unusable() -> TokenUnavailable:

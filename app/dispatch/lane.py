@@ -160,8 +160,14 @@ class Lane:
             breaker.gone(call_id)
         return waiting is not None
 
-    def next(self, now: float) -> Release | Wait:
-        """What to do now: release the call whose turn it is with those that share its send, or wait."""
+    def next(self, now: float, ahead: float = 0.0) -> Release | Wait:
+        """What to do now: release the call whose turn it is with those that share its send, or wait.
+
+        Args:
+            now: the time.
+            ahead: how long before a slot opens a send may be released, to be put on record and connected; `opens_for` says when it is
+            written.
+        """
         self.window.expire(now)
         for waiting in self.queue.expire(now):
             # Whoever waits for it finds out by itself; so it is even if the process stalled past the deadline.
@@ -170,11 +176,15 @@ class Lane:
         if not len(self.queue) or self.in_flight >= self.policy.in_flight:
             return Wait(None)
         opens = max(self.open_from, self.window.opens())
-        if opens > now:
-            return Wait(None if opens == NEVER else opens)
+        if opens > now + ahead:
+            return Wait(None if opens == NEVER else opens - ahead)
         calls = tuple(self.queue.take(merging=self.merging))
         self.in_flight += 1
         return Release(calls, self.window.take(now))
+
+    def opens_for(self, hold: Hold) -> float:
+        """When a released send may be written."""
+        return max(self.open_from, self.window.opens_for(hold))
 
     def written(self, hold: Hold, at: float, peer: str | None = None) -> None:
         """The send's request has left for the socket, to this address."""

@@ -63,7 +63,8 @@ class Window:
         elif hold.answered is None:
             hold.until = at + self.per + self.guard.margin
             if hold not in self._holds:
-                self._holds.append(hold)
+                # Before all others: whoever prepares to write must reckon with it.
+                self._holds.insert(0, hold)
 
     def expire(self, now: float) -> None:
         """Forget holds that have ended."""
@@ -73,6 +74,12 @@ class Window:
         """When a slot is free: in the past where one is, `NEVER` where only an event can free one."""
         excess = len(self._holds) - self.slots
         return -NEVER if excess < 0 else sorted(hold.until for hold in self._holds)[excess]
+
+    def opens_for(self, hold: Hold) -> float:
+        """When a send that has taken its slot ahead of time may be written: once, of those before it, all but `slots - 1` have ended."""
+        earlier = self._holds[: self._holds.index(hold)]
+        excess = len(earlier) - self.slots
+        return -NEVER if excess < 0 else sorted(one.until for one in earlier)[excess]
 
     def slot_times(self, now: float) -> list[float]:
         """For each slot the time at which it can next be taken, soonest first; a send not yet written counts as written now."""

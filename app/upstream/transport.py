@@ -42,6 +42,7 @@ class StampingRequest(ClientRequest):
 
         Raises:
             SecondWrite: this send was written before.
+            TurnLost: it may not be written any more.
         """
         stamps = current_stamps.get()
         if stamps is None:
@@ -50,6 +51,8 @@ class StampingRequest(ClientRequest):
         current_stamps.set(None)
         transport = cast("asyncio.Transport", conn.transport)
         peer = _address_of(transport)
+        # Everything is ready, the connection too: now it waits for the very moment.
+        await stamps.turn()
         response = await super().send(conn)
         try:
             await flushed(transport)

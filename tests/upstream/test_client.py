@@ -81,6 +81,9 @@ class Moments:
         """Whether a write was told."""
         return bool(self.writes)
 
+    async def turn(self) -> None:
+        """It is always its turn."""
+
     def written(self, at: float, peer: str | None = None) -> None:
         """Note a write."""
         self.writes.append(at)

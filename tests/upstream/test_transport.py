@@ -67,6 +67,9 @@ class Silent:
         """Whether a write was told."""
         return self.count > 0
 
+    async def turn(self) -> None:
+        """It is always its turn."""
+
     def written(self, _at: float, peer: str | None = None) -> None:  # noqa: ARG002 - the protocol's own name
         """Count."""
         self.count += 1
