@@ -28,7 +28,7 @@ Span = Annotated[tuple[Seconds, Seconds], BeforeValidator(_as_range), AfterValid
 
 
 class _Fault(BaseModel):
-    """`count` requests are hit (None: until cleared), of the token named `token` (None: of any)."""
+    """`count` requests are hit (None: until cleared), of the token named `token` (None: of any), with the ID `holding` (None: whatever)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     does_work: ClassVar[bool] = False
@@ -36,6 +36,7 @@ class _Fault(BaseModel):
 
     count: Annotated[int, Field(ge=1)] | None = None
     token: str | None = None
+    holding: Annotated[int, Field(ge=1)] | None = None
 
 
 class Latency(_Fault):

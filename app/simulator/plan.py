@@ -1,7 +1,9 @@
 """The plan of faults: which fault hits which request."""
 
+import re
 from collections.abc import Iterable
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from app.simulator.faults import Fault, Latency
 
@@ -49,10 +51,10 @@ class Plan:
                 return fault
         return None
 
-    def take(self, name: str) -> Fault | None:
-        """Return the fault, latency aside, for a request of the token `name`."""
+    def take(self, name: str, query: bytes) -> Fault | None:
+        """Return the fault, latency aside, for a request of the token `name` with this query string."""
         for place, fault in enumerate(self._faults):
-            if not isinstance(fault, Latency) and _concerns(fault, name):
+            if not isinstance(fault, Latency) and _concerns(fault, name) and _holds(query, fault.holding):
                 self._use(place)
                 return fault
         return None
@@ -63,6 +65,10 @@ class Plan:
             del self._faults[place]
         elif fault.count is not None:
             self._faults[place] = fault.model_copy(update={"count": fault.count - 1})
+
+
+def _holds(query: bytes, wanted: int | None) -> bool:
+    return wanted is None or str(wanted) in re.findall(r"[0-9]+", unquote_to_bytes(query).decode("latin-1"))
 
 
 def _concerns(fault: Fault, name: str | None) -> bool:

@@ -67,7 +67,7 @@ class Upstream:
         """Return the answer (None: there will be none) and the fault it suffers."""
         if not self._simulator.ledger.arrive(token.name, arrived):
             return TOO_MANY_REQUESTS, None
-        fault = self._simulator.plan.take(token.name)
+        fault = self._simulator.plan.take(token.name, exchange.scope["query_string"])
         if fault is not None and not fault.does_work:
             return stand_in(fault, token.value, self._simulator.rng), fault
         answer = await self._work(exchange, token)

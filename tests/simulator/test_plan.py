@@ -13,7 +13,7 @@ def test_faults_hit_in_the_order_given_each_its_count_of_requests() -> None:
     plan = Plan()
     plan.add([FAILING.model_copy(update={"count": 2}), Hang(kind="hang", count=1)])
 
-    hits = [plan.take("main") for _ in range(4)]
+    hits = [plan.take("main", b"") for _ in range(4)]
 
     assert [hit and hit.kind for hit in hits] == ["status", "status", "hang", None]
 
@@ -23,9 +23,9 @@ def test_a_fault_without_count_stays_until_cleared() -> None:
     plan = Plan()
     plan.add([FAILING, Hang(kind="hang")])
 
-    assert [plan.take("main") for _ in range(3)] == [FAILING] * 3
+    assert [plan.take("main", b"") for _ in range(3)] == [FAILING] * 3
     plan.clear()
-    assert plan.take("main") is None
+    assert plan.take("main", b"") is None
 
 
 def test_a_fault_of_one_token_spares_the_others() -> None:
@@ -34,7 +34,7 @@ def test_a_fault_of_one_token_spares_the_others() -> None:
     slow = Latency(kind="latency", token="main")
     plan.add([FAILING.model_copy(update={"token": "main"}), slow])
 
-    assert plan.take("shop") is None
+    assert plan.take("shop", b"") is None
     assert plan.take_latency(None) is None
     assert plan.take_latency("main") == slow
 
@@ -46,7 +46,7 @@ def test_a_latency_goes_with_another_fault() -> None:
     plan.add([lost, Latency(kind="latency", count=3)])
 
     assert plan.take_latency("main") is not None
-    assert plan.take("main") == lost
+    assert plan.take("main", b"") == lost
     assert [fault.count for fault in plan.pending()] == [2]
 
 
