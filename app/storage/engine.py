@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-__all__ = ["listen", "open_engine", "reading", "writing"]
+__all__ = ["open_engine", "prepare", "reading", "writing"]
 
 BUSY_TIMEOUT_MS = 5_000
 
@@ -23,14 +24,17 @@ def open_engine(url: str) -> AsyncEngine:
     """
     # No statement's parameters in errors: they could hold what must not be written down.
     engine = create_async_engine(url, hide_parameters=True)
-    listen(engine.sync_engine)
+    event.listen(engine.sync_engine, "connect", _on_connect)
+    event.listen(engine.sync_engine, "begin", _begin)
     return engine
 
 
-def listen(engine: Engine) -> None:
-    """Prepare an engine's connections, and begin its transactions, as this module says."""
-    event.listen(engine, "connect", _prepare)
-    event.listen(engine, "begin", _begin)
+def prepare(connection: DBAPIConnection | sqlite3.Connection) -> None:
+    """Have a connection to SQLite keep this module's promises."""
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_MS}"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
 
 
 @asynccontextmanager
@@ -52,12 +56,9 @@ async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
             yield connection
 
 
-def _prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+def _on_connect(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
     connection.isolation_level = None
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_MS}"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+    prepare(connection)
 
 
 def _begin(connection: Connection) -> None:
