@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
 
@@ -40,7 +40,12 @@ async def append(connection: AsyncConnection, records: Sequence[Record]) -> None
 @dataclass(slots=True, eq=False)
 class _Pending:
     record: Record
-    durable: asyncio.Future[None]
+    heard_by: list[asyncio.Future[bool]] = field(default_factory=list)
+
+    def tell(self) -> None:
+        """It is on disk."""
+        for heard in self.heard_by:
+            _answer(heard, durable=True)
 
 
 class Store(Protocol):
@@ -68,6 +73,7 @@ class GroupWriter:
         self._patience = patience
         self._waiting: deque[_Pending] = deque()
         self._arrived = asyncio.Event()
+        self._company: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing = False
         self.healthy = True
@@ -96,7 +102,7 @@ class GroupWriter:
         """Wait until everything that was given so far is on disk."""
         self._arrived.set()
         if self._waiting:
-            await asyncio.wait({self._waiting[-1].durable})
+            await _durable(self._waiting[-1])
 
     def put(self, record: Record) -> None:
         """Have a record written, without waiting for it. Never refuses: what happened must not be lost.
@@ -104,7 +110,8 @@ class GroupWriter:
         It is committed with the next that is waited for, or by itself after 5 ms.
         """
         self._enqueue(record)
-        asyncio.get_running_loop().call_later(COMPANY_SECONDS, self._arrived.set)
+        if self._company is None:
+            self._company = asyncio.get_running_loop().call_later(COMPANY_SECONDS, self._arrived.set)
 
     async def write(self, record: Record, *, required: bool) -> None:
         """Have a record written, and wait until it is on disk, as long as the patience lasts.
@@ -121,15 +128,14 @@ class GroupWriter:
             raise _unavailable()
         pending = self._enqueue(record)
         self._arrived.set()
-        await asyncio.wait({pending.durable}, timeout=self._patience)
-        if required and not pending.durable.done():
+        if not await _durable(pending, within=self._patience) and required:
             with contextlib.suppress(ValueError):
                 # Not there: it is in the commit that hangs. Then an intent may stand on record whose call was refused.
                 self._waiting.remove(pending)
             raise _unavailable()
 
     def _enqueue(self, record: Record) -> _Pending:
-        pending = _Pending(record, asyncio.get_running_loop().create_future())
+        pending = _Pending(record)
         self._waiting.append(pending)
         return pending
 
@@ -147,6 +153,7 @@ class GroupWriter:
 
     async def _commit(self) -> bool:
         group = list(islice(self._waiting, LARGEST_GROUP))
+        self._end_waiting_for_company()
         try:
             await (self._store.append([one.record.body for one in group]) if group else self._store.probe())
         except Exception as error:
@@ -160,8 +167,31 @@ class GroupWriter:
         while self._waiting and id(self._waiting[0]) in written:
             self._waiting.popleft()
         for one in group:
-            one.durable.set_result(None)
+            one.tell()
         return True
+
+    def _end_waiting_for_company(self) -> None:
+        if self._company:
+            self._company.cancel()
+            self._company = None
+
+
+async def _durable(pending: _Pending, *, within: float | None = None) -> bool:
+    """Wait until the record is on disk, at most `within` seconds; gives whether it is."""
+    loop = asyncio.get_running_loop()
+    heard: asyncio.Future[bool] = loop.create_future()
+    pending.heard_by.append(heard)
+    impatience = loop.call_later(within, _answer, heard) if within is not None else None
+    try:
+        return await heard
+    finally:
+        if impatience:
+            impatience.cancel()
+
+
+def _answer(heard: asyncio.Future[bool], *, durable: bool = False) -> None:
+    if not heard.done():
+        heard.set_result(durable)
 
 
 def _unavailable() -> AuditUnavailable:
