@@ -30,6 +30,7 @@ The first line of each class's docstring is the problem's title, the rest its ex
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import ClassVar
 
@@ -71,6 +72,7 @@ class GatewayError(Exception):
         return self.status
 
     @classmethod
+    @functools.cache
     def title(cls) -> str:
         """The problem in a few words, the same for every occurrence."""
         return inspect.getdoc(cls).partition("\n")[0].rstrip(".")  # type: ignore[union-attr]
