@@ -24,6 +24,9 @@ __all__ = [
     "send_outcome",
 ]
 
+# Sorted keys and no blanks: for strings, whole numbers and lists of them that is RFC 8785's form.
+CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
+
 Value = str | int | float | bool | None | list[str]
 
 
@@ -133,8 +136,7 @@ def administrative(name: Name, by: str, subject: str, **members: Value) -> Recor
 def _record(name: Name, **members: Value) -> Record:
     kept = {key: value for key, value in members.items() if value is not None}
     body = {"id": new_id(), "at": utc_now(), "name": name.value, **kept}
-    # Sorted keys and no blanks: for strings, whole numbers and lists of them that is RFC 8785's form.
-    return Record(name, json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False))
+    return Record(name, CANONICAL(body))
 
 
 def _who(request_id: str, caller: Caller, address: str | None, origin: str | None) -> dict[str, Value]:
