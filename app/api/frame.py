@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any
 
 import structlog
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import problem_response
@@ -20,12 +20,15 @@ MOST_HEADERS = 100
 MOST_HEADER_BYTES = 64 * 1024
 MOST_TARGET_BYTES = 8 * 1024
 LONGEST_REQUEST_ID = 128
-FIXED_HEADERS = {
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "X-Frame-Options": "DENY",
-}
+FIXED_HEADERS = (
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+)
+OWN_HEADERS = {b"x-request-id", *(name for name, _ in FIXED_HEADERS)}
+VISIBLE = frozenset(range(0x21, 0x7F))
+TRICKS = re.compile(rb"[%;\\]|//|/\.")
 
 log = structlog.get_logger("app.request")
 
@@ -84,10 +87,8 @@ class _Answer:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-ID"] = self.request_id
-            for name, value in FIXED_HEADERS.items():
-                headers[name] = value
+            kept = [header for header in message.get("headers", ()) if header[0] not in OWN_HEADERS]
+            message["headers"] = [*kept, (b"x-request-id", self.request_id.encode("ascii")), *FIXED_HEADERS]
         await self._send(message)
 
     def age_ms(self) -> float:
@@ -97,7 +98,7 @@ class _Answer:
 def _request_id(scope: Scope) -> str:
     """The caller's own, if it is 1 to 128 visible ASCII characters, else a new one."""
     given = [value for name, value in scope["headers"] if name == b"x-request-id"]
-    if len(given) == 1 and 1 <= len(given[0]) <= LONGEST_REQUEST_ID and all(0x21 <= byte <= 0x7E for byte in given[0]):  # noqa: PLR2004
+    if len(given) == 1 and 1 <= len(given[0]) <= LONGEST_REQUEST_ID and VISIBLE.issuperset(given[0]):
         return str(given[0].decode("ascii"))
     return new_id()
 
@@ -111,7 +112,7 @@ def _refusal(scope: Scope) -> GatewayError | None:
     if len(path) + len(scope["query_string"]) > MOST_TARGET_BYTES:
         detail = f"path and query together may have {MOST_TARGET_BYTES} bytes"
         return UriTooLong(detail)
-    if any(trick in path for trick in (b"%", b";", b"\\", b"//", b"/.")):
+    if TRICKS.search(path):
         return NotFound("paths are exact, without encoded characters, parameters, dots or doubled slashes")
     return None
 
