@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html
+import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 
 from app.errors import PROBLEMS, GatewayError, Unauthenticated, UpstreamRefused
 
@@ -18,6 +20,7 @@ STYLE = (
     "td,th{text-align:left;padding:.2rem .8rem .2rem 0}"
 )
 PROBLEM_PATH = "/gateway/problems/"
+ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 PROBLEM_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -33,8 +36,8 @@ PROBLEM_SCHEMA: dict[str, Any] = {
 }
 
 
-def problem_response(error: GatewayError, request_id: str) -> JSONResponse:
-    """The answer for an error."""
+def problem_response(error: GatewayError, request_id: str, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer for an error, with these headers beside its own."""
     problem = {
         "type": PROBLEM_PATH + error.code,
         "title": error.title(),
@@ -43,7 +46,7 @@ def problem_response(error: GatewayError, request_id: str) -> JSONResponse:
         "instance": request_id,
         **error.members,
     }
-    return JSONResponse(problem, error.http_status, _headers(error), PROBLEM_MEDIA_TYPE)
+    return Response(ENCODE(problem), error.http_status, {**_headers(error), **(headers or {})}, PROBLEM_MEDIA_TYPE)
 
 
 def problem_page(code: str) -> str | None:
