@@ -48,24 +48,16 @@ KnownCaller = Annotated[Caller, Depends(known_caller)]
 class CallerLimit:
     """The gateway's own limit on each caller, kept by slowapi in memory.
 
-    slowapi's middleware lets routes through unlimited, so its decorator is used, on a function that a dependency calls.
+    slowapi's middleware lets routes through unlimited, so its decorator is used, on a function that a dependency calls. There is one for
+    each rate: a decorator that is told the rate at each request parses it at each request.
 
     Args:
         default_rate: for callers that have none of their own, such as `100/second`.
     """
 
     def __init__(self, default_rate: str) -> None:
-        def key_of(request: Request) -> str:
-            caller: Caller = request.state.caller
-            return f"{caller.id} {caller.rate or default_rate}"
-
-        async def count(request: Request) -> None:
-            """Counts one request."""
-
-        _bring_signature(key_of)
-        _bring_signature(_rate_of)
-        self._limiter = Limiter(key_func=key_of, storage_uri=f"{CallerCounters.STORAGE_SCHEME[0]}://")
-        self._count: Callable[..., Awaitable[None]] = self._limiter.shared_limit(_rate_of, scope="caller")(count)
+        self._default_rate = default_rate
+        self._counts: dict[str, _Count] = {}
 
     async def hit(self, request: Request) -> None:
         """Count one request of the caller in `request.state.caller`.
@@ -73,6 +65,24 @@ class CallerLimit:
         Raises:
             CallerRateExceeded
         """
+        caller: Caller = request.state.caller
+        rate = caller.rate or self._default_rate
+        if rate not in self._counts:
+            self._counts[rate] = _Count(rate)
+        await self._counts[rate].hit(request)
+
+
+class _Count:
+    """The requests of all callers of one rate."""
+
+    def __init__(self, rate: str) -> None:
+        async def count(request: Request) -> None:
+            """Counts one request."""
+
+        self._limiter = Limiter(key_func=_caller_id, storage_uri=f"{CallerCounters.STORAGE_SCHEME[0]}://")
+        self._count: Callable[..., Awaitable[None]] = self._limiter.shared_limit(rate, scope="caller")(count)
+
+    async def hit(self, request: Request) -> None:
         try:
             await self._count(request=request)
         except RateLimitExceeded:
@@ -82,10 +92,10 @@ class CallerLimit:
             raise CallerRateExceeded(detail, retry_after=max(0.0, resets - time.time())) from None
 
 
-def _bring_signature(function: Callable[..., object]) -> None:
-    """Let a function bring its signature along: slowapi inspects it at each request otherwise, which is most of what that costs."""
-    function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+def _caller_id(request: Request) -> str:
+    caller: Caller = request.state.caller
+    return caller.id
 
 
-def _rate_of(key: str) -> str:
-    return key.partition(" ")[2]
+# slowapi inspects it at each request; a function that brings its signature along makes that cheap.
+_caller_id.__signature__ = inspect.signature(_caller_id)  # type: ignore[attr-defined]
