@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.routing import APIRoute
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 
-from app.api.dependencies import KnownCaller, TheServices
+from app.api.dependencies import known_caller, services_of
 from app.api.description import described
+from app.api.hangup import HangUpWatch
 from app.api.preferences import Preferences, read_preferences
 from app.api.problems import problem_response
 from app.catalogue import Catalogue
@@ -28,7 +30,7 @@ CLIENT_CLOSED_REQUEST = 499
 def add_operations(app: FastAPI, catalogue: Catalogue) -> None:
     """Add a route for each operation, at the upstream's own path."""
     for operation in catalogue:
-        app.add_api_route(
+        app.router.add_api_route(
             operation.path,
             _endpoint(operation),
             methods=[operation.method],
@@ -38,17 +40,32 @@ def add_operations(app: FastAPI, catalogue: Catalogue) -> None:
             tags=["Flxpoint"],
             response_class=JSONResponse,
             response_model=None,
+            route_class_override=OperationRoute,
             **described(operation),
         )
 
 
-def _endpoint(operation: Operation) -> Any:  # noqa: ANN401 - FastAPI reads the signature
-    async def endpoint(request: Request, services: TheServices, caller: KnownCaller) -> Response:
+class OperationRoute(APIRoute):
+    """A route whose endpoint takes the request and nothing else.
+
+    FastAPI would work out at each request what the endpoint depends on; what this one needs it asks for itself.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The endpoint, as it is."""
+        endpoint: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
+        return endpoint
+
+
+def _endpoint(operation: Operation) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    async def endpoint(request: Request) -> Response:
+        caller, services = await known_caller(request), await services_of(request)
         arrived = time.monotonic()
         preferences = read_preferences(request.headers.getlist("prefer"), default=services.default_wait, longest=services.max_wait)
         asked = _asked(request, caller, operation, preferences.wait, arrived)
-        answer = await _while_connected(request, services.gateway.handle(asked))
-        if answer is None:
+        with HangUpWatch(request) as watch:
+            answer = await services.gateway.handle(asked)
+        if watch.hung_up:
             return Response(status_code=CLIENT_CLOSED_REQUEST)
         return _response(answer, services.gateway, preferences, asked.request_id)
 
@@ -56,54 +73,35 @@ def _endpoint(operation: Operation) -> Any:  # noqa: ANN401 - FastAPI reads the 
 
 
 def _asked(request: Request, caller: Caller, operation: Operation, wait: float, arrived: float) -> Asked:
+    headers = request.headers
     return Asked(
         request_id=request.state.request_id,
         caller=caller,
         operation=operation,
         query=request.scope["query_string"],
-        has_body=_announces_body(request),
-        token_names=tuple(request.headers.getlist("gateway-token")),
+        has_body=_announces_body(headers),
+        token_names=tuple(headers.getlist("gateway-token")),
         wait=wait,
         arrived=arrived,
         address=request.client.host if request.client else None,
-        origin=request.headers.get("origin"),
+        origin=headers.get("origin"),
     )
 
 
-def _announces_body(request: Request) -> bool:
+def _announces_body(headers: Headers) -> bool:
     """By its headers (RFC 9112, section 6): a body need not be read to be refused."""
-    return "transfer-encoding" in request.headers or request.headers.get("content-length", "0").strip("0") != ""
-
-
-async def _while_connected(request: Request, work: Coroutine[Any, Any, Answer]) -> Answer | None:
-    """The work's result; None, and the work cancelled, when the caller hangs up first."""
-    working = asyncio.ensure_future(work)
-    watching = asyncio.ensure_future(_hang_up(request))
-    try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-        return working.result() if working.done() else None
-    finally:
-        working.cancel()
-        watching.cancel()
-
-
-async def _hang_up(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    return "transfer-encoding" in headers or headers.get("content-length", "0").strip("0") != ""
 
 
 def _response(answer: Answer, gateway: Gateway, preferences: Preferences, request_id: str) -> Response:
-    if isinstance(answer.result, GatewayError):
-        response: Response = problem_response(answer.result, request_id)
-    else:
-        response = JSONResponse(list(answer.result))
+    headers = _journey_headers(answer.journey, gateway) if answer.journey else {}
     if answer.uncertain:
-        response.headers["Gateway-Uncertain"] = "true"
+        headers["Gateway-Uncertain"] = "true"
     if preferences.applied:
-        response.headers["Preference-Applied"] = preferences.applied
-    if answer.journey:
-        response.headers.update(_journey_headers(answer.journey, gateway))
-    return response
+        headers["Preference-Applied"] = preferences.applied
+    if isinstance(answer.result, GatewayError):
+        return problem_response(answer.result, request_id, headers)
+    return JSONResponse(list(answer.result), headers=headers)
 
 
 def _journey_headers(journey: Journey, gateway: Gateway) -> dict[str, str]:
