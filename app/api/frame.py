@@ -44,6 +44,7 @@ class RequestFrame:
     def __init__(self, app: ASGIApp, count_refusal: Callable[[Scope, str], None]) -> None:
         self._app = app
         self._count_refusal = count_refusal
+        self._log = log.bind()  # bound here, once: a logger of the module binds itself anew at every line
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request; anything but HTTP is passed on."""
@@ -57,7 +58,7 @@ class RequestFrame:
             try:
                 await self._guarded(scope, receive, answer)
             finally:
-                log.info("request", method=scope["method"], path=scope["path"], status=answer.status, ms=answer.age_ms())
+                self._log.info("request", method=scope["method"], path=scope["path"], status=answer.status, ms=answer.age_ms())
 
     async def _guarded(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         refusal = _refusal(scope)
