@@ -10,14 +10,14 @@ from starlette.requests import Request
 
 __all__ = ["HangUpWatch"]
 
-WATCHED_AFTER_SECONDS = 0.005
+WATCHED_AFTER_SECONDS = 0.05
 
 
 class HangUpWatch:
     """While the context lasts, its task is cancelled if the caller hangs up; the context ends quietly then, and `hung_up` is true.
 
-    The watch begins after 5 ms. What is refused locally has its answer by then, and a task for each refusal would cost as much as the
-    refusal. A hang-up in these 5 ms is noticed at their end.
+    The watch begins after 50 ms. What is refused locally has its answer by then, and a task for each refusal would cost as much as the
+    refusal. A hang-up in these 50 ms is noticed at their end.
     """
 
     def __init__(self, request: Request) -> None:

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.dependencies import known_caller, services_of
 from app.api.description import described
@@ -25,6 +26,9 @@ from app.gateway import Answer, Asked, Gateway, Journey
 __all__ = ["add_operations"]
 
 CLIENT_CLOSED_REQUEST = 499
+
+Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
+"""What answers one request."""
 
 
 def add_operations(app: FastAPI, catalogue: Catalogue) -> None:
@@ -48,16 +52,24 @@ def add_operations(app: FastAPI, catalogue: Catalogue) -> None:
 class OperationRoute(APIRoute):
     """A route whose endpoint takes the request and nothing else.
 
-    FastAPI would work out at each request what the endpoint depends on; what this one needs it asks for itself.
+    At each request FastAPI would work out what the endpoint depends on, and hold open what the dependencies opened. This one depends on
+    nothing: what it needs it asks for itself.
     """
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The endpoint, as it is."""
-        endpoint: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
-        return endpoint
+    def __init__(self, path: str, endpoint: Endpoint, **described: Any) -> None:  # noqa: ANN401 - passed on as they come
+        super().__init__(path, endpoint, **described)
+        self.app = _serving(endpoint)
 
 
-def _endpoint(operation: Operation) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+def _serving(endpoint: Endpoint) -> ASGIApp:
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        response = await endpoint(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+    return serve
+
+
+def _endpoint(operation: Operation) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         caller, services = await known_caller(request), await services_of(request)
         arrived = time.monotonic()
