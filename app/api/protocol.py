@@ -1,16 +1,17 @@
-"""The HTTP protocol with bounds on a request's head, which uvicorn's own parser has neither in bytes nor in time."""
+"""The HTTP protocol, with what uvicorn's own lacks: bounds on a request's head in bytes and in time, and one write an answer."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-__all__ = ["BoundedProtocol"]
+__all__ = ["BoundedProtocol", "JoinedWrites"]
 
 MOST_HEAD_BYTES = 80 * 1024  # 64 KiB of headers, the request line, and what one read may bring beyond them
 HEAD_SECONDS = 10.0
+MOST_HELD_BYTES = 64 * 1024
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
@@ -31,7 +32,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head."""
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", JoinedWrites(transport, self.loop)))
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -76,3 +77,38 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self.transport.is_closing():
             self.transport.write(answer)
             self.transport.close()
+
+
+class JoinedWrites:
+    """A transport that writes what is given in one turn of the loop together, 64 KiB at most.
+
+    uvicorn writes an answer's head and body apart, and uvloop passes each on at once: two packets, for which the caller wakes up twice.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._held = bytearray()
+
+    def write(self, data: bytes) -> None:
+        """Write at the end of this turn."""
+        if not self._held:
+            self._loop.call_soon(self.flush)
+        self._held += data
+        if len(self._held) >= MOST_HELD_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is held."""
+        if self._held:
+            self._transport.write(bytes(self._held))
+            self._held.clear()
+
+    def close(self) -> None:
+        """Close, after what is held was written."""
+        self.flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the transport has
+        """All else is the transport's own."""
+        return getattr(self._transport, name)

@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 from starlette.responses import PlainTextResponse
 
-from app.api.protocol import BoundedProtocol
+from app.api.protocol import BoundedProtocol, JoinedWrites
 from app.cli.serving import free_port, running
 
 
@@ -87,3 +87,50 @@ async def test_a_large_body_is_no_large_head() -> None:
         second = await status_of(reader)
 
         assert (first, second) == (200, 200)
+
+
+class Recorded(asyncio.Transport):
+    """A transport that keeps what was written to it."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("10.0.0.1", 1)})
+        self.written: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Keep it."""
+        self.written.append(bytes(data))
+
+    def close(self) -> None:
+        """Take note."""
+        self.closed = True
+
+
+async def test_an_answers_head_and_body_go_out_together() -> None:
+    """What is written in one turn of the loop is one write; the next turn's is another."""
+    transport = Recorded()
+    joined = JoinedWrites(transport, asyncio.get_running_loop())
+    joined.write(b"head, ")
+    joined.write(b"body")
+    before = list(transport.written)
+    await asyncio.sleep(0)
+    joined.write(b"next")
+    await asyncio.sleep(0)
+
+    assert before == []
+    assert transport.written == [b"head, body", b"next"]
+    assert joined.get_extra_info("peername") == ("10.0.0.1", 1)
+
+
+async def test_what_is_held_goes_out_before_a_close_and_is_bounded() -> None:
+    """Closing loses nothing, and a long answer doesn't gather in memory."""
+    transport = Recorded()
+    joined = JoinedWrites(transport, asyncio.get_running_loop())
+    joined.write(b"x" * 70_000)
+    at_once = len(transport.written)
+    joined.write(b"end")
+    joined.close()
+
+    assert at_once == 1
+    assert transport.written[-1] == b"end"
+    assert transport.closed
