@@ -7,6 +7,7 @@ import asyncio
 import json
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,14 +18,14 @@ from benchmarks import latency, pacing, peers, refusals
 from benchmarks.figures import Report
 from benchmarks.machine import describe_machine, measure_noise, noise_line
 from benchmarks.scale import FULL, QUICK, Scale
-from benchmarks.stage import Stage, opened
+from benchmarks.summary import summary
 
 RESULTS = Path(__file__).parent / "results.json"
-BENCHMARKS: dict[str, Callable[[Stage, Scale], Awaitable[Report]]] = {
-    "pacing": pacing.measure,  # first, while the lanes are cold
-    "latency": latency.measure,
-    "refusals": refusals.measure,
+BENCHMARKS: dict[str, Callable[[Scale], Awaitable[Report]]] = {
+    "pacing": pacing.measure,
     "peers": peers.measure,
+    "refusals": refusals.measure,
+    "latency": latency.measure,
 }
 
 
@@ -40,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         reports = runner.run(_run(names, scale))
     after = measure_noise(scale.noise)
-    print(noise_line("after", after))
+    print(noise_line("after", after), end="\n\n")
+    print(summary(reports), end="\n\n")
     output = asked.output or (RESULTS if names == list(BENCHMARKS) and not asked.quick else None)
     if output:
         _write(output, {"machine": machine, "noise": {"before": before, "after": after}, "quick": asked.quick}, reports)
@@ -67,10 +69,10 @@ async def _run(names: Sequence[str], scale: Scale) -> dict[str, Report]:
     assert task
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # so that the processes are stopped then too
     reports = {}
-    async with opened(scale.lanes) as stage:
-        for name in names:
-            reports[name] = await BENCHMARKS[name](stage, scale)
-            print(reports[name].text(), flush=True)
+    for name in names:
+        began = time.monotonic()
+        reports[name] = await BENCHMARKS[name](scale)
+        print(f"{reports[name].text()}  ({time.monotonic() - began:.0f} s)\n", flush=True)
     return reports
 
 

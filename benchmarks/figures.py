@@ -32,12 +32,16 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured value. `unit` is empty for counts and ratios; without a bound it is only reported."""
+    """One measured value. `unit` is empty for counts and ratios; without a bound it is only reported.
+
+    `beside` says what others reached at the same, in words.
+    """
 
     name: str
     value: float
     unit: str = ""
     bound: Bound | None = None
+    beside: str = ""
 
     @property
     def verdict(self) -> str:
@@ -49,12 +53,13 @@ class Figure:
     def line(self) -> str:
         """The figure as a line for people."""
         bound = f"bound {self.bound}" if self.bound else "no bound"
-        return f"  {self.name:<66} {self.value:>10,.6g} {self.unit:<4} {bound:<14} {self.verdict}".rstrip()
+        return f"  {self.name:<72} {self.value:>10,.6g} {self.unit:<4} {bound:<14} {self.verdict:<6}  {self.beside}".rstrip()
 
     def members(self) -> dict[str, object]:
         """The figure for programs; the value to four digits behind the point."""
         members: dict[str, object] = {"name": self.name, "value": round(self.value, DIGITS), "unit": self.unit}
-        return members | ({"bound": str(self.bound), "verdict": self.verdict} if self.bound else {})
+        members |= {"bound": str(self.bound), "verdict": self.verdict} if self.bound else {}
+        return members | ({"beside": self.beside} if self.beside else {})
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import re
+import tempfile
 import time
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks.client import Answer, Connection, connected
 from benchmarks.figures import Figure, Report, percentile
+from benchmarks.nginx import MISSING, nginx_program, nginx_version, proxied
 from benchmarks.scale import Scale
-from benchmarks.stage import Stage, lane_name
+from benchmarks.stage import Cast, Stage, opened
+from benchmarks.upstream import FIRST_ORDER
 
 __all__ = ["measure"]
 
@@ -25,11 +30,21 @@ TIMING = re.compile(r"queue;dur=([0-9.]+), upstream;dur=([0-9.]+)")
 
 
 @dataclass(frozen=True, slots=True)
+class Ways:
+    """The connections: straight to the upstream, through the gateway, and through nginx where there is one."""
+
+    direct: Connection
+    gateway: Connection
+    nginx: Connection | None
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
-    """One call made both ways; all in ms. `queue` and `upstream` are the gateway's own account of where its time went."""
+    """One call made each way; all in ms. `queue` and `upstream` are the gateway's own account of where its time went."""
 
     direct: float
     gateway: float
+    nginx: float
     queue: float
     upstream: float
 
@@ -42,38 +57,51 @@ class Round:
     cpu: float
 
 
-async def measure(stage: Stage, scale: Scale) -> Report:
+async def measure(scale: Scale) -> Report:
     """Measure it. The first round warms connections and code up; it is not counted.
 
     Raises:
         RuntimeError: a call wasn't answered with 200.
     """
-    await stage.warm()
-    async with connected(stage.simulator.address, 1) as (direct,), connected(stage.gateway.address, 1) as (gateway,):
-        rounds = [await _round(stage, direct, gateway, scale.lanes) for _ in range(scale.rounds + 1)]
-    return _report(rounds[1:], scale)
+    program, names = nginx_program(), [f"lane-{number}" for number in range(scale.lanes)]
+    others = [f"{way}-{name}" for way in ("direct", "nginx") for name in names]
+    async with AsyncExitStack() as stack:
+        stage = await stack.enter_async_context(opened(Cast(tokens=names, direct=others)))
+        (direct,) = await stack.enter_async_context(connected(stage.simulator.address, 1))
+        (gateway,) = await stack.enter_async_context(connected(stage.gateway.address, 1))
+        nginx = await _nginx(stack, program, stage) if program else None
+        await stage.warm()
+        ways = Ways(direct, gateway, nginx)
+        rounds = [await _round(stage, ways, names) for _ in range(scale.rounds + 1)]
+    return _report(rounds[1:], scale, nginx_version(program) if program else None)
 
 
-async def _round(stage: Stage, direct: Connection, gateway: Connection, lanes: int) -> Round:
+async def _nginx(stack: AsyncExitStack, program: str, stage: Stage) -> Connection:
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    proxy = stack.enter_context(proxied(program, Path(folder), stage.simulator.address, limited=False))
+    await proxy.ready("/_simulator/health")
+    (connection,) = await stack.enter_async_context(connected(proxy.address, 1))
+    return connection
+
+
+async def _round(stage: Stage, ways: Ways, names: list[str]) -> Round:
     began, cpu = time.monotonic(), stage.gateway.cpu_seconds()
-    samples = [await _pair(stage, direct, gateway, number) for number in range(lanes)]
+    samples = [await _sample(stage, ways, *one) for one in enumerate(names)]
     cpu = stage.gateway.cpu_seconds() - cpu
     await asyncio.sleep(max(0.0, began + ROUND_SECONDS - time.monotonic()))
     return Round(samples, cpu)
 
 
-async def _pair(stage: Stage, direct: Connection, gateway: Connection, number: int) -> Sample:
-    """One call both ways; every other pair begins with the gateway's."""
-    name = lane_name(number)
-    straight, through = stage.direct_call(f"direct-{name}", "orderIds=1001"), stage.call(name, "orderIds=1001")
-    if number % 2:
-        direct_ms, _ = await _timed(direct, straight)
-        gateway_ms, answer = await _timed(gateway, through)
-    else:
-        gateway_ms, answer = await _timed(gateway, through)
-        direct_ms, _ = await _timed(direct, straight)
+async def _sample(stage: Stage, ways: Ways, number: int, name: str) -> Sample:
+    """One call each way; every other time the gateway's is the first."""
+    query = f"orderIds={FIRST_ORDER}"
+    gateway_ms, answer = await _timed(ways.gateway, stage.call(name, query)) if number % 2 else (0.0, None)
+    direct_ms, _ = await _timed(ways.direct, stage.recorder.call(f"direct-{name}", query))
+    nginx_ms = (await _timed(ways.nginx, stage.recorder.call(f"nginx-{name}", query)))[0] if ways.nginx else 0.0
+    if answer is None:
+        gateway_ms, answer = await _timed(ways.gateway, stage.call(name, query))
     queue, upstream = _timing(answer)
-    return Sample(direct_ms, gateway_ms, queue, upstream)
+    return Sample(direct_ms, gateway_ms, nginx_ms, queue, upstream)
 
 
 async def _timed(connection: Connection, request: bytes) -> tuple[float, Answer]:
@@ -95,21 +123,28 @@ def _timing(answer: Answer) -> tuple[float, float]:
     return float(match[1]), float(match[2])
 
 
-def _report(rounds: list[Round], scale: Scale) -> Report:
+def _report(rounds: list[Round], scale: Scale, nginx: str | None) -> Report:
     samples = [sample for one in rounds for sample in one.samples]
     direct, gateway = [one.direct for one in samples], [one.gateway for one in samples]
     queue, upstream = [one.queue for one in samples], [one.upstream for one in samples]
     waited = sum(one > QUEUED_MS for one in queue)
+    added, theirs = _added(gateway, direct), _added([one.nginx for one in samples], direct)
+    beside = f"{nginx} as a plain proxy: {theirs[0]:.2f} ms" if nginx else ""
     figures = [
         Figure("direct, median", percentile(direct, 0.5), "ms"),
-        Figure("direct, 99th percentile", percentile(direct, 0.99), "ms"),
         Figure("through the gateway, median", percentile(gateway, 0.5), "ms"),
-        Figure("through the gateway, 99th percentile", percentile(gateway, 0.99), "ms"),
-        Figure("added by the gateway, median", percentile(gateway, 0.5) - percentile(direct, 0.5), "ms"),
+        Figure("added by the gateway, median", added[0], "ms", scale.at_most(3), beside),
+        Figure("added by the gateway, 99th percentile less direct's", added[1], "ms"),
         Figure("the gateway's CPU time a call", 1_000 * sum(one.cpu for one in rounds) / len(samples), "ms"),
         Figure(f"calls that waited over {QUEUED_MS:g} ms for their turn", waited),
     ]
-    remark = f"{len(samples)} calls each way, after {scale.lanes} to warm up; an answer waits for its records' commits, one after the other"
+    if nginx:
+        figures += [Figure("added by nginx, median", theirs[0], "ms"), Figure("added by nginx, 99th percentile", theirs[1], "ms")]
+    remarks = [
+        f"{len(samples)} calls each way, after {scale.lanes} to warm up; an answer waits for its records' commits, one after the other",
+        "nothing was pinned",
+        *([] if nginx else [MISSING]),
+    ]
     details = {
         "server_timing_queue_ms": {"p50": percentile(queue, 0.5), "max": max(queue), "includes": "the commit of the call's intent"},
         "server_timing_upstream_ms": {
@@ -118,4 +153,10 @@ def _report(rounds: list[Round], scale: Scale) -> Report:
             "includes": "the commit of the send's intent",
         },
     }
-    return Report("latency: what the gateway adds to a call on an idle lane", figures, [remark], details)
+    return Report("latency: what the gateway adds to a call on an idle lane", figures, remarks, details)
+
+
+def _added(through: list[float], direct: list[float]) -> tuple[float, float]:
+    """The medians' difference, and that of the 99th percentiles; in ms."""
+    p50, p99 = (percentile(through, part) - percentile(direct, part) for part in (0.5, 0.99))
+    return p50, p99

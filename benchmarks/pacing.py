@@ -1,54 +1,132 @@
 """One token with many waiting calls, from a cold start: whether the limit is kept, and how much of it is used, as the upstream saw it.
 
-Two lanes at the same time: one over loopback as it is, one over a network that takes 20 to 60 ms, at random, each way.
+Four lanes of one gateway go at the same time, each over a network of its own; at the same time, a gateway of its own sends through a
+relay that makes each connection slow to set up. Afterwards a gateway of its own shares its core with a process that never rests.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
-from benchmarks.client import connected
+from benchmarks.cores import apart, placement
+from benchmarks.crowd import ask_all, wrong
 from benchmarks.figures import Bound, Figure, Report
+from benchmarks.processes import Child, free_address, spawned
+from benchmarks.recorder import Span
 from benchmarks.scale import Scale
-from benchmarks.stage import Stage
-from benchmarks.windows import RATE, breaches, most_in_any_window, utilisation
+from benchmarks.stage import Cast, Stage, opened
+from benchmarks.upstream import FIRST_ORDER
+from benchmarks.windows import breaches, most_in_any_window, utilisation
 
-__all__ = ["measure"]
+__all__ = ["SLOW_NETWORK", "measure"]
 
-FIRST_ORDER = 1001
+NONE = Bound("≤", 0)
+SLOW_NETWORK: Span = (0.02, 0.06)
+"""The usual slow network: 20 to 60 ms each way."""
+SET_UP = 0.15
+HOG = "while True: pass"
 
 
-async def measure(stage: Stage, scale: Scale) -> Report:
-    """Measure it. The stage must be fresh, for its lanes to be cold."""
-    await stage.slow_network("jittery")
-    statuses = await asyncio.gather(_wait_together(stage, "steady", scale), _wait_together(stage, "jittery", scale))
-    steady, jittery = await stage.arrivals("steady"), await stage.arrivals("jittery")
-    figures = [
-        Figure("most arrivals in any second", most_in_any_window(steady), "", Bound("≤", RATE)),
-        Figure("utilisation", utilisation(steady), "", Bound("≥", scale.least_utilisation)),
-        Figure("calls that were not answered 200", _failed(statuses[0]), "", Bound("≤", 0)),
-        Figure("20-60 ms each way: most arrivals in any second", most_in_any_window(jittery)),
-        Figure("20-60 ms each way: arrivals that broke a window", breaches(jittery)),
-        Figure("20-60 ms each way: utilisation", utilisation(jittery)),
-        Figure("20-60 ms each way: calls that were not answered 200", _failed(statuses[1])),
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run: its token, what it is called, the network out and back, and the least share of the budget, where there is a bound."""
+
+    token: str
+    title: str
+    out: Span = (0.0, 0.0)
+    back: Span = (0.0, 0.0)
+    least: float | None = None
+
+
+TOGETHER = (
+    Run("loopback", "loopback", least=0.99),
+    Run("wide", "20-60 ms each way", SLOW_NETWORK, SLOW_NETWORK, 0.935),
+    Run("narrow", "35-40 ms out, 40-60 ms back", (0.035, 0.04), (0.04, 0.06), 0.94),
+    Run("slow", "answers after 0.5-3 s", (0.0, 0.0), (0.5, 3.0), 0.79),
+)
+CONNECTING = Run("connecting", "a connection a call, 150 ms to set up", least=0.85)
+HOGGED = Run("hogged", "a CPU hog on the gateway's core")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What came of a run: the arrivals, in monotonic seconds, and how many answers were wrong."""
+
+    run: Run
+    arrivals: list[float]
+    wrong: int
+
+
+async def measure(scale: Scale) -> Report:
+    """Measure it, each gateway fresh, so that its lanes are cold."""
+    together, (connecting, connections, set_up) = await asyncio.gather(_networks(scale), _connecting(scale))
+    hogged, where = await _hogged(scale)
+    found = [*together, connecting, hogged]
+    figures = [figure for one in found for figure in _figures(one, scale)]
+    figures += [
+        Figure(f"{CONNECTING.title}: calls on a connection that was used before", scale.paced - connections, "", NONE),
+        Figure(f"{CONNECTING.title}: time to set up, as another client found", set_up * 1_000, "ms", Bound("≥", SET_UP * 1_000)),
     ]
-    details = {"steady_s": _from_first(steady), "jittery_s": _from_first(jittery)}
-    return Report(f"pacing: {scale.waiting} calls wait for one token, from a cold start", figures, [], details)
+    remarks = ["nothing was pinned but in the run with the hog", where]
+    details = {one.run.token: [round(time - one.arrivals[0], 4) for time in one.arrivals] for one in found}
+    return Report(f"pacing: {scale.paced} calls wait for one token, from a cold start", figures, remarks, {"arrivals_s": details})
 
 
-async def _wait_together(stage: Stage, token: str, scale: Scale) -> Counter[int]:
-    """Make all calls at once, each with an order of its own, so that none shares another's send; gives how often each status came."""
-    requests = [stage.call(token, f"orderIds={FIRST_ORDER + number}") for number in range(scale.waiting)]
-    async with connected(stage.gateway.address, scale.waiting) as connections:
-        pairs = zip(connections, requests, strict=True)
-        answers = await asyncio.gather(*(connection.exchange(request) for connection, request in pairs))
-    return Counter(answer.status for answer in answers)
+async def _networks(scale: Scale) -> list[Found]:
+    async with opened(Cast(tokens=[run.token for run in TOGETHER], orders=len(TOGETHER) * scale.paced)) as stage:
+        for run in TOGETHER:
+            await stage.recorder.network([run.token], run.out, run.back)
+        places = range(FIRST_ORDER, FIRST_ORDER + len(TOGETHER) * scale.paced, scale.paced)
+        return await asyncio.gather(*(_wait_together(stage, run, first, scale) for run, first in zip(TOGETHER, places, strict=True)))
 
 
-def _failed(statuses: Counter[int]) -> int:
-    return statuses.total() - statuses[200]
+async def _connecting(scale: Scale) -> tuple[Found, int, float]:
+    """Gives also how many connections the gateway's calls took, and how long another client's took to set up, in seconds."""
+    async with opened(Cast(tokens=[CONNECTING.token], orders=scale.paced, set_up=SET_UP)) as stage:
+        assert stage.relay
+        await stage.recorder.close_after_answers(CONNECTING.token)
+        set_up = await stage.relay.set_up_seconds()
+        before = stage.relay.connections()
+        found = await _wait_together(stage, CONNECTING, FIRST_ORDER, scale)
+        return found, stage.relay.connections() - before, set_up
 
 
-def _from_first(times: list[float]) -> list[float]:
-    return [round(time - times[0], 4) for time in times]
+async def _hogged(scale: Scale) -> tuple[Found, str]:
+    async with opened(Cast(tokens=[HOGGED.token], orders=scale.paced)) as stage:
+        where = placement("gateway and hog", "simulator and clients")
+        with _hog() as hog, apart(stage.gateway, hog, beside=stage.simulator):
+            before = hog.cpu_seconds()
+            found = await _wait_together(stage, HOGGED, FIRST_ORDER, scale)
+            seconds = found.arrivals[-1] - found.arrivals[0]
+            return found, f"{where}; the hog used {hog.cpu_seconds() - before:.0f} s of the core's {seconds:.0f} s"
+
+
+@contextmanager
+def _hog() -> Iterator[Child]:
+    with tempfile.TemporaryDirectory() as folder, spawned(["-c", HOG], free_address(), Path(folder) / "hog.log") as hog:
+        yield hog
+
+
+async def _wait_together(stage: Stage, run: Run, first: int, scale: Scale) -> Found:
+    """Make all calls at once, each with an order of its own, so that none shares another's send."""
+    orders = range(first, first + scale.paced)
+    answers = await ask_all(stage.gateway.address, [stage.call(run.token, f"orderIds={order}") for order in orders])
+    [arrivals] = await stage.recorder.arrivals(run.token)
+    return Found(run, arrivals, wrong(answers, orders))
+
+
+def _figures(found: Found, scale: Scale) -> Sequence[Figure]:
+    title, times = found.run.title, found.arrivals
+    least = None if found.run.least is None else scale.at_least(found.run.least)
+    return [
+        Figure(f"{title}: arrivals that broke a window", breaches(times), "", NONE),
+        Figure(f"{title}: most arrivals in any second", most_in_any_window(times), "", Bound("≤", 2)),
+        Figure(f"{title}: utilisation", utilisation(times), "", least),
+        Figure(f"{title}: arrivals more, or fewer, than calls", abs(len(times) - scale.paced), "", NONE),
+        Figure(f"{title}: answers that were not exactly the call's order", found.wrong, "", NONE),
+    ]

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,19 +43,37 @@ class Child:
         until = time.monotonic() + START_SECONDS
         while not await self._answers(target):
             if self.process.poll() is not None or time.monotonic() > until:
-                message = f"{self.log.stem} doesn't get ready; its log ends with:\n{self._log_tail()}"
+                message = f"{self.log.stem} doesn't get ready; its log ends with:\n{self.log_tail()}"
                 raise RuntimeError(message)
             await asyncio.sleep(POLL_SECONDS)
+
+    async def ended(self) -> None:
+        """Wait until it has ended by itself.
+
+        Raises:
+            RuntimeError: it failed.
+        """
+        while self.process.poll() is None:
+            await asyncio.sleep(POLL_SECONDS)
+        if self.process.returncode:
+            message = f"{self.log.stem} failed; its log ends with:\n{self.log_tail()}"
+            raise RuntimeError(message)
 
     def cpu_seconds(self) -> float:
         """The CPU time that all its threads have used, in user and kernel mode (proc(5): fields 14 and 15 of `stat`, in clock ticks)."""
         after_name = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
         return (int(after_name[11]) + int(after_name[12])) / TICKS
 
-    def pin(self, core: int) -> None:
-        """Let all its threads, and those it will start, run on this core only."""
-        for thread in Path(f"/proc/{self.process.pid}/task").iterdir():
-            os.sched_setaffinity(int(thread.name), {core})
+    def memory_bytes(self) -> int:
+        """The memory it holds, each shared page divided by those who share it (proc(5): `Pss` of `smaps_rollup`, in kB)."""
+        rollup = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text(encoding="ascii")
+        return 1024 * next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+
+    def pin(self, cores: AbstractSet[int]) -> None:
+        """Let all its threads, and those it will start, run on these cores only. Nothing happens where it has ended."""
+        with suppress(FileNotFoundError, ProcessLookupError):
+            for thread in Path(f"/proc/{self.process.pid}/task").iterdir():
+                os.sched_setaffinity(int(thread.name), cores)
 
     def stop(self) -> None:
         """Stop it in order; by force when that takes too long."""
@@ -72,7 +91,8 @@ class Child:
         except OSError:
             return False
 
-    def _log_tail(self) -> str:
+    def log_tail(self) -> str:
+        """The end of its log."""
         return self.log.read_text(encoding="utf-8", errors="replace")[-LOG_TAIL:]
 
 
@@ -84,18 +104,25 @@ def free_address() -> Address:
 
 
 @contextmanager
-def spawned(arguments: Sequence[str], address: Address, log: Path, environment: Mapping[str, str] | None = None) -> Iterator[Child]:
-    """Run `python <arguments>` in the project's folder while the context lasts.
+def spawned(
+    arguments: Sequence[str],
+    address: Address,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    program: str = sys.executable,
+) -> Iterator[Child]:
+    """Run `<program> <arguments>` in the project's folder while the context lasts.
 
     Args:
-        arguments: what follows the interpreter.
+        arguments: what follows the program.
         address: where the process will listen.
         log: takes what it prints.
         environment: variables that are set for it. Of this process's own variables it gets all but `GATEWAY_*`.
+        program: this Python, unless another is named.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
     with log.open("wb") as file:
-        command = [sys.executable, *arguments]
+        command = [program, *arguments]
         process = subprocess.Popen(command, cwd=PROJECT, env=inherited | dict(environment or {}), stdout=file, stderr=file)
     child = Child(process, address, log)
     try:

@@ -6,19 +6,21 @@ Both servers run on one core, the clients on another, if there are two. They tak
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 import statistics
+import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
+from benchmarks.bare import bared
 from benchmarks.client import Connection, connected
+from benchmarks.cores import apart, placement
 from benchmarks.figures import Bound, Figure, Report
 from benchmarks.processes import Child
 from benchmarks.scale import Scale
-from benchmarks.stage import Stage
+from benchmarks.stage import Cast, Stage, opened
 
 __all__ = ["measure"]
 
@@ -40,34 +42,23 @@ class Turn:
         return self.refusals / self.seconds
 
 
-async def measure(stage: Stage, scale: Scale) -> Report:
+async def measure(scale: Scale) -> Report:
     """Measure it. A first turn of each warms up; it is not counted.
 
     Raises:
         RuntimeError: an answer was no refusal.
     """
-    before = _refusals_on_record(stage)
     gateway: list[Turn] = []
-    bare: list[Turn] = []
-    with _apart(stage.gateway, stage.bare):
-        for _ in range(scale.alternations + 1):
-            gateway.append(await _turn(stage.gateway, stage.call(None, ""), scale))
-            bare.append(await _turn(stage.bare, stage.call(None, ""), scale))
-    recorded = _refusals_on_record(stage) - before
-    return _report(gateway, bare, recorded)
-
-
-@contextmanager
-def _apart(*servers: Child) -> Iterator[None]:
-    """Servers on one core, this process on the others."""
-    cores = os.sched_getaffinity(0)
-    for server in servers:
-        server.pin(max(cores))
-    os.sched_setaffinity(0, cores - {max(cores)} or cores)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, cores)
+    theirs: list[Turn] = []
+    async with opened(Cast(tokens=["shared"])) as stage:
+        with tempfile.TemporaryDirectory() as folder, bared(Path(folder)) as bare, apart(stage.gateway, bare, beside=stage.simulator):
+            await bare.ready("/")
+            before, request = _refusals_on_record(stage), stage.call(None, "")
+            for _ in range(scale.alternations + 1):
+                gateway.append(await _turn(stage.gateway, request, scale))
+                theirs.append(await _turn(bare, request, scale))
+        recorded = _refusals_on_record(stage) - before
+    return _report(gateway, theirs, recorded, scale)
 
 
 async def _turn(server: Child, request: bytes, scale: Scale) -> Turn:
@@ -95,21 +86,22 @@ def _refusals_on_record(stage: Stage) -> int:
         return int(database.execute(query).fetchone()[0])
 
 
-def _report(gateway: list[Turn], bare: list[Turn], recorded: int) -> Report:
+def _report(gateway: list[Turn], bare: list[Turn], recorded: int, scale: Scale) -> Report:
     answered = sum(turn.refusals for turn in gateway)
     counted, measured = gateway[1:], bare[1:]
     ratio = statistics.median(ours.rate / theirs.rate for ours, theirs in zip(counted, measured, strict=True))
     figures = [
         Figure("the gateway, each on record, median", statistics.median(turn.rate for turn in counted), "/s"),
         Figure("a bare FastAPI route, median", statistics.median(turn.rate for turn in measured), "/s"),
-        Figure("ratio, median", ratio),
+        Figure("ratio, median", ratio, "", scale.at_least(0.5)),
         Figure("share of the refusals that are on record", recorded / answered, "", Bound("≥", 1)),
     ]
-    remarks = [f"{len(counted)} turns of each; {answered} refusals answered by the gateway, warming up included, {recorded} on record"]
+    remarks = [
+        f"{len(counted)} turns of each; {answered} refusals answered by the gateway, warming up included, {recorded} on record",
+        placement("gateway and bare route", "clients"),
+    ]
     if max(turn.client_share for turn in measured) > 0.9:
         remarks.append("the clients used over 90 % of their core: what the bare route can do may be more")
-    if len(os.sched_getaffinity(0)) < 2:
-        remarks.append("only one core: clients and servers shared it")
     details = {"gateway": _details(counted), "bare": _details(measured)}
     return Report("refusals: local refusals a second, on one core", figures, remarks, details)
 

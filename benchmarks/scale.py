@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from benchmarks.figures import Bound
+
 __all__ = ["FULL", "QUICK", "Scale"]
 
 
@@ -12,25 +14,95 @@ class Scale:
     """The counts of a run; times in seconds.
 
     Args:
+        binding: whether figures that hang on time have their bounds; a quick run on a busy machine must not fail by them.
         lanes: tokens that the latency is measured over, each called once a round.
         rounds: rounds of latency that count; one more goes before them.
         connections: clients that are refused at the same time.
         alternations: how often gateway and bare route take turns at refusing.
         refusing: how long each of these turns lasts.
-        waiting: calls that wait for one token at once.
-        least_utilisation: the bound of that share of the budget; a quick run on a busy machine must not fail by it.
+        paced: calls that wait for one token at once, in each run of `pacing`.
+        peers: the same for each peer.
+        tokens_http: tokens that all have work waiting, over HTTP.
+        tokens_within: the same with the calls made in the gateway's process.
+        sends: calls that each of these tokens gets.
+        queued: calls of the caller who comes first, in `contention`.
+        small: calls of each caller but one, in `fairness`; the one has ten times as many.
+        fair_rate: the rate there, in sends a second.
+        depth: the calls that wait in the deep queue.
+        repetitions: how often a call is enqueued and released at each depth.
+        held: calls that wait while memory is measured.
+        merged: callers that each link one order.
         noise: repetitions of the loop and of the fsync by which the machine's noise is told.
     """
 
+    binding: bool
     lanes: int
     rounds: int
     connections: int
     alternations: int
     refusing: float
-    waiting: int
-    least_utilisation: float
+    paced: int
+    peers: int
+    tokens_http: int
+    tokens_within: int
+    sends: int
+    queued: int
+    small: int
+    fair_rate: int
+    depth: int
+    repetitions: int
+    held: int
+    merged: int
     noise: int
 
+    def at_least(self, value: float) -> Bound | None:
+        """A lower bound of a figure that hangs on time, where it binds."""
+        return Bound("≥", value) if self.binding else None
 
-FULL = Scale(lanes=60, rounds=20, connections=64, alternations=7, refusing=3.0, waiting=60, least_utilisation=0.97, noise=200)
-QUICK = Scale(lanes=5, rounds=1, connections=16, alternations=1, refusing=0.2, waiting=4, least_utilisation=0.7, noise=20)
+    def at_most(self, value: float) -> Bound | None:
+        """An upper bound of a figure that hangs on time, where it binds."""
+        return Bound("≤", value) if self.binding else None
+
+
+FULL = Scale(
+    binding=True,
+    lanes=60,
+    rounds=15,
+    connections=64,
+    alternations=7,
+    refusing=3.0,
+    paced=120,
+    peers=60,
+    tokens_http=300,
+    tokens_within=1_000,
+    sends=26,
+    queued=100,
+    small=60,
+    fair_rate=60,
+    depth=100_000,
+    repetitions=40_000,
+    held=5_000,
+    merged=500,
+    noise=200,
+)
+QUICK = Scale(
+    binding=False,
+    lanes=5,
+    rounds=1,
+    connections=16,
+    alternations=1,
+    refusing=0.2,
+    paced=6,
+    peers=6,
+    tokens_http=10,
+    tokens_within=10,
+    sends=6,
+    queued=8,
+    small=6,
+    fair_rate=20,
+    depth=2_000,
+    repetitions=500,
+    held=100,
+    merged=20,
+    noise=20,
+)

@@ -1,4 +1,4 @@
-"""Arrivals at the upstream, judged by its rule: at most two in any `[t, t + 1 s)`, with no tolerance. Pure; times in seconds, ascending."""
+"""Arrivals at the upstream, judged by its rule: at most two in any `[t, t + 1 s)`. Pure; times in seconds, ascending."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ def most_in_any_window(times: Sequence[float]) -> int:
     return max((bisect_left(times, begin + WINDOW) - place for place, begin in enumerate(times)), default=0)
 
 
-def breaches(times: Sequence[float]) -> int:
-    """How many arrivals came while the second before them, the arrival's own moment included, held two others already."""
-    return sum(later < earlier + WINDOW for earlier, later in zip(times, times[RATE:], strict=False))
+def breaches(times: Sequence[float], tolerance: float = 0.0) -> int:
+    """How many arrivals came while the second before them, the arrival's own moment included, held two others already.
+
+    Args:
+        times: the arrivals.
+        tolerance: by how much shorter than a second the window is taken, in seconds.
+    """
+    return sum(later < earlier + WINDOW - tolerance for earlier, later in zip(times, times[RATE:], strict=False))
 
 
 def utilisation(times: Sequence[float]) -> float:
