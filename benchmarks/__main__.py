@@ -14,7 +14,7 @@ from pathlib import Path
 import uvloop
 
 from app.telemetry import configure_logs
-from benchmarks import contention, fairness, latency, memory, merging, pacing, peers, queue_cost, refusals
+from benchmarks import contention, fairness, latency, memory, merging, pacing, peers, queue_cost, refusals, tokens
 from benchmarks.figures import Report
 from benchmarks.machine import describe_machine, measure_noise, noise_line
 from benchmarks.scale import FULL, QUICK, Scale
@@ -25,6 +25,7 @@ BENCHMARKS: dict[str, Callable[[Scale], Awaitable[Report]]] = {
     "pacing": pacing.measure,
     "peers": peers.measure,
     "refusals": refusals.measure,
+    "tokens": tokens.measure,
     "contention": contention.measure,
     "fairness": fairness.measure,
     "queue": queue_cost.measure,
