@@ -14,6 +14,8 @@ __all__ = ["measure"]
 NONE = Bound("≤", 0)
 CAP = 50
 """IDs that one send may carry."""
+WAIT = 30
+"""Seconds that a caller waits: long enough for many times the sends that it should take, and short where nothing is merged."""
 
 
 async def measure(scale: Scale) -> Report:
@@ -23,7 +25,7 @@ async def measure(scale: Scale) -> Report:
     cast = Cast(tokens=["shared"], callers=callers, orders=scale.merged, environment={"GATEWAY_COALESCE": "true"})
     async with opened(cast) as stage:
         await stage.warm()
-        requests = [stage.call("shared", f"orderIds={order}", caller) for order, caller in zip(orders, callers, strict=True)]
+        requests = [stage.call("shared", f"orderIds={order}", caller, WAIT) for order, caller in zip(orders, callers, strict=True)]
         answers = await ask_all(stage.gateway.address, requests)
         [arrivals] = await stage.recorder.arrivals("shared")
     most = -(-scale.merged // CAP) + 2

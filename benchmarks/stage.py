@@ -68,9 +68,9 @@ class Stage:
     state_dir: Path
     ready_at: float
 
-    def call(self, token: str | None, query: str, caller: str = CALLER) -> bytes:
-        """`PATCH /orders/link?<query>` to the gateway, with a named token, ready to wait for long."""
-        headers = {"Authorization": f"Bearer {self.keys[caller]}", "Prefer": f"wait={LONGEST_WAIT}"}
+    def call(self, token: str | None, query: str, caller: str = CALLER, wait: int = LONGEST_WAIT) -> bytes:
+        """`PATCH /orders/link?<query>` to the gateway, with a named token; `wait` in seconds."""
+        headers = {"Authorization": f"Bearer {self.keys[caller]}", "Prefer": f"wait={wait}"}
         headers |= {"Gateway-Token": token} if token else {}
         return request_bytes("PATCH", f"/orders/link?{query}" if query else "/orders/link", self.gateway.address, headers)
 
