@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from app.dispatch.lane import Lane, LanePolicy, Release, Waiting
-from benchmarks.figures import Figure, Report
+from benchmarks.figures import Bound, Figure, Report
 from benchmarks.scale import Scale
 
 __all__ = ["Queue", "measure"]
@@ -35,8 +35,10 @@ class Queue:
         self._lane = Lane.cold(policy, 0.0)
         self._callers = [f"caller-{number}" for number in range(min(CALLERS, depth))]
         self._number = 0
-        for _ in range(depth):
-            self._lane.enter(self._made(), self._now)
+        rejected = [one for one in (self._lane.enter(self._made(), self._now) for _ in range(depth)) if one]
+        if rejected:
+            message = f"the lane took {len(rejected)} of {depth} calls not in: {rejected[0]}"
+            raise RuntimeError(message)
 
     def exchange(self) -> int:
         """One call in, one out.
@@ -53,10 +55,24 @@ class Queue:
         if rejected or not isinstance(released, Release):
             message = "a lane with an open slot released nothing"
             raise RuntimeError(message)
-        lane.written(released.hold, now)
-        lane.answered(released.hold, now)
-        lane.ended(released.hold, now, answered=True)
+        self._end(released)
         return took
+
+    def drain(self) -> int:
+        """How many sends it takes to empty the queue: as many as calls should wait, or calls were lost, or shared a send."""
+        sends = 0
+        while True:
+            self._now += STEP
+            released = self._lane.next(self._now)
+            if not isinstance(released, Release):
+                return sends
+            self._end(released)
+            sends += 1
+
+    def _end(self, released: Release) -> None:
+        self._lane.written(released.hold, self._now)
+        self._lane.answered(released.hold, self._now)
+        self._lane.ended(released.hold, self._now, answered=True)
 
     def _made(self) -> Waiting:
         self._number += 1
@@ -74,10 +90,12 @@ async def measure(scale: Scale) -> Report:
             of_few += [few.exchange() for _ in range(BLOCK)]
             of_many += [many.exchange() for _ in range(BLOCK)]
     cost_of_few, cost_of_many = statistics.median(of_few) / 1_000, statistics.median(of_many) / 1_000
+    strayed = abs(few.drain() - FEW) + abs(many.drain() - scale.depth)
     figures = [
         Figure(f"enqueue plus release with {FEW} waiting, median", cost_of_few, "us"),
         Figure(f"enqueue plus release with {scale.depth:,} waiting, median", cost_of_many, "us"),
         Figure("ratio", cost_of_many / cost_of_few, "", scale.at_most(1.5)),
+        Figure("calls that the queues held more, or fewer, at the end", strayed, "", Bound("≤", 0)),
     ]
     remark = f"{len(of_few):,} of each, of {FEW} callers and of {CALLERS}; in this process, not pinned, the garbage collector off"
     return Report("queue: what enqueue plus release cost, by depth", figures, [remark])

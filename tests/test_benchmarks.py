@@ -160,4 +160,4 @@ def test_a_quick_run_writes_its_figures(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "every bound met" in done.stdout
     found = json.loads(output.read_text(encoding="utf-8"))["benchmarks"]["queue"]["figures"]
-    assert [figure["name"] for figure in found][-1] == "ratio"
+    assert "ratio" in [figure["name"] for figure in found]
