@@ -28,6 +28,7 @@ __all__ = ["Relay", "relayed"]
 LOOPBACK = "127.0.0.1"
 PIECE = 65_536
 START_SECONDS = 10.0
+SET_UP = "a connection was set up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Relay:
 
     def connections(self) -> int:
         """How many connections it has set up."""
-        return self.child.log.read_text(encoding="ascii").count("\n")
+        return self.child.log.read_text(encoding="utf-8").count(SET_UP)
 
     async def ready(self) -> None:
         """Wait until it listens.
@@ -105,7 +106,7 @@ async def _relay(client: socket.socket, upstream_port: int, seconds: float, cont
     reader = asyncio.StreamReader()
     try:
         transport, protocol = await loop.connect_accepted_socket(lambda: asyncio.StreamReaderProtocol(reader), client, ssl=context)
-        print("set up", flush=True)
+        print(SET_UP, flush=True)
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         await asyncio.wait(
             [loop.create_task(_pump(reader, to_upstream[1])), loop.create_task(_pump(to_upstream[0], writer))],
