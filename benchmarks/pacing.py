@@ -91,6 +91,7 @@ async def _connecting(scale: Scale) -> tuple[Found, int, float]:
         assert stage.relay
         await stage.recorder.close_after_answers(CONNECTING.token)
         set_up = await stage.relay.set_up_seconds()
+        await asyncio.sleep(SET_UP)  # the relay counts a connection a moment after its client has it
         before = stage.relay.connections()
         found = await _wait_together(stage, CONNECTING, FIRST_ORDER, scale)
         return found, stage.relay.connections() - before, set_up
