@@ -29,6 +29,8 @@ NONE = Bound("≤", 0)
 SLOW_NETWORK: Span = (0.02, 0.06)
 """The usual slow network: 20 to 60 ms each way."""
 SET_UP = 0.15
+LEAST_SET_UP = 0.145
+"""A client has its connection a moment before the relay knows that it has."""
 HOG = "while True: pass"
 
 
@@ -70,7 +72,7 @@ async def measure(scale: Scale) -> Report:
     figures = [figure for one in found for figure in _figures(one, scale)]
     figures += [
         Figure(f"{CONNECTING.title}: calls on a connection that was used before", scale.paced - connections, "", NONE),
-        Figure(f"{CONNECTING.title}: time to set up, as another client found", set_up * 1_000, "ms", Bound("≥", SET_UP * 1_000)),
+        Figure(f"{CONNECTING.title}: time to set up, as another client found", set_up * 1_000, "ms", Bound("≥", LEAST_SET_UP * 1_000)),
     ]
     remarks = ["nothing was pinned but in the run with the hog", where]
     details = {one.run.token: [round(time - one.arrivals[0], 4) for time in one.arrivals] for one in found}

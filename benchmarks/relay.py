@@ -1,8 +1,9 @@
 """A relay that makes connections slow to set up: `python -m benchmarks.relay PORT UPSTREAM_PORT SECONDS CERTIFICATE KEY`.
 
 It speaks TLS to its clients and plain TCP to the upstream. The kernel accepts a client's TCP connection by itself, so what is held back is
-the TLS handshake: a client that said hello gets no answer until the seconds are over, and can't write its request before. The simulator
-closes after each answer, and the relay passes that on, so each request pays the set-up. It writes one line for each connection.
+the TLS handshake: a client that said hello gets no answer, and can't write its request, until all of the set-up has taken the seconds, the
+shortest handshake so far included. The simulator closes after each answer, and the relay passes that on, so each request pays the set-up.
+It writes one line for each connection.
 """
 
 from __future__ import annotations
@@ -88,35 +89,47 @@ def relayed(folder: Path, upstream: Address, seconds: float) -> Iterator[Relay]:
         yield Relay(child, authority)
 
 
-async def serve(listening: socket.socket, upstream_port: int, seconds: float, context: ssl.SSLContext) -> None:
-    """Take connections for ever."""
-    loop, tasks = asyncio.get_running_loop(), set()
-    while True:
-        client, _ = await loop.sock_accept(listening)
-        task = loop.create_task(_relay(client, upstream_port, seconds, context))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+class Server:
+    """The relay itself: to a port of the loopback address, with a TLS context, each connection's set-up taking so many seconds."""
 
+    def __init__(self, upstream_port: int, context: ssl.SSLContext, seconds: float) -> None:
+        self._upstream_port = upstream_port
+        self._context = context
+        self._seconds = seconds
+        self._handshake = seconds
+        self._measured = False
 
-async def _relay(client: socket.socket, upstream_port: int, seconds: float, context: ssl.SSLContext) -> None:
-    loop = asyncio.get_running_loop()
-    until = loop.time() + seconds
-    to_upstream = await asyncio.open_connection(LOOPBACK, upstream_port)
-    await asyncio.sleep(until - loop.time())
-    reader = asyncio.StreamReader()
-    try:
-        transport, protocol = await loop.connect_accepted_socket(lambda: asyncio.StreamReaderProtocol(reader), client, ssl=context)
+    async def serve(self, listening: socket.socket) -> None:
+        """Take connections for ever."""
+        loop, tasks = asyncio.get_running_loop(), set()
+        while True:
+            client, _ = await loop.sock_accept(listening)
+            task = loop.create_task(self._relay(client))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+    async def _relay(self, client: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._seconds - (self._handshake if self._measured else 0)
+        from_upstream, to_upstream = await asyncio.open_connection(LOOPBACK, self._upstream_port)
+        await asyncio.sleep(until - loop.time())
+        try:
+            reader, writer = await self._set_up(client)
+            pumps = [loop.create_task(_pump(reader, to_upstream)), loop.create_task(_pump(from_upstream, writer))]
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            writer.close()
+        except OSError:
+            client.close()  # the client went away while its connection was set up
+        finally:
+            to_upstream.close()
+
+    async def _set_up(self, client: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        loop, reader = asyncio.get_running_loop(), asyncio.StreamReader()
+        began = loop.time()
+        transport, protocol = await loop.connect_accepted_socket(lambda: asyncio.StreamReaderProtocol(reader), client, ssl=self._context)
+        self._handshake, self._measured = min(self._handshake, loop.time() - began), True
         print(SET_UP, flush=True)
-        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
-        await asyncio.wait(
-            [loop.create_task(_pump(reader, to_upstream[1])), loop.create_task(_pump(to_upstream[0], writer))],
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        writer.close()
-    except OSError:
-        client.close()  # the client went away while its connection was set up
-    finally:
-        to_upstream[1].close()
+        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
@@ -131,7 +144,7 @@ async def _main(port: int, upstream_port: int, seconds: float, certificate: str,
     context.load_cert_chain(certificate, key)
     with socket.create_server((LOOPBACK, port), backlog=100) as listening:
         listening.setblocking(False)  # noqa: FBT003 - its signature
-        serving = asyncio.ensure_future(serve(listening, upstream_port, seconds, context))
+        serving = asyncio.ensure_future(Server(upstream_port, context, seconds).serve(listening))
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
         with contextlib.suppress(asyncio.CancelledError):
             await serving
