@@ -11,6 +11,7 @@ import asyncio
 import re
 import tempfile
 import time
+from collections import deque
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,15 +94,18 @@ async def _round(stage: Stage, ways: Ways, names: list[str]) -> Round:
 
 
 async def _sample(stage: Stage, ways: Ways, number: int, name: str) -> Sample:
-    """One call each way; every other time the gateway's is the first."""
+    """One call each way; each way is as often the first, the second and the third."""
     query = f"orderIds={FIRST_ORDER}"
-    gateway_ms, answer = await _timed(ways.gateway, stage.call(name, query)) if number % 2 else (0.0, None)
-    direct_ms, _ = await _timed(ways.direct, stage.recorder.call(f"direct-{name}", query))
-    nginx_ms = (await _timed(ways.nginx, stage.recorder.call(f"nginx-{name}", query)))[0] if ways.nginx else 0.0
-    if answer is None:
-        gateway_ms, answer = await _timed(ways.gateway, stage.call(name, query))
-    queue, upstream = _timing(answer)
-    return Sample(direct_ms, gateway_ms, nginx_ms, queue, upstream)
+    calls = {
+        "direct": (ways.direct, stage.recorder.call(f"direct-{name}", query)),
+        "gateway": (ways.gateway, stage.call(name, query)),
+        "nginx": (ways.nginx, stage.recorder.call(f"nginx-{name}", query)),
+    }
+    order = deque(calls)
+    order.rotate(number)
+    found = {way: await _timed(connection, request) for way in order for connection, request in [calls[way]] if connection}
+    queue, upstream = _timing(found["gateway"][1])
+    return Sample(found["direct"][0], found["gateway"][0], found["nginx"][0] if ways.nginx else 0.0, queue, upstream)
 
 
 async def _timed(connection: Connection, request: bytes) -> tuple[float, Answer]:
