@@ -33,6 +33,7 @@ BENCHMARKS: dict[str, Callable[[Scale], Awaitable[Report]]] = {
     "merging": merging.measure,
     "latency": latency.measure,
 }
+PINNING = frozenset({"pacing", "refusals", "tokens"})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,12 +75,20 @@ async def _run(names: Sequence[str], scale: Scale) -> dict[str, Report]:
     task = asyncio.current_task()
     assert task
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # so that the processes are stopped then too
-    reports = {}
+    reports: dict[str, Report] = {}
+    # Only where the figures mean little may benchmarks go at the same time, and never two that pin processes to cores.
+    chains = [names] if scale.binding else [[name for name in names if (name in PINNING) is pins] for pins in (True, False)]
+    async with asyncio.TaskGroup() as group:
+        for chain in chains:
+            group.create_task(_run_chain(chain, scale, reports))
+    return {name: reports[name] for name in names}
+
+
+async def _run_chain(names: Sequence[str], scale: Scale, reports: dict[str, Report]) -> None:
     for name in names:
         began = time.monotonic()
         reports[name] = await BENCHMARKS[name](scale)
         print(f"{reports[name].text()}  ({time.monotonic() - began:.0f} s)\n", flush=True)
-    return reports
 
 
 def _write(output: Path, conditions: Mapping[str, object], reports: Mapping[str, Report]) -> None:

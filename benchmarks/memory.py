@@ -52,7 +52,7 @@ async def measure(scale: Scale) -> Report:
         ),
         Figure("a bare handler that waits, for each", theirs / 1024, "KiB"),
         Figure("calls that ended otherwise than well", len(ended), "", Bound("≤", 0)),
-        Figure("share of the calls that were waiting when it was measured", waiting / held, "", Bound("≥", 0.97)),
+        Figure("share of the calls that were waiting when it was measured", waiting / held, "", scale.at_least(0.97)),
     ]
     remarks = [f"{held:,} calls; by the processes' proportional set size, the kernel's own memory not included; nothing was pinned"]
     remarks += [f"the first call that ended so: {ended[0]}"] if ended else []
