@@ -50,7 +50,8 @@ class Administration:
         """
         async with writing(self._engine) as connection:
             row = await self._tokens.add(connection, new)
-            members = {"kind": new.kind.value, "rate": new.rate, "burst": new.burst.value, "fingerprint": row.fingerprint}
+            paced = {"rate": new.rate, "burst": new.burst.value, "pacing": new.pacing.value}
+            members = {"kind": new.kind.value, **paced, "fingerprint": row.fingerprint}
             await append(connection, [administrative(Name.TOKEN_ADDED, self._by, new.name, **members)])
             return row
 

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.administration import Administration
 from app.audit import list_records
 from app.callers import GrantAsked, NewCaller
-from app.domain import Burst, Role, TokenKind, TokenValue
+from app.domain import Burst, Pacing, Role, TokenKind, TokenValue
 from app.errors import Conflict, GatewayError, NotFound, ParameterInvalid
 from app.storage import current_revision, reading, writing
 from app.vault import Keyring, NewToken
@@ -57,14 +57,14 @@ def recorded(name: str, subject: str, **members: Any) -> dict[str, Any]:
 
 async def test_each_change_of_a_token_is_on_record(engine: AsyncEngine, administration: Administration) -> None:
     """Every change names who made it, and both values of a rotation by their fingerprints."""
-    added = await administration.add_token(NewToken("shop", TokenKind.SOURCE, TokenValue(VALUE), 3, Burst.SPACED))
+    added = await administration.add_token(NewToken("shop", TokenKind.SOURCE, TokenValue(VALUE), 3, Burst.SPACED, Pacing.PROVEN))
     rotated = await administration.rotate_token("shop", TokenValue(OTHER_VALUE))
     await administration.set_token_enabled("shop", enabled=False)
     await administration.set_token_enabled("shop", enabled=True)
     removed = await administration.remove_token("shop")
 
     assert await records(engine) == [
-        recorded("token:added", "shop", kind="source", rate=3, burst="spaced", fingerprint=added.fingerprint),
+        recorded("token:added", "shop", kind="source", rate=3, burst="spaced", pacing="proven", fingerprint=added.fingerprint),
         recorded("token:rotated", "shop", before=added.fingerprint, after=rotated.fingerprint),
         recorded("token:disabled", "shop"),
         recorded("token:enabled", "shop"),

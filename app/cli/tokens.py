@@ -11,7 +11,7 @@ import typer
 
 from app.cli.output import print_json, print_members, print_table
 from app.cli.state import administer
-from app.domain import Burst, TokenKind, TokenValue
+from app.domain import Burst, Pacing, TokenKind, TokenValue
 from app.errors import ParameterInvalid
 from app.vault import NewToken, TokenRow
 
@@ -22,18 +22,20 @@ group = typer.Typer(help="The Flxpoint tokens that the gateway holds. A value go
 Name = Annotated[str, typer.Argument(help="The token's name.")]
 ValueFile = Annotated[Path | None, typer.Option(help="File that holds the value; otherwise it is read from standard input.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+PACING_HELP = "Use what is learned of the network, or only what no network can break: slower, by a round trip for each send."
 
 
 @group.command()
-def add(
+def add(  # noqa: PLR0913, PLR0917 - a command's options
     name: Name,
     kind: Annotated[TokenKind, typer.Option(help="The token's kind at Flxpoint.")],
     rate: Annotated[int, typer.Option(help="Requests a second that Flxpoint allows it.")] = 2,
     burst: Annotated[Burst, typer.Option(help="Spend a second's budget at once, or evenly spaced.")] = Burst.WINDOW,
+    pacing: Annotated[Pacing, typer.Option(help=PACING_HELP)] = Pacing.LEARNED,
     value_file: ValueFile = None,
 ) -> None:
     """Add a token; its value is read from standard input or a file."""
-    new = NewToken(name, kind, _value(value_file), rate, burst)
+    new = NewToken(name, kind, _value(value_file), rate, burst, pacing)
     row = administer(lambda administration: administration.add_token(new))
     print(f"added {row.token.name} ({row.token.kind}), fingerprint {row.fingerprint}")
 
@@ -46,7 +48,7 @@ def list_(as_json: Json = False) -> None:  # noqa: FBT002 - a flag of the comman
         print_json([_members(row) for row in rows])
         return
     shown = (list(_members(row).values()) for row in rows)
-    print_table(("name", "kind", "rate", "burst", "enabled", "fingerprint", "created", "rotated"), shown, nothing="no tokens yet")
+    print_table(("name", "kind", "rate", "burst", "pacing", "enabled", "fingerprint", "created", "rotated"), shown, nothing="no tokens yet")
 
 
 @group.command()
@@ -106,6 +108,7 @@ def _members(row: TokenRow) -> dict[str, object]:
         "kind": row.token.kind.value,
         "rate": row.token.rate,
         "burst": row.token.burst.value,
+        "pacing": row.token.pacing.value,
         "enabled": row.token.enabled,
         "fingerprint": row.fingerprint,
         "created": row.created_at,

@@ -45,6 +45,7 @@ tokens = Table(
     Column("value_hash", LargeBinary, nullable=False, unique=True),
     Column("created_at", String(32), nullable=False),
     Column("rotated_at", String(32), nullable=False),
+    Column("pacing", String(16), nullable=False, server_default="learned"),
 )
 
 callers = Table(

@@ -12,7 +12,7 @@ from sqlalchemy import RowMapping, delete, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or_skip
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain import NAME_PATTERN, Burst, TokenKind, TokenRef, TokenValue, new_id, utc_now
+from app.domain import NAME_PATTERN, Burst, Pacing, TokenKind, TokenRef, TokenValue, new_id, utc_now
 from app.errors import Conflict, NotFound, ParameterInvalid, StartRefused
 from app.storage import touch_revision
 from app.storage.tables import sealed_keys, tokens
@@ -34,6 +34,7 @@ class NewToken:
     value: TokenValue
     rate: int = 2
     burst: Burst = Burst.WINDOW
+    pacing: Pacing = Pacing.LEARNED
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class TokenStore:
             "kind": new.kind,
             "rate": new.rate,
             "burst": new.burst,
+            "pacing": new.pacing,
             "enabled": 1,
             "version": 1,
             "created_at": now,
@@ -184,6 +186,7 @@ def token_of(row: RowMapping) -> TokenRef:
         enabled=bool(row["enabled"]),
         version=row["version"],
         lane=row["value_hash"].hex(),
+        pacing=Pacing(row["pacing"]),
     )
 
 

@@ -64,16 +64,18 @@ def test_a_token_is_added_from_a_file(shell: Shell, tmp_path: Path, end: str) ->
 
 
 def test_the_options_are_kept(shell: Shell) -> None:
-    """Kind, rate and burst are what they were given as."""
-    shell("token", "add", "shop", "--kind", "channel", "--rate", "5", "--burst", "spaced", given=VALUE)
+    """Kind, rate, burst and pacing are what they were given as."""
+    options = ("--kind", "channel", "--rate", "5", "--burst", "spaced", "--pacing", "proven")
+    shell("token", "add", "shop", *options, given=VALUE)
 
     shown = shell("token", "show", "shop", "--json").document
 
-    assert {name: shown[name] for name in ("name", "kind", "rate", "burst", "enabled")} == {
+    assert {name: shown[name] for name in ("name", "kind", "rate", "burst", "pacing", "enabled")} == {
         "name": "shop",
         "kind": "channel",
         "rate": 5,
         "burst": "spaced",
+        "pacing": "proven",
         "enabled": True,
     }
 
@@ -86,10 +88,10 @@ def test_the_tokens_are_listed(shell: Shell) -> None:
     table, document = shell("token", "list"), shell("token", "list", "--json").document
 
     assert [one["name"] for one in document] == ["shop", "store"]
-    assert [line.split()[:5] for line in table.out.splitlines()] == [
-        ["name", "kind", "rate", "burst", "enabled"],
-        ["shop", "account", "2", "window", "True"],
-        ["store", "account", "2", "window", "True"],
+    assert [line.split()[:6] for line in table.out.splitlines()] == [
+        ["name", "kind", "rate", "burst", "pacing", "enabled"],
+        ["shop", "account", "2", "window", "learned", "True"],
+        ["store", "account", "2", "window", "learned", "True"],
     ]
     assert all(one["fingerprint"] in table.out for one in document)
     assert not any(value in table.out + str(document) for value in (VALUE, OTHER_VALUE))

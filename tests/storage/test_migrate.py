@@ -6,25 +6,41 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.domain import Burst, Pacing, TokenKind, TokenRef
 from app.errors import StartRefused
 from app.storage import current_revision, reading, writing
-from app.storage.migrate import known_schemas, newest_schema, schema_of, upgrade
-from app.storage.tables import METADATA
+from app.storage.migrate import _config, known_schemas, newest_schema, schema_of, upgrade
+from app.storage.tables import METADATA, grants, tokens
+from app.vault.registry import token_of
 
 from .database import opened
 
 
 async def objects(engine: AsyncEngine) -> dict[str, list[str]]:
-    """Every table and index with the lines of the SQL that makes it, in no order."""
+    """Every table and index with the parts of the SQL that makes it, in no order: a column that was added later stands last."""
     query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name != 'alembic_version'"
     async with reading(engine) as connection:
         rows = (await connection.exec_driver_sql(query)).mappings().all()
-    return {row["name"]: sorted(line.strip().rstrip(",") for line in row["sql"].splitlines()) for row in rows}
+    return {row["name"]: sorted(parts(row["sql"])) for row in rows}
+
+
+def parts(sql: str) -> list[str]:
+    """A statement's beginning and what stands in its outer parentheses, between commas, each in one line."""
+    beginning, _, rest = sql.rpartition(")")[0].partition("(")
+    found, depth = [""], 0
+    for character in rest:
+        depth += (character == "(") - (character == ")")
+        if character == "," and not depth:
+            found.append("")
+        else:
+            found[-1] += character
+    return [" ".join(part.split()) for part in (beginning, *found)]
 
 
 async def test_a_fresh_database_is_migrated(tmp_path: Path) -> None:
@@ -87,6 +103,30 @@ async def test_a_newer_database_stops_the_start(engine: AsyncEngine) -> None:
         await upgrade(engine)
 
     assert await schema_of(engine) == "9999"
+
+
+async def test_tokens_of_the_first_schema_stay_as_they_were(tmp_path: Path) -> None:
+    """A database at 0001 is brought up with its tokens and their grants; they are paced as before, by what was learned."""
+    async with opened(tmp_path / "old.db") as engine:
+        async with writing(engine) as connection:
+            await connection.run_sync(lambda sync: command.upgrade(_config(sync), "0001"))
+            await connection.exec_driver_sql(
+                "INSERT INTO tokens VALUES ('t1', 'shop', 'account', 3, 'spaced', 1, 4, 'k1', x'01', x'02', x'0304', 'then', 'now')"
+            )
+            await connection.exec_driver_sql("INSERT INTO callers VALUES ('c1', 'order-service', NULL, 1, NULL, 't1', 'then')")
+            await connection.exec_driver_sql("INSERT INTO grants VALUES ('c1', 't1', NULL)")
+        found = await schema_of(engine)
+        await upgrade(engine)
+        async with reading(engine) as connection:
+            row = (await connection.execute(select(tokens))).mappings().one()
+            granted = (await connection.execute(select(grants.c.token_id))).scalars().all()
+
+    assert found == "0001"
+    assert token_of(row) == TokenRef(
+        "t1", "shop", TokenKind.ACCOUNT, 3, Burst.SPACED, enabled=True, version=4, lane="0304", pacing=Pacing.LEARNED
+    )
+    assert (row["sealed"], row["rotated_at"]) == (b"\x02", "now")
+    assert granted == ["t1"]
 
 
 def test_the_newest_schema_is_known() -> None:

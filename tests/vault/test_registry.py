@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.domain import Burst, TokenKind, TokenValue
+from app.domain import Burst, Pacing, TokenKind, TokenValue
 from app.errors import Conflict, NotFound, ParameterInvalid, StartRefused
 from app.storage import current_revision, reading, writing
 from app.storage.tables import sealed_keys, tokens
@@ -41,12 +41,13 @@ async def revision_of(engine: AsyncEngine) -> int:
 
 
 async def test_a_token_is_added_as_it_was_asked(engine: AsyncEngine) -> None:
-    """A new token has the kind, rate and burst that it was given, is enabled, and holds its value."""
+    """A new token has the kind, rate, burst and pacing that it was given, is enabled, and holds its value."""
     before = await revision_of(engine)
     async with writing(engine) as connection:
-        row = await STORE.add(connection, new_token("shop", kind=TokenKind.SOURCE, rate=5, burst=Burst.SPACED))
+        row = await STORE.add(connection, new_token("shop", kind=TokenKind.SOURCE, rate=5, burst=Burst.SPACED, pacing=Pacing.PROVEN))
 
-    assert (row.token.name, row.token.kind, row.token.rate, row.token.burst) == ("shop", TokenKind.SOURCE, 5, Burst.SPACED)
+    assert (row.token.name, row.token.kind, row.token.rate) == ("shop", TokenKind.SOURCE, 5)
+    assert (row.token.burst, row.token.pacing) == (Burst.SPACED, Pacing.PROVEN)
     assert (row.token.enabled, row.token.version) == (True, 1)
     assert row.created_at == row.rotated_at
     assert await value_of(engine, "shop") == VALUE
