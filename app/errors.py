@@ -11,6 +11,7 @@
     - CredentialsMissing · CredentialsInvalid · UpstreamTokenPresented
   - Forbidden (403)
     - OperationNotGranted · TokenNotGranted · TokenKindNotAccepted
+    - RoleRequired
   - NotFound (404) · MethodNotAllowed (405) · Conflict (409)
   - UriTooLong (414) · HeadersTooLarge (431)
   - UpstreamRefused (the upstream's own 4xx)
@@ -233,6 +234,16 @@ class TokenKindNotAccepted(Forbidden):
     """
 
     code = "token-kind-not-accepted"
+
+
+class RoleRequired(Forbidden):
+    """The caller has not the role that this needs.
+
+    What concerns the gateway itself is for callers with a role: `auditor` may read, `admin` may read and change. An operator gives it when
+    the caller is added. `roles` names those that would do.
+    """
+
+    code = "role-required"
 
 
 class NotFound(GatewayError):

@@ -23,6 +23,7 @@ from app.gateway import Gateway
 from app.opening import open_state
 from app.settings import Settings
 from app.storage import Appender, current_revision, reading
+from app.supervision import Supervision
 from app.upstream import open_upstream
 from app.vault import Vault
 
@@ -145,6 +146,7 @@ async def _open_house(settings: Settings) -> AsyncIterator[House]:
             callers=house.directory,
             refusals=house.audit,
             readiness=house,
+            lanes=Supervision(vault, dispatcher, audit),
             default_wait=settings.default_wait,
             max_wait=settings.max_wait,
         )

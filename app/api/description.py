@@ -11,9 +11,10 @@ from app.api.problems import PROBLEM_MEDIA_TYPE, PROBLEM_SCHEMA
 from app.domain import Operation, Parameter
 from app.errors import PROBLEMS
 
-__all__ = ["describe_api", "described", "problem_answer"]
+__all__ = ["CREDENTIALS", "describe_api", "described", "problem_answer"]
 
-NOT_OF_CALLS = {"not-found", "method-not-allowed", "conflict"}
+NOT_OF_CALLS = {"not-found", "method-not-allowed", "conflict", "role-required"}
+CREDENTIALS: list[dict[str, list[str]]] = [{"gatewayKey": []}, {"gatewayKeyAsToken": []}]
 HEADERS_IN: list[dict[str, Any]] = [
     {
         "name": "Gateway-Token",
@@ -57,7 +58,7 @@ def described(operation: Operation) -> dict[str, Any]:
         "responses": responses,
         "openapi_extra": {
             "parameters": [*(_parameter(one) for one in operation.parameters), *HEADERS_IN],
-            "security": [{"gatewayKey": []}, {"gatewayKeyAsToken": []}],
+            "security": CREDENTIALS,
             "x-exactly-one-of": [one.name for one in operation.parameters],
         },
     }
@@ -67,7 +68,7 @@ def describe_api(app: FastAPI) -> dict[str, Any]:
     """The whole description of an application's routes."""
     document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
     components = document.setdefault("components", {})
-    components["schemas"] = {"Problem": PROBLEM_SCHEMA}
+    components.setdefault("schemas", {})["Problem"] = PROBLEM_SCHEMA
     components["securitySchemes"] = {
         "gatewayKey": {"type": "http", "scheme": "bearer", "description": "A gateway key, `fgk_<id>_<secret>`."},
         "gatewayKeyAsToken": {

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from app.dispatch import LaneReport
 from app.domain import Caller
 from app.gateway import Gateway
 
@@ -31,6 +32,14 @@ class Readiness(Protocol):
         """Why not; empty when ready."""
 
 
+class Lanes(Protocol):
+    """What operators see of the lanes and do to them."""
+
+    def report(self) -> list[LaneReport]: ...
+
+    async def resume(self, name: str, *, by: str) -> list[str]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """The collaborators; waits in seconds."""
@@ -39,5 +48,6 @@ class Services:
     callers: Callers
     refusals: Refusals
     readiness: Readiness
+    lanes: Lanes
     default_wait: float
     max_wait: float

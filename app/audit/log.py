@@ -7,6 +7,8 @@ from collections import Counter
 from typing import Protocol
 
 from app.audit.records import (
+    Name,
+    administrative,
     call_intent,
     call_outcome,
     call_refused,
@@ -145,6 +147,18 @@ class AuditLog:
         self._refusals[key] += 1
         if self._flush is None:
             self._flush = asyncio.get_running_loop().call_later(COUNTING_SECONDS, self.flush)
+
+    async def resumed(self, token: str, operations: list[str], *, by: str) -> None:
+        """The breakers of a token are about to be closed; `operations` are those that it holds back, `by` says who, as `how:name`.
+
+        Raises:
+            AuditUnavailable: it isn't on disk.
+        """
+        try:
+            await self._writer.write(administrative(Name.TOKEN_RESUMED, by, token, operations=operations), required=True)
+        except AuditUnavailable as error:
+            detail = "this can't be put on record, so nothing was changed"
+            raise AuditUnavailable(detail, retry_after=error.retry_after) from None
 
     async def settled(self) -> None:
         """Wait until everything that was given so far is on disk."""

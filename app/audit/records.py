@@ -43,6 +43,7 @@ class Name(StrEnum):
     TOKEN_ROTATED = "token:rotated"
     TOKEN_ENABLED = "token:enabled"
     TOKEN_DISABLED = "token:disabled"
+    TOKEN_RESUMED = "token:resumed"
     TOKEN_REMOVED = "token:removed"
     CALLER_ADDED = "caller:added"
     CALLER_KEY_ROTATED = "caller:key-rotated"

@@ -1,0 +1,105 @@
+"""The gateway's own routes for operators, under `/gateway/admin/`: for callers with a role."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Path
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.dependencies import KnownCaller, TheServices
+from app.api.description import CREDENTIALS, problem_answer
+from app.dispatch import LaneReport
+from app.domain import Caller, Role
+from app.errors import RoleRequired
+
+__all__ = ["Lane", "Resumed", "add_admin_routes", "shown"]
+
+LANES = "/gateway/admin/lanes"
+REFUSED = ["credentials-missing", "credentials-invalid", "upstream-token-presented", "role-required", "caller-rate-exceeded"]
+
+
+class Breaker(BaseModel):
+    """An operation whose calls are held back, since Flxpoint refused the token for it three times in a row."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    operation: str = Field(description="The operation, as the catalogue names it.")
+    probes_in: float | None = Field(description="Seconds until one call may find out whether that has changed; null while one does.")
+
+
+class Lane(BaseModel):
+    """A token's lane as of now."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    token: str = Field(description="The token's name.")
+    rate: int = Field(description="Sends a second, at most.")
+    burst: str = Field(description="`window`: a second's sends go at once. `spaced`: evenly.")
+    pacing: str = Field(description="`learned`: what was learned of the network is used. `proven`: only what no network can break.")
+    waiting: dict[str, int] = Field(description="Calls that wait for their turn, by their callers' names.")
+    predicted_wait: float = Field(
+        description="Seconds that an interactive call of a caller that has none waiting would take, its answer included."
+    )
+    sent_last_second: int = Field(description="Requests written to Flxpoint in the last second.")
+    sent_last_minute: int = Field(description="Requests written to Flxpoint in the last 60 seconds.")
+    utilisation: float = Field(description="The share of the last 60 seconds' budget that was sent, 0 to 1.")
+    guard: float = Field(description="`G`: seconds that a request may take to arrive before the lane stops waiting for its answer.")
+    learned: float = Field(description="`φ`: how much of the smallest round trip is made use of, 0 to 0.9.")
+    pause: float = Field(description="Seconds for which nothing will be sent: a cold start, a 429, or connections that failed.")
+    breakers: list[Breaker] = Field(description="The operations whose calls are held back.")
+    in_flight: int = Field(description="Sends under way.")
+    smallest_round_trip: float | None = Field(description="Seconds from write to answer, the smallest of 5 minutes; null while unknown.")
+    median_round_trip: float | None = Field(description="Seconds from write to answer, the last minute's median; null while unknown.")
+    merging: bool = Field(description="Whether waiting calls share sends where their results can be told apart.")
+    alerts: list[str] = Field(
+        description="`token-used-elsewhere`: somebody else uses this token. `merging-ended`: an answer held an ID that nobody asked for."
+    )
+
+
+class Resumed(BaseModel):
+    """A token whose breakers were closed."""
+
+    token: str = Field(description="The token's name.")
+    operations: list[str] = Field(description="The operations whose calls were held back; empty where none was.")
+
+
+def shown(reports: list[LaneReport]) -> list[Lane]:
+    """The lanes as every way in shows them."""
+    return [Lane.model_validate(report) for report in reports]
+
+
+def _with_role(*roles: Role) -> Callable[[Caller], Awaitable[Caller]]:
+    async def allowed(caller: KnownCaller) -> Caller:
+        if caller.role not in roles:
+            detail = f"this needs a caller with the role {' or '.join(roles)}"
+            raise RoleRequired(detail, roles=[role.value for role in roles])
+        return caller
+
+    return allowed
+
+
+Reader = Depends(_with_role(Role.ADMIN, Role.AUDITOR))
+Admin = Annotated[Caller, Depends(_with_role(Role.ADMIN))]
+TokenName = Annotated[str, Path(description="The token's name.")]
+
+
+async def lanes(services: TheServices) -> list[Lane]:
+    """Every token's lane as of now, by the tokens' names: who waits, how long, what was sent, and what holds calls back."""
+    return shown(services.lanes.report())
+
+
+async def resume(services: TheServices, caller: Admin, token: TokenName) -> Resumed:
+    """Close a token's breakers, so that its calls are sent again at once. That is put on record first."""
+    return Resumed(token=token, operations=await services.lanes.resume(token, by=f"caller:{caller.name}"))
+
+
+def add_admin_routes(app: FastAPI) -> None:
+    """Add them."""
+    common: dict[str, Any] = {"tags": ["Administration"], "openapi_extra": {"security": CREDENTIALS}}
+    reading: dict[int | str, dict[str, Any]] = {"4XX": problem_answer(REFUSED)}
+    app.add_api_route(LANES, lanes, operation_id="list-lanes", dependencies=[Reader], responses=reading, **common)
+    changing: dict[int | str, dict[str, Any]] = {"4XX": problem_answer([*REFUSED, "not-found"]), 503: problem_answer(["audit-unavailable"])}
+    path = LANES + "/{token}/resume"
+    app.add_api_route(path, resume, methods=["POST"], operation_id="resume-token", responses=changing, **common)

@@ -1,0 +1,54 @@
+"""What an application of ours does with errors: each becomes a problem, and is counted as a refusal."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+from app.api.frame import RequestFrame
+from app.api.problems import problem_response
+from app.api.services import Services
+from app.domain import Caller
+from app.errors import GatewayError, MethodNotAllowed, NotFound, RequestMalformed
+
+__all__ = ["answer_in_problems"]
+
+FROM_STATUS: dict[int, type[GatewayError]] = {404: NotFound, 405: MethodNotAllowed}
+
+
+def answer_in_problems(app: Starlette) -> None:
+    """Put the frame around an application and its errors into problems. Its `state.services` must be there when it serves."""
+    app.add_exception_handler(GatewayError, _on_gateway_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_middleware(RequestFrame, count_refusal=_count_refusal)
+
+
+async def _on_gateway_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, GatewayError)  # noqa: S101 - registered for nothing else
+    _count_refusal(request.scope, error.code)
+    return problem_response(error, request.state.request_id)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
+    problem = FROM_STATUS.get(error.status_code, RequestMalformed)(_detail(error, request))
+    response = await _on_gateway_error(request, problem)
+    if error.headers:
+        response.headers.update(error.headers)
+    return response
+
+
+def _detail(error: HTTPException, request: Request) -> str:
+    if error.status_code == MethodNotAllowed.status:
+        return f"this path doesn't take {request.method}"
+    return "there is nothing at this path" if error.status_code == NotFound.status else "the request can't be understood"
+
+
+def _count_refusal(scope: Scope, code: str) -> None:
+    caller: Caller | None = scope["state"].get("caller")
+    address = scope["client"][0] if scope.get("client") else None
+    services: Services = scope["app"].state.services
+    services.refusals.count_refusal(address=address, caller=caller.name if caller else None, code=code)

@@ -1,0 +1,47 @@
+"""What operators see of the running lanes and do to them, the same for every way in."""
+
+from __future__ import annotations
+
+from app.audit import AuditLog
+from app.dispatch import Dispatcher, LaneReport
+from app.errors import NotFound
+from app.vault import Vault
+
+__all__ = ["Supervision"]
+
+
+class Supervision:
+    """The operators' hand on the lanes of this process."""
+
+    def __init__(self, vault: Vault, dispatcher: Dispatcher, audit: AuditLog) -> None:
+        self._vault = vault
+        self._dispatcher = dispatcher
+        self._audit = audit
+
+    def report(self) -> list[LaneReport]:
+        """Every token's lane as of now, by the tokens' names."""
+        return self._dispatcher.report()
+
+    async def resume(self, name: str, *, by: str) -> list[str]:
+        """Close a token's breakers, and have that on record before.
+
+        Args:
+            name: the token's name.
+            by: who does it, as `how:name`, for the record.
+
+        Returns:
+            The operations whose calls were held back; none where no breaker was open.
+
+        Raises:
+            NotFound: there is no such token.
+            AuditUnavailable: it can't be put on record; nothing was changed.
+            TokenUnavailable: the token was removed meanwhile.
+        """
+        token = next((one for one in self._vault.tokens if one.name == name), None)
+        if token is None:
+            message = f"there is no token named {name}"
+            raise NotFound(message)
+        held_back = [breaker.operation for lane in self.report() if lane.token == name for breaker in lane.breakers]
+        await self._audit.resumed(name, held_back, by=by)
+        self._dispatcher.resume(token.id)
+        return held_back
