@@ -12,8 +12,9 @@ from importlib.metadata import version
 import structlog
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.types import ASGIApp
 
-from app.api import Services, build_app
+from app.api import Services, build_app, build_control
 from app.audit import AuditLog, GroupWriter
 from app.callers import Directory
 from app.carrier import Carrier
@@ -27,7 +28,7 @@ from app.supervision import Supervision
 from app.upstream import open_upstream
 from app.vault import Vault
 
-__all__ = ["House", "create_app", "house_of", "product_version"]
+__all__ = ["House", "create_app", "create_control", "house_of", "product_version"]
 
 REFRESH_SECONDS = 0.5
 
@@ -55,6 +56,11 @@ def create_app(settings: Settings) -> FastAPI:
             yield
 
     return build_app(catalogue, version=product_version(), caller_rate=settings.caller_rate, lifespan=lifespan)
+
+
+def create_control(app: FastAPI) -> ASGIApp:
+    """What commands of this machine talk to, for an application whose lifespan has begun."""
+    return build_control(house_of(app).services)
 
 
 def house_of(app: FastAPI) -> House:

@@ -11,9 +11,10 @@ import structlog
 import typer
 import uvloop
 
+from app.cli.control import control_path, controlled
 from app.cli.serving import StoppingServer, gateway_config, locked
 from app.errors import StartRefused
-from app.main import create_app, house_of
+from app.main import create_app, create_control, house_of
 from app.settings import LogFormat, Settings, load_settings, unknown_variables
 from app.telemetry import configure_logs
 
@@ -48,7 +49,8 @@ async def _serve(settings: Settings) -> None:
         _settle_memory()
         config = gateway_config(app, host=settings.host, port=settings.port, grace=settings.shutdown_grace)
         log.info("starting to serve", host=settings.host, port=settings.port, upstream=str(settings.upstream_url))
-        await StoppingServer(config, house_of(app).begin_shutdown).serve()
+        async with controlled(control_path(settings.state_dir), create_control(app)):
+            await StoppingServer(config, house_of(app).begin_shutdown).serve()
     log.info("stopped")
 
 

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from app.api.protocol import BoundedProtocol
 from app.errors import StartRefused
 
-__all__ = ["StoppingServer", "free_port", "gateway_config", "locked", "running"]
+__all__ = ["StoppingServer", "free_port", "gateway_config", "in_background", "locked", "running"]
 
 KEEP_ALIVE_SECONDS = 75
 STARTED_POLL_SECONDS = 0.01
@@ -88,13 +88,20 @@ class BackgroundServer(uvicorn.Server):
 @asynccontextmanager
 async def running(config: uvicorn.Config, listening: socket.socket) -> AsyncIterator[str]:
     """Serve in the background on a socket that is bound already; gives the base URL, once it answers, and stops at the end."""
+    host, port = listening.getsockname()[:2]
+    async with in_background(config, listening):
+        yield f"http://{host}:{port}"
+
+
+@asynccontextmanager
+async def in_background(config: uvicorn.Config, listening: socket.socket) -> AsyncIterator[None]:
+    """Serve on a socket of any family that is bound already, while the context lasts; it answers when the context begins."""
     server = BackgroundServer(config)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     while not server.started and not serving.done():
         await asyncio.sleep(STARTED_POLL_SECONDS)
-    host, port = listening.getsockname()[:2]
     try:
-        yield f"http://{host}:{port}"
+        yield
     finally:
         server.should_exit = True
         await serving

@@ -1,0 +1,56 @@
+"""The running server's own way in for commands on the same machine: an application for a Unix socket that is its owner's alone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from app.api.admin import Resumed, shown
+from app.api.handlers import answer_in_problems
+from app.api.protocol import BoundedProtocol
+from app.api.services import Services
+
+__all__ = ["ControlProtocol", "build_control"]
+
+PEER_CREDENTIALS = struct.Struct("3i")  # process, user, group: unix(7), SO_PEERCRED
+
+
+class ControlProtocol(BoundedProtocol):
+    """Tells the application who is at the other end: `state.uid` is the user ID."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Ask the kernel."""
+        super().connection_made(transport)
+        self.app_state = self.app_state | {"uid": _uid_at(transport.get_extra_info("socket"))}
+
+
+def build_control(services: Services) -> Starlette:
+    """The application, to be served with `ControlProtocol`. Whoever may open its socket may do all that it offers."""
+
+    async def lanes(_: Request) -> JSONResponse:
+        return JSONResponse([lane.model_dump(mode="json") for lane in shown(services.lanes.report())])
+
+    async def resume(request: Request) -> JSONResponse:
+        name = request.path_params["name"]
+        held_back = await services.lanes.resume(name, by=f"control:{request.state.uid}")
+        return JSONResponse(Resumed(token=name, operations=held_back).model_dump(mode="json"))
+
+    control = Starlette(routes=[Route("/lanes", lanes), Route("/tokens/{name}/resume", resume, methods=["POST"])])
+    control.state.services = services
+    answer_in_problems(control)
+    return control
+
+
+def _uid_at(connection: socket.socket) -> int:
+    """The user at the other end. Where the kernel doesn't tell, the socket's owner, since nobody else may open it."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return os.getuid()
+    _, uid, _ = PEER_CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER_CREDENTIALS.size))
+    return int(uid)
