@@ -7,7 +7,7 @@ import sys
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.cli import audit, callers, database, demo, description, serve, simulate, tokens
+from app.cli import audit, callers, database, demo, description, lanes, serve, simulate, tokens
 from app.errors import GatewayError, StartRefused
 
 __all__ = ["main", "program"]
@@ -22,7 +22,7 @@ program = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve.serve, demo.demo, simulate.simulate, description.openapi):
+for command in (serve.serve, demo.demo, simulate.simulate, lanes.lanes, description.openapi):
     program.command()(command)
 for name, group in {"token": tokens.group, "caller": callers.group, "audit": audit.group, "db": database.group}.items():
     program.add_typer(group, name=name)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from app.cli.output import print_json, print_members, print_table
+from app.cli.remote import resume_in_running
 from app.cli.state import administer
 from app.domain import Burst, Pacing, TokenKind, TokenValue
 from app.errors import ParameterInvalid
@@ -78,6 +79,13 @@ def disable(name: Name) -> None:
     """Stop the token's use; calls get 503 token-unavailable."""
     administer(lambda administration: administration.set_token_enabled(name, enabled=False))
     print(f"disabled {name}")
+
+
+@group.command()
+def resume(name: Name) -> None:
+    """Have a running gateway send the token's calls again at once, where Flxpoint's refusals had suspended them."""
+    held_back = resume_in_running(name)
+    print(f"resumed {name}: {', '.join(held_back) or 'nothing was held back'}")
 
 
 @group.command()

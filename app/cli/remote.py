@@ -1,0 +1,149 @@
+"""What needs the lanes of a running gateway: asked over its socket, or over `GATEWAY_URL` with `GATEWAY_KEY`."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from app.cli.control import control_path, fits
+from app.domain import NAME_PATTERN
+from app.errors import PROBLEMS, NotFound, StartRefused
+from app.settings import PREFIX, load_settings
+
+__all__ = ["lanes_of_running", "resume_in_running"]
+
+URL, KEY = f"{PREFIX}URL", f"{PREFIX}KEY"
+PATIENCE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How the gateway is reached: in words, the address, what stands before a token's name, and the socket, if it is one."""
+
+    words: str
+    base: str
+    lanes: str
+    tokens: str
+    socket: Path | None = None
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+
+
+def lanes_of_running() -> list[dict[str, Any]]:
+    """Every token's lane, as the running gateway reports it.
+
+    Raises:
+        StartRefused: no gateway could be asked.
+        GatewayError: it refused.
+    """
+    way = _way()
+    answer = _ask(way, "GET", way.lanes)
+    if not isinstance(answer, list):
+        raise _no_gateway(way, "it answered with no list of lanes")
+    return answer
+
+
+def resume_in_running(token: str) -> list[str]:
+    """Close a token's breakers in the running gateway; the operations whose calls were held back.
+
+    Raises:
+        StartRefused: no gateway could be asked.
+        GatewayError: it refused.
+    """
+    if not NAME_PATTERN.fullmatch(token):
+        message = f"there is no token named {token}"
+        raise NotFound(message)
+    way = _way()
+    answer = _ask(way, "POST", f"{way.tokens}/{token}/resume")
+    if not isinstance(answer, dict) or "operations" not in answer:
+        raise _no_gateway(way, "it answered with no list of operations")
+    return list(answer["operations"])
+
+
+def _way() -> Way:
+    url = os.environ.get(URL)
+    if url:
+        lanes = "/gateway/admin/lanes"
+        return Way(_shown(url), url, lanes, lanes, headers={"Authorization": f"Bearer {_key()}"})
+    path = control_path(load_settings().state_dir)
+    if reason := fits(path):
+        message = f"{path} can't be a socket, since {reason}: set {URL} and {KEY} to reach the gateway otherwise"
+        raise StartRefused(message)
+    return Way(str(path), "http://gateway", "/lanes", "/tokens", socket=path)
+
+
+def _shown(url: str) -> str:
+    """The address, which may be shown.
+
+    Raises:
+        StartRefused: it is none, or holds what must not be shown.
+    """
+    try:
+        address = httpx2.URL(url)
+    except httpx2.InvalidURL:
+        address = httpx2.URL()
+    if address.scheme not in {"http", "https"} or not address.host or address.userinfo:
+        message = f"{URL}: should be the gateway's address, such as https://gateway.example:8080, without a user or a password"
+        raise StartRefused(message)
+    return url
+
+
+def _key() -> str:
+    key = os.environ.get(KEY, "")
+    if not key or not (key.isascii() and key.isprintable()) or " " in key:
+        message = f"{KEY}: should be the key of a caller with the role admin or auditor, where {URL} is set"
+        raise StartRefused(message)
+    return key
+
+
+def _ask(way: Way, method: str, path: str) -> Any:  # noqa: ANN401 - JSON
+    if way.socket:
+        _knock(way)
+    transport = httpx2.HTTPTransport(uds=str(way.socket) if way.socket else None, trust_env=False)
+    try:
+        with httpx2.Client(transport=transport, base_url=way.base, trust_env=False, timeout=PATIENCE_SECONDS) as client:
+            response = client.request(method, path, headers=way.headers)
+    except httpx2.TransportError as error:
+        raise _no_gateway(way, str(error) or type(error).__name__) from None
+    return _answer(way, response)
+
+
+def _knock(way: Way) -> None:
+    """Find out whether somebody listens at the socket: the HTTP client says less of why not, and leaves a socket open then.
+
+    Raises:
+        StartRefused: nobody does.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knocking:
+        knocking.settimeout(PATIENCE_SECONDS)
+        try:
+            knocking.connect(str(way.socket))
+        except OSError as error:
+            raise _no_gateway(way, error.strerror or str(error)) from None
+
+
+def _answer(way: Way, response: httpx2.Response) -> Any:  # noqa: ANN401 - JSON
+    """The answer, or the problem raised anew.
+
+    Raises:
+        StartRefused, GatewayError
+    """
+    try:
+        answer = response.json()
+    except ValueError:
+        raise _no_gateway(way, f"it answered {response.status_code} without JSON") from None
+    if response.is_success:
+        return answer
+    code = str(answer.get("type", "")).rpartition("/")[2] if isinstance(answer, dict) else ""
+    if code not in PROBLEMS:
+        raise _no_gateway(way, f"it answered {response.status_code}")
+    raise PROBLEMS[code](str(answer.get("detail", "")))
+
+
+def _no_gateway(way: Way, reason: str) -> StartRefused:
+    hint = "" if way.headers else f"; is `serve` running? {URL} and {KEY} reach one elsewhere"
+    return StartRefused(f"no gateway can be asked at {way.words}: {reason}{hint}")
