@@ -10,6 +10,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import fields
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from .processes import PATIENCE_SECONDS, environment, free_port, started, until
+from app.cli.lanes import COLUMNS
+from app.dispatch import LaneReport
+
+from .processes import PATIENCE_SECONDS, REPOSITORY, environment, free_port, started, until
 from .shell import Ran, Shell
 from .test_serve import Served
 
@@ -234,6 +238,17 @@ def test_somebody_else_at_the_address_is_status_2(shell: Shell, status: int, bod
         ran = shell("lanes"), shell("token", "resume", "shop")
 
     assert ran == tuple(Ran(2, "", f"no gateway can be asked at {url}: {reason}\n") for reason in (lanes, resume))
+
+
+def test_every_column_is_explained() -> None:
+    """README says of each column, and of each member that `--json` gives in its place, what it means."""
+    section = (REPOSITORY / "README.md").read_text(encoding="utf-8").partition("| column of `lanes` |")[2].partition("\n\n")[0]
+    told = {cell.strip() for row in section.splitlines() for cell in row.split("|")[1:2]}
+    columns = {column for cell in told for column in cell.split(", ")}
+    unlisted = {"token", "rate", "burst", "merging"}  # what was asked for, not what happens
+
+    assert columns >= set(COLUMNS) - {"token"}
+    assert [field.name for field in fields(LaneReport) if f"`{field.name}`" not in section and field.name not in unlisted] == []
 
 
 LANE: dict[str, Any] = {
