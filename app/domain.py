@@ -161,7 +161,8 @@ class Grant:
 class Caller:
     """A service or frontend that calls the gateway, with the rights it was given.
 
-    `rate` is the gateway's limit on the caller, in slowapi's syntax; None means the gateway's default.
+    `rate` is the gateway's limit on the caller, in slowapi's syntax; None means the gateway's default. A token has one grant at most;
+    `by_name` and `by_token` find it by the token's name and ID.
     """
 
     id: str
@@ -172,6 +173,12 @@ class Caller:
     role: Role | None = None
     weight: int = 1
     rate: str | None = None
+    by_name: Mapping[str, Grant] = field(init=False, repr=False, compare=False)
+    by_token: Mapping[str, Grant] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_name", {grant.token_name: grant for grant in self.grants})
+        object.__setattr__(self, "by_token", {grant.token_id: grant for grant in self.grants})
 
 
 @dataclass(frozen=True, slots=True)

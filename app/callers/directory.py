@@ -78,7 +78,8 @@ class Directory:
         if held is None:
             detail = "the credential was withdrawn while the call waited; nothing was sent"
             raise CredentialsInvalid(detail)
-        if not any(grant.token_id == token_id and grant.covers(operation) for grant in held.caller.grants):
+        grant = held.caller.by_token.get(token_id)
+        if grant is None or not grant.covers(operation):
             detail = "the grant was taken back while the call waited; nothing was sent"
             raise TokenNotGranted(detail)
 

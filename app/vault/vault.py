@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain import Caller, Operation, TokenRef, TokenValue
+from app.domain import Caller, Grant, Operation, TokenRef, TokenValue
 from app.errors import (
     OperationNotGranted,
     StartRefused,
@@ -103,21 +103,25 @@ class Vault:
         return held.token, TokenValue(secret.decode("ascii"))
 
     def _granted(self, caller: Caller, operation: Operation, wanted: str | None) -> TokenRef:
-        known = {grant.token_name: grant for grant in caller.grants if grant.token_id in self._held}
-        if wanted is not None and wanted not in known:
-            detail = "the caller has no grant for a token of this name"
-            raise TokenNotGranted(detail)
-        usable = {name: grant for name, grant in known.items() if grant.covers(operation.id)}
-        if wanted is not None:
-            usable = {name: grant for name, grant in usable.items() if name == wanted}
+        if wanted is None:
+            usable = [grant for grant in caller.grants if grant.token_id in self._held and grant.covers(operation.id)]
+        else:
+            usable = self._wanted(caller, operation, wanted)
         if not usable:
             detail = f"the caller has no grant for {operation.id}"
             raise OperationNotGranted(detail)
-        default = [grant for grant in usable.values() if grant.token_id == caller.default_token_id]
+        default = [grant for grant in usable if grant.token_id == caller.default_token_id]
         if len(usable) > 1 and not default:
             detail = "the caller may use several tokens: name one in the header Gateway-Token"
-            raise TokenAmbiguous(detail, tokens=sorted(usable))
-        return self._held[(default or list(usable.values()))[0].token_id].token
+            raise TokenAmbiguous(detail, tokens=sorted(grant.token_name for grant in usable))
+        return self._held[(default or usable)[0].token_id].token
+
+    def _wanted(self, caller: Caller, operation: Operation, name: str) -> list[Grant]:
+        grant = caller.by_name.get(name)
+        if grant is None or grant.token_id not in self._held:
+            detail = "the caller has no grant for a token of this name"
+            raise TokenNotGranted(detail)
+        return [grant] if grant.covers(operation.id) else []
 
     def _opens(self, held: _Held) -> bool:
         try:
