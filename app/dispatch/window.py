@@ -58,9 +58,11 @@ class Window:
 
     def ended(self, hold: Hold, at: float) -> None:
         """The send is over: never written, answered, or aborted now."""
+        if hold.answered is not None:
+            return
         if hold.written is None:
             hold.until = at
-        elif hold.answered is None:
+        else:
             hold.until = at + self.per + self.guard.margin
             if hold not in self._holds:
                 # Before all others: whoever prepares to write must reckon with it.

@@ -112,6 +112,17 @@ def test_a_send_that_failed_before_its_write_frees_its_slot_at_once() -> None:
     assert window.opens() == -NEVER
 
 
+def test_a_send_that_was_answered_counts_though_its_write_was_not_seen() -> None:
+    """What was answered had arrived; the slot is held for a second after the answer."""
+    window = window_of(slots=1)
+    hold = window.take(0)
+    window.answered(hold, 0.2)
+    window.ended(hold, 0.2)
+
+    assert window.opens() == 1.2
+    assert window.guard.smallest_round_trip(0.2) == 0.2
+
+
 @pytest.mark.parametrize("pacing", Pacing)
 def test_a_lost_answer_holds_its_slot_from_the_abort(pacing: Pacing) -> None:
     """A send without an answer may arrive until its connection is aborted, and G later at most."""
