@@ -82,6 +82,8 @@ class Guard:
     def answered(self, round_trip: float, at: float) -> None:
         """An answer came, `round_trip` after its request was written."""
         self.answers += 1
+        if self.share > 0:
+            self._refused_at_zero = 0
         self._recent.append((at, round_trip))
         bucket = math.floor(at / BUCKET_SECONDS) * BUCKET_SECONDS
         if self._smallest and self._smallest[-1][0] == bucket:

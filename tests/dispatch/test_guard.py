@@ -192,3 +192,27 @@ def test_429s_that_come_while_the_share_is_above_zero_raise_no_alert() -> None:
         raised.append(guard.limited())
 
     assert not any(raised)
+
+
+def test_what_was_learned_between_two_429s_parts_them() -> None:
+    """After a stretch in which the share was above 0 without a 429, an earlier one at 0 doesn't count towards the alert."""
+    guard = Guard()
+    first = guard.limited()
+    for _ in range(11):
+        guard.answered(0.1, 0)
+    guard.connected("192.0.2.2")
+    second = guard.limited()
+
+    assert (first, second) == (False, False)
+    assert guard.limited()
+
+
+def test_under_proven_pacing_every_second_429_raises_the_alert() -> None:
+    """No send of ours can have brought it about, whatever was answered between."""
+    guard = Guard(Pacing.PROVEN)
+    first = guard.limited()
+    for _ in range(20):
+        guard.answered(0.1, 0)
+
+    assert not first
+    assert guard.limited()
