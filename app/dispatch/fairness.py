@@ -266,13 +266,12 @@ class FairQueue:
         boarded.flows.append(flow)
         return waiting
 
-    def _board_equal(self, head: Waiting, boarded: _Boarded) -> None:
+    def _board_equal(self, like: Waiting, boarded: _Boarded) -> None:
         """Those that ask for the very same, as far as no earlier call of their caller stays behind."""
-        if head.request is None:
+        if like.request is None:
             return
-        for call_id in list(self._equal.get(head.request, ())):
-            flow = self._where[call_id]
-            if flow.head.call_id == call_id and flow.head.group == head.group:
+        for flow in dict.fromkeys(self._where[call_id] for call_id in self._equal.get(like.request, ())):
+            while flow.waiting and flow.head.request == like.request and flow.head.group == like.group:
                 self._board(flow, boarded)
 
     def _board_others(self, head: Waiting, boarded: _Boarded) -> None:
@@ -291,9 +290,12 @@ class FairQueue:
                 break
             heapq.heappop(self._tickets)
             if _rides(flow.head, head, ids):
+                aboard = len(boarded.calls)
                 waiting = self._board(flow, boarded)
+                self._board_equal(waiting, boarded)
                 ids |= waiting.ids
-                self._advance(flow, len(waiting.ids) / head.cap)
+                for rider in boarded.flows[aboard:]:
+                    self._advance(rider, len(waiting.ids) / head.cap)
             else:
                 passed_over.append(flow)
         for flow in passed_over:

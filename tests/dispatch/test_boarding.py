@@ -29,6 +29,15 @@ def test_an_equal_call_never_passes_an_earlier_call_of_its_own_caller() -> None:
     assert turns(queue, merging=False) == [["a-0"], ["b-0"], ["b-1"]]
 
 
+def test_a_run_of_equal_calls_shares_a_send_also_after_it_was_put_back_one_by_one() -> None:
+    """A send in vain doesn't part those that shared it."""
+    queue = queue_of(*(waits(f"a-{number}", 1) for number in range(5)), waits("a-5", 2))
+    for call in reversed(queue.take(merging=False)):
+        queue.put_back([call])
+
+    assert turns(queue, merging=False) == [["a-0", "a-1", "a-2", "a-3", "a-4"], ["a-5"]]
+
+
 def test_calls_are_merged_up_to_the_cap_in_fair_order() -> None:
     """The turn is the first's; the others ride along, the next in turn first, while their IDs fit in; then it is theirs who owe least."""
     queue = queue_of(
@@ -50,6 +59,13 @@ def test_a_call_that_does_not_fit_keeps_its_callers_others_back() -> None:
     queue = queue_of(waits("a-0", 1, 2, cap=3), waits("b-0", 3, 4, cap=3), waits("b-1", 5, cap=3), waits("c-0", 6, cap=3))
 
     assert turns(queue) == [["a-0", "c-0"], ["b-0", "b-1"]]
+
+
+def test_all_equals_of_a_rider_ride_with_it() -> None:
+    """Equal calls share a send also where it is full without them."""
+    queue = queue_of(*(waits(f"{caller}-0", *([1, 2] if number % 2 else [3, 4]), cap=4) for number, caller in enumerate("abcdef")))
+
+    assert turns(queue) == [["a-0", "c-0", "e-0", "b-0", "d-0", "f-0"]]
 
 
 @pytest.mark.parametrize("other", [waits("b-0", 2), waits("b-0", 2, cap=5), waits("b-0", 2, cap=4, subject="x"), waits("b-0")])
