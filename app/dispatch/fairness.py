@@ -52,9 +52,16 @@ class Waiting:
         """What equal calls have in common; None where none is equal."""
         return (self.subject, self.ids) if self.subject else None
 
+    @property
+    def kind(self) -> Kind | None:
+        """What calls that may be merged at any time have in common; None where it may not be."""
+        return (self.subject, self.cap) if self.ids and self.cap and self.group is None else None
+
 
 FlowKey = tuple[str, Priority]
 """What is first in, first out: a caller's calls of one priority."""
+Kind = tuple[str, int]
+"""A subject, and the cap that merged sends of it have."""
 
 
 @dataclass(slots=True, eq=False)
@@ -67,10 +74,16 @@ class _Flow:
     finish: float = 0.0
     ticket: int | None = None
     waiting: OrderedDict[str, Waiting] = field(default_factory=OrderedDict)
+    kinds: Counter[Kind | None] = field(default_factory=Counter)
 
     @property
     def head(self) -> Waiting:
         return next(iter(self.waiting.values()))
+
+    @property
+    def turns(self) -> int:
+        """How many of its calls may have to begin a send that others could have been part of: one may hide behind another kind."""
+        return self.kinds.total() if len(self.kinds) > 1 or None in self.kinds else 0
 
 
 @dataclass(slots=True)
@@ -92,8 +105,8 @@ class FairQueue:
     _equal: dict[tuple[str, frozenset[int]], dict[str, None]] = field(default_factory=dict)
     _by_caller: Counter[str] = field(default_factory=Counter)
     _deadlines: list[tuple[float, str]] = field(default_factory=list)
-    _ids: Counter[tuple[str, int]] = field(default_factory=Counter)
-    _mergeable: int = 0
+    _ids: Counter[Kind] = field(default_factory=Counter)
+    _turns: int = 0
     _issued: int = 0
     _last_start: float = 0.0
     virtual: float = 0.0
@@ -119,10 +132,14 @@ class FairQueue:
         """How many calls of one caller wait."""
         return self._by_caller[caller_id]
 
-    def most_sends(self) -> int:
-        """At most so many sends are needed for all that waits: of two sends in a row, merged, their IDs together exceed the cap."""
-        merged = sum(2 * count // cap + 1 for (_, cap), count in self._ids.items())
-        return min(len(self), len(self) - self._mergeable + merged)
+    def most_sends(self, *, merging: bool) -> int:
+        """At most so many sends are needed for all that waits, found without playing it through.
+
+        Where flows hold calls of one kind only, the IDs of two such sends in a row together exceed the cap.
+        """
+        if not merging:
+            return len(self)
+        return min(len(self), self._turns + sum(2 * count // cap + 1 for (_, cap), count in self._ids.items()))
 
     def start_of(self, waiting: Waiting) -> float:
         """The tag that a call would get now which is the first of its flow."""
@@ -185,7 +202,7 @@ class FairQueue:
 
     def copy(self) -> FairQueue:
         """A queue like this one that can be played through without changing it."""
-        flows = {key: replace(flow, waiting=flow.waiting.copy()) for key, flow in self._flows.items()}
+        flows = {key: replace(flow, waiting=flow.waiting.copy(), kinds=flow.kinds.copy()) for key, flow in self._flows.items()}
         return replace(
             self,
             _flows=flows,
@@ -213,7 +230,7 @@ class FairQueue:
         heapq.heappush(self._deadlines, (waiting.deadline, waiting.call_id))
         if waiting.request:
             self._equal.setdefault(waiting.request, {})[waiting.call_id] = None
-        self._count_ids(waiting, 1)
+        self._count(flow, waiting, 1)
         self.changes += 1
 
     def _detach(self, flow: _Flow, call_id: str) -> Waiting:
@@ -227,20 +244,23 @@ class FairQueue:
             del equal[call_id]
             if not equal:
                 del self._equal[waiting.request]
-        self._count_ids(waiting, -1)
+        self._count(flow, waiting, -1)
         if not flow.waiting:
             flow.ticket = None
         self.changes += 1
         return waiting
 
-    def _count_ids(self, waiting: Waiting, sign: int) -> None:
-        if not waiting.cap or waiting.group is not None:
-            return
-        self._mergeable += sign
-        key = (waiting.subject, waiting.cap)
-        self._ids[key] += sign * len(waiting.ids)
-        if not self._ids[key]:
-            del self._ids[key]
+    def _count(self, flow: _Flow, waiting: Waiting, sign: int) -> None:
+        kind = waiting.kind
+        self._turns -= flow.turns
+        flow.kinds[kind] += sign
+        if not flow.kinds[kind]:
+            del flow.kinds[kind]
+        self._turns += flow.turns
+        if kind:
+            self._ids[kind] += sign * len(waiting.ids)
+            if not self._ids[kind]:
+                del self._ids[kind]
 
     def _issue(self, flow: _Flow) -> None:
         """Give a flow its place in the order; its earlier tickets are void."""

@@ -135,7 +135,7 @@ class Lane:
             return Reject(TokenSuspended(detail, retry_after=breaker.retry_after(now)))
         if len(self.queue) >= self.policy.depth or self.queue.of_caller(waiting.caller_id) >= self.policy.caller_depth:
             return Reject(QueueFull("too many calls wait for this token", retry_after=self.wait_after(0, now)))
-        if now + self.wait_after(self.queue.most_sends(), now) <= waiting.deadline:
+        if now + self.wait_after(self.queue.most_sends(merging=self.merging), now) <= waiting.deadline:
             return None
         wait = self.predicted_wait(waiting, now)
         if now + wait > waiting.deadline:

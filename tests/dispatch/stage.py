@@ -22,7 +22,9 @@ def waits(  # noqa: PLR0913 - one for each field of a waiting call
 ) -> Waiting:
     """A call that waits. Its caller is what stands before the dash in its ID; without IDs it is equal to no other."""
     caller = call_id.partition("-")[0]
-    return Waiting(call_id, caller, deadline, weight, priority, subject if ids else "", frozenset(ids), cap, group, "link-orders")
+    return Waiting(
+        call_id, caller, deadline, weight, priority, subject if ids else "", frozenset(ids), cap if ids else 0, group, "link-orders"
+    )
 
 
 def queue_of(*calls: Waiting) -> FairQueue:
