@@ -62,6 +62,8 @@ FlowKey = tuple[str, Priority]
 """What is first in, first out: a caller's calls of one priority."""
 Kind = tuple[str, int]
 """A subject, and the cap that merged sends of it have."""
+Turn = tuple[float, int]
+"""A place in the order: its tag, and where tags are equal, the number of its ticket."""
 
 
 @dataclass(slots=True, eq=False)
@@ -108,7 +110,7 @@ class FairQueue:
     _ids: Counter[Kind] = field(default_factory=Counter)
     _turns: int = 0
     _issued: int = 0
-    _last_start: float = 0.0
+    last_turn: Turn = (0.0, 0)
     virtual: float = 0.0
     changes: int = 0
 
@@ -141,15 +143,10 @@ class FairQueue:
             return len(self)
         return min(len(self), self._turns + sum(2 * count // cap + 1 for (_, cap), count in self._ids.items()))
 
-    def start_of(self, waiting: Waiting) -> float:
-        """The tag that a call would get now which is the first of its flow."""
+    def turn_of(self, waiting: Waiting) -> Turn:
+        """The place in the order that a call would get now which is the first of its flow: behind those that are equal to it."""
         flow = self._flows.get(waiting.flow)
-        return max(self.virtual, flow.finish) if flow else self.virtual
-
-    @property
-    def last_start(self) -> float:
-        """The tag of the call that was taken last."""
-        return self._last_start
+        return max(self.virtual, flow.finish) if flow else self.virtual, self._issued
 
     def add(self, waiting: Waiting) -> None:
         """Take a call in, behind its caller's others."""
@@ -189,7 +186,7 @@ class FairQueue:
         """
         flow = self._next_flow()
         head = flow.head
-        self._last_start = flow.start
+        self.last_turn = flow.start, flow.ticket or 0
         self.virtual = max(self.virtual, flow.start)
         boarded = _Boarded()
         self._board(flow, boarded)

@@ -231,7 +231,7 @@ class Lane:
 
     def predicted_wait(self, waiting: Waiting, now: float) -> float:
         """How long, in seconds from now, until a call that arrives now would have its answer."""
-        before = self.forecast().sends_before(waiting, self.queue.start_of(waiting), merging=self.merging)
+        before = self.forecast().sends_before(waiting, self.queue.turn_of(waiting), merging=self.merging)
         return self.wait_after(before, now)
 
     def forecast(self) -> Forecast:
