@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -133,13 +131,16 @@ NEW = st.sampled_from([waits("d-new", 1, 2, cap=4, subject="x"), waits("d-new"),
 @given(calls=CALLS, taken=st.integers(0, 4), call=NEW)
 @settings(max_examples=300, deadline=None)
 def test_without_merging_the_forecast_comes_true(calls: list[object], taken: int, call: Waiting) -> None:
-    """To the very send, whatever waits and whoever had turns before."""
+    """To the very send, whatever waits and whoever had turns before; but of those that shared one, which goes first isn't foretold."""
     queue = queue_of(*made(calls))  # type: ignore[arg-type]
     for _ in range(taken):
         if len(queue):
             queue.take(merging=False)
 
-    assert before(queue, call, merging=False) == in_truth(queue, call, merging=False)
+    foretold, truth = before(queue, call, merging=False), in_truth(queue, call, merging=False)
+    shared = any(len(calls) > 1 for calls in turns(queue.copy(), merging=False))
+
+    assert 0 <= foretold - truth <= (3 if shared else 0)
 
 
 @given(calls=CALLS, taken=st.integers(0, 4), call=NEW)
