@@ -99,7 +99,7 @@ class Lane:
     window: Window = field(init=False)
     _unconnected: int = 0
     _tally: deque[float] = field(default_factory=deque)
-    _forecast: tuple[int, Forecast] | None = None
+    _forecast: tuple[tuple[int, bool], Forecast] | None = None
 
     def __post_init__(self) -> None:
         self.guard = Guard(self.policy.pacing)
@@ -235,9 +235,10 @@ class Lane:
         return self.wait_after(before, now)
 
     def forecast(self) -> Forecast:
-        """The sends that what waits will take; worked out anew only when the queue has changed."""
-        if self._forecast is None or self._forecast[0] != self.queue.changes:
-            self._forecast = self.queue.changes, Forecast.of(self.queue, merging=self.merging)
+        """The sends that what waits will take; worked out anew only when the queue, or merging, has changed."""
+        state = self.queue.changes, self.merging
+        if self._forecast is None or self._forecast[0] != state:
+            self._forecast = state, Forecast.of(self.queue, merging=self.merging)
         return self._forecast[1]
 
     def wait_after(self, sends: int, now: float) -> float:

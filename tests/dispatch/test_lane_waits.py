@@ -18,6 +18,16 @@ def test_the_predicted_wait_counts_the_sends_ahead(waiting: int, predicted: floa
     assert lane_of(*many("a", waiting)).predicted_wait(waits("a-new"), 0) == predicted
 
 
+def test_calls_that_will_share_a_send_count_once() -> None:
+    """A hundred of one ID each, merged up to fifty, are two sends; unmerged a hundred."""
+    lane = lane_of(*(waits(f"a-{number}", number, cap=50) for number in range(100)))
+    merged = lane.predicted_wait(waits("a-new", 7_777, cap=50), 0)
+    lane.merging = False
+
+    assert merged == 1
+    assert lane.predicted_wait(waits("a-new", 7_777, cap=50), 0) == 50
+
+
 def test_a_call_that_shares_in_time_is_taken_in_though_many_wait() -> None:
     """And one that won't is refused with what its own wait would be."""
     lane = lane_of(*(waits(f"a-{number}", number, cap=50) for number in range(100)), *many("b", 100))
