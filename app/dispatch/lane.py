@@ -98,6 +98,7 @@ class Lane:
     alerts: set[str] = field(default_factory=set)
     window: Window = field(init=False)
     _unconnected: int = 0
+    _unknown: bool = False
     _tally: deque[float] = field(default_factory=deque)
     _forecast: tuple[tuple[int, bool], Forecast] | None = None
 
@@ -113,7 +114,8 @@ class Lane:
         return lane
 
     def adopt(self, policy: LanePolicy) -> None:
-        """Keep other bounds from now on. Slots that are held stay held."""
+        """Keep other bounds from now on. Slots that are held stay held; what a shorter window has forgotten a longer one can't know."""
+        self._unknown = self._unknown or policy.per > self.policy.per
         self.policy = policy
         self.guard.pacing = policy.pacing
         self.window.slots, self.window.per = policy.slots, policy.per
@@ -168,6 +170,9 @@ class Lane:
             ahead: how long before a slot opens a send may be released, to be put on record and connected; `opens_for` says when it is
             written.
         """
+        if self._unknown:
+            self._unknown = False
+            self.forget(now)
         self.window.expire(now)
         for waiting in self.queue.expire(now):
             # Whoever waits for it finds out by itself; so it is even if the process stalled past the deadline.

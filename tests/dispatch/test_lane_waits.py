@@ -194,6 +194,18 @@ def test_other_bounds_are_kept_from_their_adoption_on() -> None:
     assert third.hold.until > 1_000
 
 
+def test_a_longer_window_is_adopted_from_a_cold_start() -> None:
+    """A spaced lane remembers one send only; as a window of two it would send a third within the second."""
+    lane = lane_of(*many("a", 5), policy=SPACED)
+    sent(lane, 0, round_trip=0)
+    sent(lane, 0.5, round_trip=0)
+    lane.adopt(LanePolicy())
+
+    assert lane.next(0.6) == Wait(0.6 + 1.25)
+    lane.adopt(LanePolicy())
+    assert lane.next(1.85) != Wait(1.85 + 1.25)
+
+
 def test_a_shorter_window_needs_no_cold_start() -> None:
     """What the longer one holds is enough."""
     lane = lane_of(*many("a", 5))
