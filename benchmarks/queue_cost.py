@@ -72,7 +72,7 @@ class Queue:
     def _end(self, released: Release) -> None:
         self._lane.written(released.hold, self._now)
         self._lane.answered(released.hold, self._now)
-        self._lane.ended(released.hold, self._now, answered=True)
+        self._lane.ended(released.hold, self._now)
 
     def _made(self) -> Waiting:
         self._number += 1

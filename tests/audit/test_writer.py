@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.audit import AuditLog, GroupWriter, Name, administrative, append, list_records, show_records
 from app.audit.records import Record
+from app.dispatch import Settled
 from app.domain import Linked
 from app.errors import AuditUnavailable, ParameterMissing
 from app.storage import Appender, open_engine, reading, writing
@@ -193,7 +194,8 @@ async def test_the_record_is_canonical_json_and_its_columns_are_read_from_it(wri
     """Sorted keys, no blanks, IDs as strings, whole milliseconds as whole numbers; reading by any column finds it."""
     log, call = AuditLog(writer), make_call(2**63 - 1, 5)
     await log.intent(call, at_once=False)
-    await log.succeeded(call, Linked((2**63 - 1,)), attempts=1, queued=0.002, upstream=0.0015)
+    linked = Linked((2**63 - 1,))
+    await log.ended(call, linked, spent=Settled(linked, "send-1", 1, 0.002, 0.0015, uncertain=False))
     refusal = ParameterMissing("none")
     await log.refused(request_id="r", caller=call.caller, operation="link-orders", error=refusal, address=None, origin=None, token=None)
     async with reading(engine) as connection:

@@ -9,10 +9,11 @@ import asyncio
 import os
 from dataclasses import dataclass, replace
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, register_random, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from app.dispatch.conclusion import JITTER
 from app.dispatch.lane import LanePolicy, Waiting
 from app.domain import (
     Garbled,
@@ -39,6 +40,8 @@ ONCE = replace(LINK, idempotent=False)
 REPEATABLE = replace(LINK, idempotent=True)
 STRANGER = 999
 DEEPEST = 40
+
+register_random(JITTER)
 
 PICK = st.integers(0, 7)
 STATUSES = st.sampled_from([400, 404, 409, 413, 414, 422, 500, 502, 503, 504])
@@ -86,11 +89,12 @@ class LaneMachine(RuleBasedStateMachine):
         pacing=st.sampled_from(Pacing),
         shape=st.sampled_from([(2, 1.0), (2, 1.0), (1, 0.5), (3, 1.0)]),
         in_flight=st.sampled_from([8, 3]),
+        ahead=st.sampled_from([0.0, 0.05, 0.25]),
     )
-    def begin(self, pacing: Pacing, shape: tuple[int, float], in_flight: int) -> None:
-        """A lane, cold, of one pacing or the other."""
+    def begin(self, pacing: Pacing, shape: tuple[int, float], in_flight: int, ahead: float) -> None:
+        """A lane, cold, of one pacing or the other, whose sends are released at their turn or so long ahead of it."""
         policy = LanePolicy(*shape, pacing=pacing, depth=DEEPEST, caller_depth=20, in_flight=in_flight)
-        self.world = World(policy, self.loop)
+        self.world = World(policy, self.loop, ahead)
 
     @rule(wish=WISHES, copies=st.sampled_from([1, 1, 1, 2, 5]))
     def arrive(self, wish: Wish, copies: int) -> None:

@@ -39,6 +39,7 @@ class World:
 
     policy: LanePolicy
     loop: asyncio.AbstractEventLoop
+    ahead: float = 0.0
     now: float = 0.0
     flights: list[Flight] = field(default_factory=list)
     tickets: dict[str, Ticket] = field(default_factory=dict)
@@ -84,14 +85,16 @@ class World:
 
     def pump(self) -> float | None:
         """Send what the lane says, until it says to wait; until when, where it names a time."""
-        while isinstance(decision := self.lane.next(self.now), Release):
+        while isinstance(decision := self.lane.next(self.now, self.ahead), Release):
             self._start(decision)
         assert all(waiting.deadline > self.now for waiting in self.lane.queue)
         assert decision.until is None or decision.until > self.now
         return decision.until
 
     def write(self, flight: Flight) -> None:
-        """A send's request leaves; each by another address, so that nothing learned is relied upon."""
+        """A send's request leaves, if its turn has come; each by another address, so that nothing learned is relied upon."""
+        if self.lane.opens_for(flight.hold) > self.now:
+            return
         self.lane.written(flight.hold, self.now, new_id())
         if self.policy.pacing is Pacing.LEARNED:
             self._arrived_by(flight.hold, self.now + ARRIVES_WITHIN)
