@@ -6,8 +6,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest_asyncio
+from hypothesis import Phase, settings
 
 from tests.rig import Rig, rigged
+
+settings.register_profile("brief", phases=[Phase.explicit, Phase.generate], database=None)
+"""For mutation testing, which asks whether a test fails, not for the smallest example: `--hypothesis-profile=brief`."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
