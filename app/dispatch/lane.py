@@ -249,8 +249,9 @@ class Lane:
     def wait_after(self, sends: int, now: float) -> float:
         """How long, in seconds from now, until a call with so many sends before it would have its answer."""
         slots = [max(time, self.open_from) for time in self.window.slot_times(now)]
-        turn = slots[sends % len(slots)] + (sends // len(slots)) * self.window.period(now)
-        return turn + self.guard.median_round_trip(now) - now
+        round_trip = self.guard.median_round_trip(now)
+        period = max(self.window.period(now), round_trip * len(slots) / self.policy.in_flight)
+        return slots[sends % len(slots)] + (sends // len(slots)) * period + round_trip - now
 
     def state(self, now: float) -> LaneState:
         """The quota as of now."""

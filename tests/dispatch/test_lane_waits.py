@@ -123,6 +123,17 @@ def test_the_predicted_wait_comes_true_on_a_steady_network(pacing: Pacing, round
     assert played(lane, round_trip, "a-last") == pytest.approx(predicted, rel=0.01, abs=0.01)
 
 
+def test_the_predicted_wait_comes_true_where_answers_take_so_long_that_no_more_may_be_under_way() -> None:
+    """Eight sends at most are in flight: with answers after ten seconds that is less than the rate."""
+    lane = lane_of(*many("a", 40))
+    for _ in range(31):
+        lane.guard.answered(10.0, 0)
+    predicted = lane.predicted_wait(waits("a-last"), 0)
+    lane.enter(waits("a-last"), 0)
+
+    assert played(lane, 10.0, "a-last") == pytest.approx(predicted, rel=0.05)
+
+
 def test_the_state_tells_what_remains() -> None:
     """The quota counts free slots not yet spoken for, and when all are free."""
     lane = lane_of(*many("a", 1))
