@@ -54,7 +54,7 @@ class World:
     def restart(self) -> None:
         """The process ends, with all that waits; what is under way may still arrive."""
         for flight in self.flights:
-            self._arrived_by(flight.hold, self.now + ARRIVES_WITHIN if flight.hold.written is not None else -math.inf)
+            self._arrived_by(flight.hold, self.now + ARRIVES_WITHIN)
         self.flights.clear()
         self.tickets.clear()
         self.due.clear()
@@ -95,6 +95,9 @@ class World:
         """A send's request leaves, if its turn has come; each by another address, so that nothing learned is relied upon."""
         if self.lane.opens_for(flight.hold) > self.now:
             return
+        self._latest[flight.hold] = math.inf
+        near = sum(latest > self.now - self.policy.per + ROUNDING for latest in self._latest.values())
+        assert near <= self.policy.slots, f"{near} sends may arrive within {self.policy.per} s"
         self.lane.written(flight.hold, self.now, new_id())
         if self.policy.pacing is Pacing.LEARNED:
             self._arrived_by(flight.hold, self.now + ARRIVES_WITHIN)
@@ -107,7 +110,7 @@ class World:
     def end(self, flight: Flight, outcome: Outcome) -> None:
         """It is over; whatever wasn't answered is aborted now."""
         if flight.hold.answered is None:
-            self._arrived_by(flight.hold, self.now + ARRIVES_WITHIN if flight.hold.written is not None else -math.inf)
+            self._arrived_by(flight.hold, self.now + ARRIVES_WITHIN)
         self.flights.remove(flight)
         self.lane.ended(flight.hold, self.now)
         conclusion = conclude(self.lane, flight.tickets, outcome, self.now, written=flight.hold.written is not None)
@@ -140,9 +143,6 @@ class World:
             ticket.released = self.now
         self._check_company(release, tickets)
         self.flights.append(Flight(tickets, release.hold))
-        self._latest[release.hold] = math.inf
-        near = sum(latest > self.now - self.policy.per + ROUNDING for latest in self._latest.values())
-        assert near <= self.policy.slots, f"{near} sends may arrive within {self.policy.per} s"
 
     def _check_order(self, ticket: Ticket) -> None:
         """A call that goes for the first time doesn't pass an earlier one of its caller and priority that never went either."""
@@ -190,7 +190,8 @@ class World:
         ticket.settle(result, self.now)
 
     def _arrived_by(self, hold: Hold, latest: float) -> None:
-        self._latest[hold] = min(self._latest[hold], latest)
+        if hold in self._latest:
+            self._latest[hold] = min(self._latest[hold], latest)
 
 
 def _check_share(call: Call, calls: Sequence[Call], outcome: Outcome, own: Outcome) -> None:
