@@ -70,6 +70,7 @@ def test_variables_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
         "MAX_WAIT": "20.5",
         "LANE_DEPTH": "5",
         "CALLER_DEPTH": "4",
+        "COALESCE": "True",
         "CALLER_RATE": "7/minute",
         "SHUTDOWN_GRACE": "0",
         "LOG_FORMAT": "console",

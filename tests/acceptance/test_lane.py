@@ -33,6 +33,11 @@ async def link_as(rig: Rig, key: str, query: str, **headers: str) -> httpx2.Resp
     return await rig.link(query, Authorization=f"Bearer {key}", **headers)
 
 
+async def take_both_slots(rig: Rig) -> None:
+    """Two calls, which can't share a send, use the budget of the next second up, so that what comes now waits together."""
+    await asyncio.gather(rig.link("orderIds=1048"), rig.link("orderItemIds=104901"))
+
+
 def most_in_a_second(times: list[float]) -> int:
     """The most arrivals in any window of a second, with no tolerance."""
     return max(sum(start <= one < start + 1 for one in times) for start in times)
@@ -63,13 +68,14 @@ async def test_one_callers_flood_does_not_delay_anothers_single_call(tmp_path: P
 async def test_equal_calls_that_wait_share_one_send(tmp_path: Path) -> None:
     """Each gets the whole answer, and each has its own record, naming the one send."""
     async with rigged(tmp_path) as rig:
+        await take_both_slots(rig)
         calls = [asyncio.create_task(rig.link("orderIds=1001,1002")) for _ in range(4)]
         answers = await asyncio.gather(*calls)
         arrivals, records = await rig.arrivals(), await rig.records()
-    intents, outcomes = records_of(records, "send:intent"), records_of(records, "call:outcome")
+    intents, outcomes = records_of(records, "send:intent")[2:], records_of(records, "call:outcome")[2:]
 
     assert [answer.json() for answer in answers] == [[1001, 1002]] * 4
-    assert len(arrivals) == 1
+    assert len(arrivals) == 3
     assert sorted(intents[0]["call_ids"]) == sorted(outcome["call_id"] for outcome in outcomes)
     assert {outcome["send_id"] for outcome in outcomes} == {intents[0]["send_id"]}
 
@@ -78,14 +84,15 @@ async def test_waiting_calls_are_merged_and_each_gets_its_own_part(tmp_path: Pat
     """With coalescing on, twenty callers' calls need one send; without it, twenty."""
     async with rigged(tmp_path, coalesce=True) as rig:
         keys = await keys_of(rig, *(f"caller-{number}" for number in range(20)))
+        await take_both_slots(rig)
         calls = [link_as(rig, key, f"orderIds={1001 + number},{1002 + number}") for number, key in enumerate(keys)]
         answers = await asyncio.gather(*calls)
         arrivals, records = await rig.arrivals(), await rig.records()
 
     assert [answer.json() for answer in answers] == [[1001 + number, 1002 + number] for number in range(20)]
-    assert len(arrivals) == 1
-    assert records_of(records, "send:intent")[0]["ids"] == [str(1001 + number) for number in range(21)]
-    assert sorted(len(record["linked_ids"]) for record in records_of(records, "call:outcome")) == [2] * 20
+    assert len(arrivals) == 3
+    assert sorted(records_of(records, "send:intent")[2]["ids"]) == [str(1001 + number) for number in range(21)]
+    assert sorted(len(record["linked_ids"]) for record in records_of(records, "call:outcome")[2:]) == [2] * 20
 
 
 async def test_a_bad_id_in_a_merged_send_harms_only_its_own_call(tmp_path: Path) -> None:
@@ -93,6 +100,7 @@ async def test_a_bad_id_in_a_merged_send_harms_only_its_own_call(tmp_path: Path)
     async with rigged(tmp_path, coalesce=True) as rig:
         await rig.plan({"kind": "status", "status": 400, "holding": 1003})
         keys = await keys_of(rig, *(f"caller-{number}" for number in range(5)))
+        await take_both_slots(rig)
         answers = await asyncio.gather(*(link_as(rig, key, f"orderIds={1001 + number}") for number, key in enumerate(keys)))
         arrivals = await rig.arrivals()
 
@@ -105,15 +113,17 @@ async def test_a_bad_id_in_a_merged_send_harms_only_its_own_call(tmp_path: Path)
 async def test_an_id_that_nobody_asked_for_ends_merging(tmp_path: Path) -> None:
     """The answer can't be told apart any more, so later calls go one by one."""
     async with rigged(tmp_path, coalesce=True) as rig:
-        await rig.plan({"kind": "garbage", "bodies": ["[1001,1002,999]"], "count": 1})
         keys = await keys_of(rig, "first", "second")
+        await take_both_slots(rig)
+        await rig.plan({"kind": "garbage", "bodies": ["[1001,1002,999]"], "count": 1})
         merged = await asyncio.gather(*(link_as(rig, key, f"orderIds={1001 + number}") for number, key in enumerate(keys)))
+        await take_both_slots(rig)
         apart = await asyncio.gather(*(link_as(rig, key, f"orderIds={1011 + number}") for number, key in enumerate(keys)))
         arrivals, report = await rig.arrivals(), rig.house.dispatcher.report()[0]
 
     assert [answer.json() for answer in merged] == [[1001], [1002]]
     assert [answer.json() for answer in apart] == [[1011], [1012]]
-    assert len(arrivals) == 3
+    assert len(arrivals) == 2 + 1 + 2 + 2
     assert (report.merging, report.alerts) == (False, ("merging-ended",))
 
 

@@ -107,10 +107,10 @@ def test_a_catalogue_is_read_in_the_order_of_its_file(tmp_path: Path) -> None:
 
 
 def test_what_the_file_leaves_out_has_the_safe_default(tmp_path: Path) -> None:
-    """An operation is not idempotent, its answer has at most 1 MiB, and lists go out as OpenAPI's `form` does by default: repeated."""
+    """Not idempotent, never merged, an answer of at most 1 MiB, and lists go out as OpenAPI's `form` does by default: repeated."""
     document = shipped()
     operation = document["paths"]["/orders/link"]["patch"]
-    for name in ("x-gateway-idempotent", "x-gateway-max-answer-bytes", "summary", "description"):
+    for name in ("x-gateway-idempotent", "x-gateway-coalesce", "x-gateway-max-answer-bytes", "summary", "description"):
         del operation[name]
     operation["parameters"][0] = {"name": "orderIds", "in": "query", "schema": {"type": "array", "maxItems": 7}}
 
@@ -119,7 +119,7 @@ def test_what_the_file_leaves_out_has_the_safe_default(tmp_path: Path) -> None:
     assert not read.idempotent
     assert read.max_answer_bytes == 2**20
     assert (read.summary, read.description) == ("", "")
-    assert read.parameters[0] == Parameter("orderIds", 7, explode=True)
+    assert read.parameters[0] == Parameter("orderIds", 7, explode=True, coalesce=False)
 
 
 def test_other_names_in_the_file_change_the_rule(tmp_path: Path) -> None:
@@ -128,14 +128,24 @@ def test_other_names_in_the_file_change_the_rule(tmp_path: Path) -> None:
     operation = document["paths"]["/orders/link"]["patch"]
     operation["parameters"][0] |= {"name": "order_id", "explode": True, "schema": {"type": "array", "maxItems": 2}}
     operation["x-gateway-exactly-one-of"][0] = "order_id"
+    operation["x-gateway-coalesce"] = ["order_id"]
 
     changed = load_catalogue(written(tmp_path, document))["link-orders"]
     parameter, ids = check_request(changed, b"order_id=5&order_id=6", has_body=False)
 
-    assert (parameter.name, parameter.explode, ids) == ("order_id", True, (5, 6))
+    assert (parameter.name, parameter.explode, parameter.coalesce, ids) == ("order_id", True, True, (5, 6))
     with pytest.raises(ParameterUnknown) as refused:
         check_request(changed, b"orderIds=5", has_body=False)
     assert refused.value.members["declared"] == ["order_id", "orderItemIds", "channelIds"]
+
+
+def test_merging_by_a_parameter_that_is_not_declared_stops_the_start(tmp_path: Path) -> None:
+    """A name that was changed in one place and not in the other would silently end merging."""
+    document = shipped()
+    document["paths"]["/orders/link"]["patch"]["x-gateway-coalesce"] = ["orderIds", "order_id"]
+
+    with pytest.raises(StartRefused, match=r"paths\./orders/link\.patch\.x-gateway-coalesce: .*order_id"):
+        load_catalogue(written(tmp_path, document))
 
 
 @pytest.mark.parametrize(

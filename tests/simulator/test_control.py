@@ -135,6 +135,7 @@ async def test_faults_are_planned_listed_and_cleared(client: httpx2.AsyncClient)
         "back": [0.1, 0.2],
         "count": None,
         "token": None,
+        "holding": None,
     }
     assert deleted.status_code == 204
     assert (await client.get("/_simulator/faults")).json() == {"faults": []}
