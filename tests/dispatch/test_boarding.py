@@ -47,6 +47,34 @@ def test_calls_are_merged_up_to_the_cap_in_fair_order() -> None:
     assert turns(queue) == [["a-0", "b-0", "c-0"], ["b-1", "a-1"]]
 
 
+def test_who_rides_moves_on_in_the_order_by_its_part_of_a_full_send() -> None:
+    """Callers take seats in turn, whoever began; one that owes a turn gets none before the others had as much."""
+    even = queue_of(*(waits(f"{caller}-{number}", ord(caller) + number * 50, cap=4) for caller in "ab" for number in (0, 1)))
+    owing = queue_of(waits("b-before"), *(waits(f"a-{number}", number, cap=4) for number in range(4)), waits("b-0", 9, cap=4))
+    owing.take(merging=True)
+
+    assert turns(even) == [["a-0", "b-0", "a-1", "b-1"]]
+    assert turns(owing) == [["a-0", "a-1", "a-2", "a-3"], ["b-0"]]
+
+
+def test_seats_are_taken_in_turn_however_long_the_queue_has_been_busy() -> None:
+    """A caller's place counts from where the order stands, not from where it began."""
+    queue = queue_of(*many("c", 5), waits("c-keeps"))
+    for _ in range(5):
+        queue.take(merging=True)
+    for call in (waits("a-0", 1, cap=2), waits("a-1", 2, cap=2), waits("b-0", 3, cap=2)):
+        queue.add(call)
+
+    assert turns(queue)[0] == ["a-0", "b-0"]
+
+
+def test_a_full_send_is_not_searched_for_calls_within_its_ids() -> None:
+    """Only equals join it: a search would make each turn cost more."""
+    queue = queue_of(waits("a-0", 1, 2, cap=2), waits("b-0", 1, cap=2))
+
+    assert turns(queue) == [["a-0"], ["b-0"]]
+
+
 def test_ids_in_common_count_once_towards_the_cap() -> None:
     """What is asked for already takes no room."""
     queue = queue_of(waits("a-0", 1, 2, cap=3), waits("b-0", 2, 3, cap=3), waits("c-0", 4, cap=3))

@@ -125,6 +125,14 @@ def test_nothing_is_sent_again_after_the_deadline(stage: Stage) -> None:
     assert calls_of(conclusion) == [early.call]
 
 
+def test_a_back_off_that_would_end_after_the_deadline_is_not_begun(stage: Stage) -> None:
+    """The caller knows at once."""
+    ticket = stage.ticket(1, deadline=10.000001)
+    conclusion = stage.end(TimedOut("late"), ticket)
+
+    assert conclusion.settled == [(ticket, TimedOut("late"))]
+
+
 def test_a_call_that_left_is_not_sent_again(stage: Stage) -> None:
     """Nobody waits for it."""
     gone, there = stage.ticket(1), stage.ticket(2)
@@ -144,6 +152,7 @@ def test_a_merged_send_that_was_refused_goes_again_in_halves(stage: Stage) -> No
     assert [part.ticket for part in conclusion.again] == tickets
     assert groups[0] == groups[1] == groups[2] != groups[3] == groups[4]
     assert None not in groups
+    assert {part.outcome for part in conclusion.again} == {Refused(400, "bad")}
     assert conclusion.settled == []
     assert [part.waiting.ids for part in conclusion.again] == [ticket.waiting.ids for ticket in tickets]
 

@@ -62,6 +62,7 @@ def test_an_equal_call_that_waits_takes_the_new_one_along() -> None:
 
     assert before(queue, waits("d-new", 1), merging=False) == 1
     assert before(queue, waits("c-new", 1), merging=False) == 5
+    assert before(queue_of(waits("a-0", 1)), waits("d-new", 1), merging=False) == 0
 
 
 def test_an_equal_call_of_a_group_takes_nobody_along() -> None:
@@ -74,12 +75,14 @@ def test_an_equal_call_of_a_group_takes_nobody_along() -> None:
 def test_a_merged_send_with_room_takes_the_new_call_along() -> None:
     """The first that has; a full one doesn't, and nobody's own order is broken."""
     queue = queue_of(waits("a-0"), waits("b-0", 1, 2, cap=2), waits("c-0", 3, cap=2))
+    alone = queue_of(waits("a-0", 1, cap=2))
 
     assert before(queue, waits("d-new", 4, cap=2)) == 2
     assert before(queue, waits("d-new", 1, cap=2)) == 1
     assert before(queue, waits("c-new", 4, cap=2)) == 2
     assert before(queue, waits("c-new", 4, cap=2), merging=False) == 3
     assert before(queue, waits("c-new", 4, 5, cap=2)) == 3
+    assert before(alone, waits("d-new", 2, cap=2)) == 0
 
 
 def test_a_call_that_would_fit_into_the_last_send_only_has_its_own_turn_before() -> None:

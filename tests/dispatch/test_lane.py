@@ -60,6 +60,15 @@ def test_with_nothing_waiting_there_is_nothing_to_do() -> None:
     assert lane_of().next(0) == Wait(None)
 
 
+def test_a_tokens_rate_and_burst_make_its_policy() -> None:
+    """So many sends in a second, or one in its part of a second; the bounds as given."""
+    window = LanePolicy.of(3, Burst.WINDOW, depth=10, caller_depth=5)
+    spaced = LanePolicy.of(4, Burst.SPACED, Pacing.PROVEN, depth=7, caller_depth=6)
+
+    assert window == LanePolicy(slots=3, per=1.0, pacing=Pacing.LEARNED, depth=10, caller_depth=5)
+    assert spaced == LanePolicy(slots=1, per=0.25, pacing=Pacing.PROVEN, depth=7, caller_depth=6)
+
+
 def test_spaced_sends_go_one_by_one() -> None:
     """`burst: spaced` sends once each `per/rate`."""
     lane = lane_of(*many("a", 2), policy=SPACED)
@@ -206,6 +215,7 @@ def test_a_breaker_closes_by_an_acceptance_or_by_hand() -> None:
             lane.refused(operation, 0)
     lane.accepted("link-orders")
     lane.resume("other")
+    lane.resume("never seen")
     lane.undecided("never seen", "a-0")
 
     assert lane.check(waits("a-0"), 0) is None

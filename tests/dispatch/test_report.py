@@ -42,6 +42,7 @@ def test_a_busy_lane_is_reported_as_it_stands() -> None:
         sent(lane, 2.0 * number, round_trip=0.2)
     hold = released(lane, 40).hold
     lane.written(hold, 40)
+    lane.written(released(lane, 40.9).hold, 40.9)
     for operation in ("link-orders", "other"):
         for _ in range(3):
             lane.refused(operation, 30)
@@ -49,17 +50,17 @@ def test_a_busy_lane_is_reported_as_it_stands() -> None:
     lane.breakers["other"].admit("a-0")
     lane.alerts.update({"z", "a"})
     lane.guard.margin = 0.5
-    report = report_of(SHOP, lane, {"a": "shop-a", "b": "shop-b"}, 40.5, merging=True)
+    report = report_of(SHOP, lane, {"a": "shop-a", "b": "shop-b"}, 41.2, merging=True)
 
-    assert report.waiting == {"shop-a": 3}
-    assert (report.sent_last_second, report.sent_last_minute, report.in_flight) == (1, 41, 1)
-    assert report.utilisation == 0.3417
+    assert report.waiting == {"shop-a": 2}
+    assert (report.sent_last_second, report.sent_last_minute, report.in_flight) == (1, 42, 2)
+    assert report.utilisation == 0.35
     assert (report.guard, report.learned) == (0.5, 0.45)
     assert (report.smallest_round_trip, report.median_round_trip) == (0.1, 0.2)
-    assert report.breakers == (BreakerReport("link-orders", 49.5), BreakerReport("other", None))
+    assert report.breakers == (BreakerReport("link-orders", 48.8), BreakerReport("other", None))
     assert report.alerts == ("a", "z")
     assert report.pause == 0
-    assert report.predicted_wait == 0.2
+    assert report.predicted_wait == 0.25
 
 
 def test_merging_is_reported_as_it_is() -> None:
@@ -76,7 +77,8 @@ def test_figures_are_rounded_for_people() -> None:
     """Times of the future to the millisecond, round trips to the microsecond."""
     lane = lane_of(open_from=1 / 3)
     lane.guard.answered(1 / 3, 0)
+    lane.guard.answers = 50
     report = report_of(SHOP, lane, {}, 0, merging=True)
 
-    assert (report.pause, report.predicted_wait) == (0.333, 0.667)
+    assert (report.pause, report.predicted_wait, report.learned) == (0.333, 0.667, 0.4975)
     assert (report.smallest_round_trip, report.median_round_trip) == (0.333333, 0.333333)
