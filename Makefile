@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO_ARGS ?=
 TEST_ARGS ?=
 
-.PHONY: demo test check format lock bench openapi clean
+.PHONY: demo test check format lock bench mutants openapi clean
 
 demo: $(VENV)/.run ## simulator, gateway, a few calls, then serve until Ctrl-C
 	$(BIN)/flxpoint-gateway demo $(DEMO_ARGS)
@@ -30,6 +30,10 @@ format: $(VENV)/.dev ## put the code into its form
 bench: $(VENV)/.dev ## the figures in README, measured here and now
 	$(BIN)/python -m benchmarks
 
+mutants: $(VENV)-mutants/.done ## mutation testing of dispatch's pure core; docs/mutants.md explains those that live
+	$(VENV)-mutants/bin/mutmut run
+	$(VENV)-mutants/bin/mutmut results
+
 openapi: $(VENV)/.run ## write our own API's description anew
 	$(BIN)/flxpoint-gateway openapi --output openapi/gateway.json
 
@@ -38,17 +42,4 @@ lock: ## compile the locks anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --extra dev pyproject.toml -o requirements-dev.lock
 
 clean: ## remove what the targets above made
-	rm -rf $(VENV) .peers .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-
-$(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
-	$(PYTHON) -m venv $(VENV)
-
-$(VENV)/.run: $(VENV)/bin/python requirements.lock pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
-	touch $@
-
-$(VENV)/.dev: $(VENV)/.run requirements-dev.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	touch $@
+	rm -rf $(VENV) $(VENV)-mutants mutants .peers .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -204,7 +204,7 @@ def test_a_stranger_in_an_answer_ends_merging_with_an_alert(stage: Stage) -> Non
 
     assert once.settled == [(first, Linked((1,))), (second, Linked(()))]
     assert (once.alerts, twice.alerts) == (["merging-ended"], [])
-    assert not stage.lane.merging
+    assert stage.lane.merging is False
     assert stage.lane.alerts == {"merging-ended"}
 
 

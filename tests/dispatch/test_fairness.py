@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from app.dispatch.fairness import FairQueue
+from app.dispatch.fairness import FairQueue, Waiting
 from app.domain import Priority
 from tests.dispatch.stage import many, queue_of, turns, waits
 
@@ -133,6 +133,34 @@ def test_a_queue_knows_what_waits() -> None:
     assert (queue.of_caller("a"), queue.of_caller("b"), queue.of_caller("c")) == (3, 1, 0)
     assert {call.call_id for call in queue} == {"a-0", "a-1", "a-batch", "b-0"}
     assert ("a-1" in queue, "c-0" in queue) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("calls", "most"),
+    [
+        ([waits(f"a-{number}", number, cap=50) for number in range(100)], 5),
+        ([waits(f"a-{number}", number, number + 100, cap=50) for number in range(100)], 9),
+        ([waits(f"a-{number}", number, cap=50, subject="xy"[number % 2]) for number in range(100)], 100),
+        ([waits(f"a-{number}", number, cap=50, subject="x") for number in range(50)] + many("b", 10), 13),
+        ([waits(f"a-{number}", number, cap=50, group="g") for number in range(20)], 20),
+        ([waits("a-0", 1, cap=50)], 1),
+        ([], 0),
+    ],
+)
+def test_a_quick_bound_on_the_sends_that_all_will_take(calls: list[Waiting], most: int) -> None:
+    """Two sends in a row exceed the cap together, where no call of another kind hides one from the other; unmerged each has its own."""
+    assert queue_of(*calls).most_sends(merging=True) == most
+    assert queue_of(*calls).most_sends(merging=False) == len(calls)
+
+
+def test_the_bound_follows_who_leaves() -> None:
+    """When the calls of another kind are gone, so are their turns."""
+    queue = queue_of(*(waits(f"a-{number}", number, cap=50) for number in range(50)), waits("a-other"))
+    mixed = queue.most_sends(merging=True)
+    queue.remove("a-other")
+
+    assert mixed == 51
+    assert queue.most_sends(merging=True) == 3
 
 
 def test_playing_a_copy_through_changes_nothing() -> None:

@@ -19,7 +19,16 @@ def test_two_go_at_once_and_the_third_a_second_after_the_first_answer() -> None:
     sent(lane, 0, round_trip=0.2)
 
     assert lane.next(1.05) == Wait(1.1)
-    assert isinstance(lane.next(1.1), Release)
+    assert released(lane, 1.1).hold.released == 1.1
+
+
+def test_another_peer_begins_the_learning_anew() -> None:
+    """The lane tells its guard whom each send was written to."""
+    lane = lane_of(*many("a", 2))
+    sent(lane, 0, round_trip=0.1, peer="192.0.2.1")
+    sent(lane, 0, peer="192.0.2.2")
+
+    assert lane.guard.answers == 0
 
 
 def test_without_answers_the_guard_decides() -> None:
@@ -166,12 +175,13 @@ def test_the_bounds_of_lane_and_caller_hold() -> None:
 
 def test_a_full_queue_says_when_a_place_will_be_free() -> None:
     """With the next turn."""
-    lane = Lane(LanePolicy(depth=1), 5)
+    lane = Lane(LanePolicy(slots=1, depth=1), 5)
     lane.enter(waits("a-0"), 0)
     rejected = lane.enter(waits("b-0"), 2)
 
     assert rejected
     assert isinstance(rejected.error, QueueFull)
+    assert rejected.error.detail == "too many calls wait for this token"
     assert rejected.error.retry_after == 3
 
 
@@ -197,6 +207,7 @@ def test_a_suspended_operation_takes_one_call_to_probe() -> None:
     assert opened == [False, False, True]
     assert early
     assert isinstance(early.error, TokenSuspended)
+    assert early.error.detail == "Flxpoint refused this token for this operation several times in a row; nothing was sent"
     assert early.error.retry_after == 20
     assert probe is None
     assert second
@@ -244,9 +255,12 @@ def test_a_rejection_says_what_the_wait_would_be() -> None:
     lane = lane_of(*many("a", 20))
     lane.guard.answered(0.2, 0)
     rejected = lane.enter(waits("a-late", deadline=4), 0)
+    hurried = lane.enter(waits("a-hurried", deadline=2.5), 2)
 
     assert rejected
     assert isinstance(rejected.error, WaitTooLong)
     assert rejected.error.members["predicted_wait"] == 13
     assert rejected.error.retry_after == pytest.approx(10 * 1.2 + 0.2 - 4)
+    assert hurried
+    assert hurried.error.retry_after == pytest.approx(10 * 1.2 + 0.2 - 0.5)
     assert rejected.error.detail == "the wait would be 12.2 s, longer than the 4.0 s that the call has left"

@@ -28,6 +28,23 @@ def test_calls_that_will_share_a_send_count_once() -> None:
     assert lane.predicted_wait(waits("a-new", 7_777, cap=50), 0) == 50
 
 
+def test_a_call_that_finds_a_seat_is_foretold_to_take_it() -> None:
+    """The second of two sends has room for one more."""
+    lane = lane_of(*(waits(f"a-{number}", number, cap=50) for number in range(99)))
+
+    assert lane.predicted_wait(waits("a-new", 7_777, cap=50), 0) == 0
+
+
+def test_the_same_queue_is_foretold_once() -> None:
+    """Refusing a flood costs no forecast each; a change of the queue does."""
+    lane = lane_of(*many("a", 9))
+    first, second = lane.forecast(), lane.forecast()
+    lane.withdraw("a-0")
+
+    assert first is second
+    assert lane.forecast() is not first
+
+
 def test_a_call_that_shares_in_time_is_taken_in_though_many_wait() -> None:
     """And one that won't is refused with what its own wait would be."""
     lane = lane_of(*(waits(f"a-{number}", number, cap=50) for number in range(100)), *many("b", 100))
@@ -86,6 +103,14 @@ def test_a_call_is_taken_in_if_it_can_have_its_answer_by_its_deadline(deadline: 
     lane = lane_of(*many("a", 20))
 
     assert (lane.enter(waits("a-late", deadline=deadline), 0) is None) is taken_in
+
+
+@pytest.mark.parametrize(("deadline", "taken_in"), [(3.0, True), (2.999, False)])
+def test_a_call_whose_turn_comes_before_others_is_taken_in_by_its_own_wait(deadline: float, *, taken_in: bool) -> None:
+    """Also to the very moment."""
+    lane = lane_of(*many("a", 20), open_from=3)
+
+    assert (lane.enter(waits("b-0", deadline=deadline), 0) is None) is taken_in
 
 
 def played(lane: Lane, round_trip: float, wanted: str) -> float:

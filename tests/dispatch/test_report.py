@@ -63,6 +63,14 @@ def test_a_busy_lane_is_reported_as_it_stands() -> None:
     assert report.predicted_wait == 0.25
 
 
+def test_the_utilisation_is_the_last_minutes_part_of_what_could_be_sent() -> None:
+    """To one part in ten thousand."""
+    lane = lane_of(*many("a", 1))
+    sent(lane, 0, round_trip=0.1)
+
+    assert report_of(SHOP, lane, {}, 1, merging=True).utilisation == 0.0083
+
+
 def test_merging_is_reported_as_it_is() -> None:
     """Turned off for all, or ended on this lane: it isn't on."""
     lane = lane_of()

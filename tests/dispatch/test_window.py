@@ -59,6 +59,18 @@ def test_an_answer_frees_its_slot_a_second_later() -> None:
     assert window.opens() == -NEVER
 
 
+def test_a_round_trip_counts_from_the_write() -> None:
+    """However long the set-up before it took; and a new peer begins the learning anew."""
+    window = window_of(answers=40)
+    hold = window.take(0)
+    window.written(hold, 5, "192.0.2.1")
+    answers = window.guard.answers
+    window.answered(hold, 5.5)
+
+    assert answers == 0
+    assert window.guard.smallest_round_trip(5.5) == 0.5
+
+
 def test_a_slow_answer_does_not_keep_its_slot_beyond_the_guard() -> None:
     """A second and G after the write the slot is free, answered or not."""
     window = window_of(slots=1)
