@@ -79,7 +79,7 @@ def test_an_empty_queue_forgets_who_had_turns() -> None:
     turns(queue)
 
     assert (queue.virtual, len(queue), list(queue), queue.callers) == (0, 0, [], {})
-    with pytest.raises(LookupError):
+    with pytest.raises(LookupError, match="^nothing waits$"):
         queue.take(merging=False)
 
 
@@ -167,23 +167,40 @@ def test_playing_a_copy_through_changes_nothing() -> None:
     """Whatever the copy does, the queue itself does the same later."""
     queue = queue_of(*(waits(f"{caller}-{n}", n, 100 + n, cap=4) for n in range(3) for caller in "abc"), waits("d-0"))
     queue.take(merging=True)
-    changes = queue.changes
+    state = queue.changes, queue.callers, queue.most_sends(merging=True)
     played = turns(queue.copy())
 
-    assert queue.changes == changes
+    assert (queue.changes, queue.callers, queue.most_sends(merging=True)) == state
     assert len(queue.copy().expire(2_000_000)) == len(queue)
     assert turns(queue) == played
 
 
 def test_memory_is_bounded_by_what_waits() -> None:
-    """Void places, passed deadlines and flows without calls are forgotten while others go on waiting."""
-    queue = queue_of(waits("z-first"))
+    """Void places, passed deadlines and flows without calls are forgotten once they are many; those that wait, or owe a turn, are not."""
+    queue = queue_of(waits("d-0"), waits("a-0"), waits("b-0"), waits("c-0"))
+    queue.take(merging=False)
+    most = [0, 0, 0]
     for number in range(500):
-        for call in (waits(f"z-{number}"), waits(f"a{number}-0"), waits(f"b{number}-0")):
-            queue.add(call)
-        queue.remove(f"b{number}-0")
-        queue.take(merging=False)
-        queue.take(merging=False)
+        queue.add(waits(f"x{number}-0"))
+        queue.remove(f"x{number}-0")
+        sizes = len(queue._flows), len(queue._tickets), len(queue._deadlines)
+        most = [max(pair) for pair in zip(most, sizes, strict=True)]
+    queue.add(waits("d-1"))
 
-    assert len(queue) == 1
-    assert max(len(queue._flows), len(queue._tickets), len(queue._deadlines)) <= 2 * 4 + 64
+    assert most == [2 * 3 + 64] * 3
+    assert turns(queue) == [["a-0"], ["b-0"], ["c-0"], ["d-1"]]
+
+
+def test_every_change_is_told() -> None:
+    """Whoever keeps what it worked out of the queue sees that it is no longer so."""
+    queue = queue_of()
+    seen = [queue.changes]
+    for call in (waits("a-0"), waits("a-1"), waits("b-0")):
+        queue.add(call)
+        seen.append(queue.changes)
+    queue.take(merging=False)
+    seen.append(queue.changes)
+    queue.remove("a-1")
+    seen.append(queue.changes)
+
+    assert seen == sorted(set(seen))

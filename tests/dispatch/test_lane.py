@@ -6,7 +6,7 @@ import pytest
 
 from app.dispatch.lane import Lane, LanePolicy, Release, Wait
 from app.domain import Burst, Pacing
-from app.errors import QueueFull, TokenSuspended, WaitTooLong
+from app.errors import QueueFull, WaitTooLong
 from tests.dispatch.stage import lane_of, many, released, sent, waits
 
 SPACED = LanePolicy.of(2, Burst.SPACED, depth=10, caller_depth=10)
@@ -194,60 +194,6 @@ def test_checking_takes_nothing_in() -> None:
     assert len(lane.queue) == 0
     assert lane.enter(waits("a-0"), 0) is None
     assert lane.check(waits("b-0"), 0) is not None
-
-
-def test_a_suspended_operation_takes_one_call_to_probe() -> None:
-    """The others are told when they may come again; one that left in vain makes room for the next."""
-    lane = lane_of()
-    opened = [lane.refused("link-orders", 0) for _ in range(3)]
-    early, probe = lane.enter(waits("a-0"), 40), lane.enter(waits("a-1"), 60)
-    second = lane.check(waits("b-0"), 60)
-    lane.withdraw("a-1")
-
-    assert opened == [False, False, True]
-    assert early
-    assert isinstance(early.error, TokenSuspended)
-    assert early.error.detail == "Flxpoint refused this token for this operation several times in a row; nothing was sent"
-    assert early.error.retry_after == 20
-    assert probe is None
-    assert second
-    assert second.error.retry_after is None
-    assert lane.enter(waits("b-1", deadline=70), 60) is None
-    assert lane.check(waits("b-2"), 61) is not None
-    assert lane.next(70) == Wait(None)
-    assert lane.check(waits("b-2"), 70) is None
-
-
-def test_a_breaker_closes_by_an_acceptance_or_by_hand() -> None:
-    """Of one operation or of all; another operation's stays as it is."""
-    lane = lane_of()
-    for operation in ("link-orders", "other", "third", "fourth"):
-        for _ in range(3):
-            lane.refused(operation, 0)
-    lane.accepted("link-orders")
-    lane.resume("other")
-    lane.resume("never seen")
-    lane.undecided("never seen", "a-0")
-
-    assert lane.check(waits("a-0"), 0) is None
-    assert sorted(lane.breakers) == ["fourth", "third"]
-    lane.resume()
-    assert lane.breakers == {}
-
-
-def test_a_probe_whose_end_told_nothing_makes_room_for_the_next() -> None:
-    """A time-out is no answer to the question."""
-    lane = lane_of()
-    for _ in range(3):
-        lane.refused("link-orders", 0)
-    lane.enter(waits("a-0"), 60)
-    lane.undecided("link-orders", "another")
-    held = lane.check(waits("b-0"), 60)
-    lane.undecided("link-orders", "a-0")
-
-    assert held
-    assert isinstance(held.error, TokenSuspended)
-    assert lane.check(waits("b-0"), 60) is None
 
 
 def test_a_rejection_says_what_the_wait_would_be() -> None:
