@@ -79,7 +79,7 @@ def test_an_empty_queue_forgets_who_had_turns() -> None:
     turns(queue)
 
     assert (queue.virtual, len(queue), list(queue), queue.callers) == (0, 0, [], {})
-    with pytest.raises(LookupError, match="^nothing waits$"):
+    with pytest.raises(LookupError, match=r"^nothing waits$"):
         queue.take(merging=False)
 
 
