@@ -49,7 +49,13 @@ class World:
     _latest: dict[Hold, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """A lane that knows nothing of the past. A proven one believes that it knows its network well, and must not rely on it."""
         self.lane = Lane.cold(self.policy, self.now)
+        if self.policy.pacing is Pacing.PROVEN:
+            self.lane.guard.answers = 1_000
 
     def restart(self) -> None:
         """The process ends, with all that waits; what is under way may still arrive."""
@@ -58,7 +64,7 @@ class World:
         self.flights.clear()
         self.tickets.clear()
         self.due.clear()
-        self.lane = Lane.cold(self.policy, self.now)
+        self.begin()
 
     def enter(self, call: Call, waiting: Waiting) -> None:
         """A call arrives."""
@@ -92,14 +98,15 @@ class World:
         return decision.until
 
     def write(self, flight: Flight) -> None:
-        """A send's request leaves, if its turn has come; each by another address, so that nothing learned is relied upon."""
+        """A send's request leaves, if its turn has come; under learned pacing by another address each, so that nothing learned is relied upon."""
         if self.lane.opens_for(flight.hold) > self.now:
             return
         self._latest[flight.hold] = math.inf
         near = sum(latest > self.now - self.policy.per + ROUNDING for latest in self._latest.values())
         assert near <= self.policy.slots, f"{near} sends may arrive within {self.policy.per} s"
-        self.lane.written(flight.hold, self.now, new_id())
-        if self.policy.pacing is Pacing.LEARNED:
+        learned = self.policy.pacing is Pacing.LEARNED
+        self.lane.written(flight.hold, self.now, new_id() if learned else None)
+        if learned:
             self._arrived_by(flight.hold, self.now + ARRIVES_WITHIN)
 
     def answer(self, flight: Flight) -> None:
