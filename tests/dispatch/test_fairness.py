@@ -154,9 +154,10 @@ def test_a_quick_bound_on_the_sends_that_all_will_take(calls: list[Waiting], mos
 
 
 def test_the_bound_follows_who_leaves() -> None:
-    """When the calls of another kind are gone, so are their turns."""
+    """When the calls of another kind are gone, so are their turns; those of a copy that was played through leave the copy only."""
     queue = queue_of(*(waits(f"a-{number}", number, cap=50) for number in range(50)), waits("a-other"))
     mixed = queue.most_sends(merging=True)
+    turns(queue.copy())
     queue.remove("a-other")
 
     assert mixed == 51
