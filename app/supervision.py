@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from app.audit import AuditLog
 from app.dispatch import Dispatcher, LaneReport
 from app.errors import NotFound
@@ -18,9 +20,13 @@ class Supervision:
         self._dispatcher = dispatcher
         self._audit = audit
 
-    def report(self) -> list[LaneReport]:
-        """Every token's lane as of now, by the tokens' names."""
-        return self._dispatcher.report()
+    async def report(self) -> list[LaneReport]:
+        """Every token's lane as of now, by the tokens' names. Between one and the next the loop does other work."""
+        reports = []
+        for report in self._dispatcher.reports():
+            reports.append(report)
+            await asyncio.sleep(0)
+        return reports
 
     async def resume(self, name: str, *, by: str) -> list[str]:
         """Close a token's breakers, and have that on record before.
@@ -41,7 +47,7 @@ class Supervision:
         if token is None:
             message = f"there is no token named {name}"
             raise NotFound(message)
-        held_back = [breaker.operation for lane in self.report() if lane.token == name for breaker in lane.breakers]
+        held_back = [breaker.operation for lane in await self.report() if lane.token == name for breaker in lane.breakers]
         await self._audit.resumed(name, held_back, by=by)
         self._dispatcher.resume(token.id)
         return held_back

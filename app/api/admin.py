@@ -87,7 +87,7 @@ TokenName = Annotated[str, Path(description="The token's name.")]
 
 async def lanes(services: TheServices) -> list[Lane]:
     """Every token's lane as of now, by the tokens' names: who waits, how long, what was sent, and what holds calls back."""
-    return shown(services.lanes.report())
+    return shown(await services.lanes.report())
 
 
 async def resume(services: TheServices, caller: Admin, token: TokenName) -> Resumed:

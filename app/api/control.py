@@ -35,7 +35,7 @@ def build_control(services: Services) -> Starlette:
     """The application, to be served with `ControlProtocol`. Whoever may open its socket may do all that it offers."""
 
     async def lanes(_: Request) -> JSONResponse:
-        return JSONResponse([lane.model_dump(mode="json") for lane in shown(services.lanes.report())])
+        return JSONResponse([lane.model_dump(mode="json") for lane in shown(await services.lanes.report())])
 
     async def resume(request: Request) -> JSONResponse:
         name = request.path_params["name"]

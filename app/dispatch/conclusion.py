@@ -52,31 +52,32 @@ def conclude(lane: Lane, tickets: Sequence[Ticket], outcome: Outcome, now: float
     """
     conclusion = Conclusion()
     calls = [ticket.call for ticket in tickets]
-    _tell(lane, calls, outcome, now, conclusion)
+    _tell(lane, tickets, outcome, now, conclusion)
     for ticket in tickets:
         ticket.last = share_of(outcome, ticket.call, calls)
-        ticket.left += written and not isinstance(outcome, RateLimited)
     if is_divisible(outcome, calls):
         conclusion.again = _apart(tickets, calls, outcome)
         return conclusion
     for ticket in tickets:
+        ticket.left += written and not isinstance(outcome, RateLimited)
         _decide(ticket, outcome, now, conclusion)
     return conclusion
 
 
-def _tell(lane: Lane, calls: Sequence[Call], outcome: Outcome, now: float, conclusion: Conclusion) -> None:
+def _tell(lane: Lane, tickets: Sequence[Ticket], outcome: Outcome, now: float, conclusion: Conclusion) -> None:
+    calls, released = [ticket.call for ticket in tickets], tickets[0].released
     operation = calls[0].operation.id
     match outcome:
         case TokenRejected():
             conclusion.suspended = operation if lane.refused(operation, now) else None
-        case Linked() | Refused():
+        case Linked() | Refused(uncertain=False):
             lane.accepted(operation)
         case _:
             for call in calls:
                 lane.undecided(operation, call.id)
     if isinstance(outcome, RateLimited):
         lane.pause(now + pause_after(outcome))
-        if lane.guard.limited():
+        if lane.limited(now if released is None else released, now):
             _alert(lane, TOKEN_USED_ELSEWHERE, conclusion)
     if isinstance(outcome, Unreachable) and not outcome.uncertain:
         lane.unconnected(now)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from statistics import median
 from typing import Protocol
 
 import structlog
@@ -24,6 +26,7 @@ __all__ = ["Dispatcher", "Sender"]
 FIRST_AHEAD = 0.005
 LEAST_AHEAD = 0.002
 MOST_AHEAD = 0.25
+PREPARATIONS_KEPT = 9
 
 log = structlog.get_logger(__name__)
 
@@ -51,10 +54,15 @@ class _Track:
     token: TokenRef
     ahead: float = FIRST_AHEAD
     timer: asyncio.TimerHandle | None = None
+    _preparing: deque[float] = field(default_factory=lambda: deque(maxlen=PREPARATIONS_KEPT))
 
     def prepared(self, took: float) -> None:
-        """Release the next sends so long ahead that they are ready when their slot opens: as the slowest of late, and a bit."""
-        self.ahead = min(max(1.25 * took, 0.9 * self.ahead, LEAST_AHEAD), MOST_AHEAD)
+        """Release the next sends so long ahead that most are ready when their slot opens: as it took of late, and a bit.
+
+        The median: one that took long, in a crowd, must not have the next ones decided so early that who comes meanwhile is passed over.
+        """
+        self._preparing.append(took)
+        self.ahead = min(max(1.25 * median(self._preparing), LEAST_AHEAD), MOST_AHEAD)
 
 
 @dataclass(slots=True)
@@ -130,7 +138,8 @@ class Dispatcher:
         """
         now, known = self._clock(), {token.id: token for token in tokens}
         self._put_out_for(lambda call: (token := known.get(call.token.id)) is None or not token.enabled, _token_unusable())
-        queues = {token_id: self._tracks[key].lane.hand_over() for token_id, key in self._lane_of.items()}
+        moved = {token_id: key for token_id, key in self._lane_of.items() if token_id in known and known[token_id].lane != key}
+        queues = {token_id: self._tracks[key].lane.hand_over() for token_id, key in moved.items()}
         for token in known.values():
             self._know(token, now)
             if token.id in queues:
@@ -151,7 +160,7 @@ class Dispatcher:
             QueueFull, WaitTooLong, TokenSuspended, ShuttingDown, TokenUnavailable
         """
         self._refuse_if_closed()
-        lane, now = self._track(call.token.id).lane, self._clock()
+        lane, now = self._usable_track(call.token.id).lane, self._clock()
         rejected = lane.check(self._waiting(call), now)
         if rejected:
             raise rejected.error
@@ -164,7 +173,7 @@ class Dispatcher:
             QueueFull, WaitTooLong, TokenSuspended, ShuttingDown, TokenUnavailable: it was not taken in.
         """
         self._refuse_if_closed()
-        track, now, loop = self._track(call.token.id), self._clock(), asyncio.get_running_loop()
+        track, now, loop = self._usable_track(call.token.id), self._clock(), asyncio.get_running_loop()
         waiting = self._waiting(call)
         rejected = track.lane.enter(waiting, now)
         if rejected:
@@ -180,11 +189,17 @@ class Dispatcher:
         track = self._tracks.get(self._lane_of.get(token_id, ""))
         return track.lane.state(self._clock()) if track else None
 
-    def report(self) -> list[LaneReport]:
-        """Every token's lane as operators see it, by the tokens' names."""
-        names = {ticket.call.caller.id: ticket.call.caller.name for ticket in self._tickets.values()}
-        tracks = sorted((self._tracks[key] for key in self._lane_of.values()), key=lambda track: track.token.name)
-        return [report_of(track.token, track.lane, names, self._clock(), merging=self._coalesce) for track in tracks]
+    def reports(self) -> Iterator[LaneReport]:
+        """Every token's lane as operators see it, by the tokens' names, each as of the moment when it is asked for.
+
+        With many calls waiting a report takes milliseconds, so let others run in between.
+        """
+        for token_id in sorted(self._lane_of, key=lambda token_id: self._tracks[self._lane_of[token_id]].token.name):
+            track = self._tracks.get(self._lane_of.get(token_id, ""))
+            if track:
+                callers = [ticket.call.caller for waiting in track.lane.queue if (ticket := self._tickets.get(waiting.call_id))]
+                names = {caller.id: caller.name for caller in callers}
+                yield report_of(track.token, track.lane, names, self._clock(), merging=self._coalesce)
 
     def resume(self, token_id: str) -> None:
         """Close the breakers of a token's lane.
@@ -226,6 +241,12 @@ class Dispatcher:
     def _track(self, token_id: str) -> _Track:
         track = self._tracks.get(self._lane_of.get(token_id, ""))
         if track is None:
+            raise _token_unusable()
+        return track
+
+    def _usable_track(self, token_id: str) -> _Track:
+        track = self._track(token_id)
+        if not track.token.enabled:
             raise _token_unusable()
         return track
 
@@ -325,8 +346,10 @@ class Dispatcher:
                 self._settle(ticket, ticket.last or (_shutting_down() if self._closed else _token_unusable()))
                 continue
             ticket.place, ticket.waiting = Place.WAITING, part.waiting
-            track.lane.queue.put_back([part.waiting])
-            tracks.add(track)
+            if track.lane.put_back(part.waiting, self._clock()):
+                tracks.add(track)
+            else:
+                self._settle(ticket, ticket.last or _suspended())
         for track in tracks:
             self.pump(track)
 

@@ -99,6 +99,7 @@ class Lane:
     window: Window = field(init=False)
     _unconnected: int = 0
     _unknown: bool = False
+    _limited_at: float = -NEVER
     _tally: deque[float] = field(default_factory=deque)
     _forecast: tuple[tuple[int, bool], Forecast] | None = None
 
@@ -121,13 +122,24 @@ class Lane:
         self.window.slots, self.window.per = policy.slots, policy.per
 
     def hand_over(self) -> FairQueue:
-        """Give the queue away, with every place in it."""
+        """Give the queue away, with every place in it: the token has another value now, and this one's breakers are closed."""
         queue, self.queue, self._forecast = self.queue, FairQueue(), None
+        self.resume()
         return queue
 
     def take_over(self, queue: FairQueue) -> None:
-        """Go on with another lane's queue."""
+        """Go on with another lane's queue, and with closed breakers: this value is new to its token."""
         self.queue, self._forecast = queue, None
+        self.resume()
+
+    def put_back(self, waiting: Waiting, now: float) -> bool:
+        """Take a call in again that had its turn in vain, before its caller's others; False where its operation is held back."""
+        if breaker := self.breakers.get(waiting.operation):
+            if breaker.holds_back(now):
+                return False
+            breaker.admit(waiting.call_id)
+        self.queue.put_back([waiting])
+        return True
 
     def check(self, waiting: Waiting, now: float) -> Reject | None:
         """Whether a call that arrives now would be taken in."""
@@ -216,10 +228,21 @@ class Lane:
         """Send nothing before this time."""
         self.open_from = max(self.open_from, until)
 
-    def resume(self, operation: str | None = None) -> None:
-        """Close the breakers: of one operation, or all."""
-        for name in [operation] if operation else list(self.breakers):
-            self.breakers.pop(name, None)
+    def limited(self, released: float, now: float) -> bool:
+        """A send that was released then was answered 429.
+
+        Returns:
+            Whether that makes it plain that somebody else uses the token. What was under way already when another 429 came proves nothing
+            new.
+        """
+        if released <= self._limited_at:
+            return False
+        self._limited_at = now
+        return self.guard.limited()
+
+    def resume(self) -> None:
+        """Close the breakers."""
+        self.breakers.clear()
 
     def refused(self, operation: str, now: float) -> bool:
         """The upstream refused the token; whether that stops the operation's calls."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -65,7 +66,7 @@ def report_of(token: TokenRef, lane: Lane, names: Mapping[str, str], now: float,
         rate=token.rate,
         burst=token.burst.value,
         pacing=token.pacing.value,
-        waiting={names[caller]: count for caller, count in lane.queue.callers.items()},
+        waiting=_by_name(lane.queue.callers, names),
         predicted_wait=round(lane.predicted_wait(stranger, now), 3),
         sent_last_second=lane.sent_within(1.0, now),
         sent_last_minute=minute,
@@ -80,6 +81,14 @@ def report_of(token: TokenRef, lane: Lane, names: Mapping[str, str], now: float,
         merging=merging and lane.merging,
         alerts=tuple(sorted(lane.alerts)),
     )
+
+
+def _by_name(callers: Mapping[str, int], names: Mapping[str, str]) -> dict[str, int]:
+    """A caller that was removed and added again stands under one name with two IDs."""
+    counts: Counter[str] = Counter()
+    for caller, count in callers.items():
+        counts[names.get(caller, caller)] += count
+    return dict(counts)
 
 
 def _rounded(seconds: float | None) -> float | None:

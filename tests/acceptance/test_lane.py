@@ -119,7 +119,7 @@ async def test_an_id_that_nobody_asked_for_ends_merging(tmp_path: Path) -> None:
         merged = await asyncio.gather(*(link_as(rig, key, f"orderIds={1001 + number}") for number, key in enumerate(keys)))
         await take_both_slots(rig)
         apart = await asyncio.gather(*(link_as(rig, key, f"orderIds={1011 + number}") for number, key in enumerate(keys)))
-        arrivals, report = await rig.arrivals(), rig.house.dispatcher.report()[0]
+        arrivals, report = await rig.arrivals(), next(rig.house.dispatcher.reports())
 
     assert [answer.json() for answer in merged] == [[1001], [1002]]
     assert [answer.json() for answer in apart] == [[1011], [1012]]
@@ -177,7 +177,7 @@ async def test_a_429_that_outlasts_the_call_is_passed_on_at_once(tmp_path: Path)
         await rig.plan({"kind": "rate-limited", "retry_after": "315360000", "count": 1})
         answer = await rig.link("orderIds=1001")
         later = await rig.link("orderIds=1002")
-        pause = rig.house.dispatcher.report()[0].pause
+        pause = next(rig.house.dispatcher.reports()).pause
 
     assert (answer.status_code, code_of(answer)) == (429, "upstream-429")
     assert (later.status_code, code_of(later)) == (503, "wait-too-long")

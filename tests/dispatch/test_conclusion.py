@@ -77,11 +77,22 @@ def test_a_429_pauses_the_lane_and_costs_no_attempt(stage: Stage) -> None:
 def test_429s_that_go_on_raise_an_alert(stage: Stage) -> None:
     """Somebody else uses the token."""
     quiet = stage.end(RateLimited(None), stage.ticket(1))
-    loud = stage.end(RateLimited(None), stage.ticket(1))
+    loud = stage.end(RateLimited(None), stage.ticket(1), now=20)
 
     assert quiet.alerts == []
     assert loud.alerts == ["token-used-elsewhere"]
     assert stage.lane.alerts == {"token-used-elsewhere"}
+
+
+def test_429s_of_sends_that_were_under_way_together_are_one(stage: Stage) -> None:
+    """They were released on the same trust; what they got proves nothing more than the first of them."""
+    tickets = [stage.ticket(number) for number in range(1, 5)]
+    for ticket in tickets:
+        ticket.released = 9.0
+    ends = [stage.end(RateLimited(None), ticket) for ticket in tickets]
+
+    assert [end.alerts for end in ends] == [[]] * 4
+    assert stage.lane.guard.margin == 0.5
 
 
 def test_what_never_left_pauses_the_lane_and_queues_again(stage: Stage) -> None:
@@ -173,7 +184,7 @@ def test_the_third_refusal_of_the_token_suspends_the_operation(stage: Stage) -> 
     assert [outcome for _, outcome in ends[2].settled] == [TokenRejected(401, "")] * 2
 
 
-@pytest.mark.parametrize("outcome", [Linked((1,)), Refused(400, ""), Refused(500, "")])
+@pytest.mark.parametrize("outcome", [Linked((1,)), Refused(400, ""), Refused(404, "")])
 def test_an_answer_that_concerns_the_call_closes_the_breaker(stage: Stage, outcome: Outcome) -> None:
     """The token was taken."""
     for _ in range(3):
@@ -183,7 +194,9 @@ def test_an_answer_that_concerns_the_call_closes_the_breaker(stage: Stage, outco
     assert stage.lane.breakers == {}
 
 
-@pytest.mark.parametrize("outcome", [LOST, TimedOut(""), RateLimited(1.0), Garbled("", 200), Unreachable("", uncertain=False)])
+@pytest.mark.parametrize(
+    "outcome", [LOST, TimedOut(""), RateLimited(1.0), Refused(500, ""), Garbled("", 200), Unreachable("", uncertain=False)]
+)
 def test_an_end_that_tells_nothing_of_the_token_frees_the_probes_place(stage: Stage, outcome: Outcome) -> None:
     """Whichever of the send's calls it was; the breaker stays open."""
     for _ in range(3):

@@ -30,18 +30,16 @@ def test_a_suspended_operation_takes_one_call_to_probe() -> None:
 
 
 def test_a_breaker_closes_by_an_acceptance_or_by_hand() -> None:
-    """Of one operation or of all; another operation's stays as it is."""
+    """Of one operation by its acceptance, of all by hand."""
     lane = lane_of()
     for operation in ("link-orders", "other", "third", "fourth"):
         for _ in range(3):
             lane.refused(operation, 0)
     lane.accepted("link-orders")
-    lane.resume("other")
-    lane.resume("never seen")
     lane.undecided("never seen", "a-0")
 
     assert lane.check(waits("a-0"), 0) is None
-    assert sorted(lane.breakers) == ["fourth", "third"]
+    assert sorted(lane.breakers) == ["fourth", "other", "third"]
     lane.resume()
     assert lane.breakers == {}
 
@@ -59,3 +57,26 @@ def test_a_probe_whose_end_told_nothing_makes_room_for_the_next() -> None:
     assert held
     assert isinstance(held.error, TokenSuspended)
     assert lane.check(waits("b-0"), 60) is None
+
+
+def test_a_call_that_had_its_turn_in_vain_queues_again_only_as_the_probe() -> None:
+    """While the breaker is open and it isn't time to probe, it doesn't."""
+    lane = lane_of()
+    for _ in range(3):
+        lane.refused("link-orders", 0)
+
+    assert not lane.put_back(waits("a-0"), 59)
+    assert lane.put_back(waits("a-0"), 60)
+    assert not lane.put_back(waits("a-1"), 61)
+    assert [waiting.call_id for waiting in lane.queue] == ["a-0"]
+
+
+def test_a_value_that_is_new_to_its_token_begins_with_closed_breakers() -> None:
+    """A rotation ends a suspension, whichever way: of the lane that is left, and of the one that goes on."""
+    left, other = lane_of(), lane_of()
+    for lane in (left, other):
+        for _ in range(3):
+            lane.refused("link-orders", 0)
+    other.take_over(left.hand_over())
+
+    assert left.breakers == other.breakers == {}

@@ -98,7 +98,7 @@ class World:
         return decision.until
 
     def write(self, flight: Flight) -> None:
-        """A send's request leaves, if its turn has come; under learned pacing by another address each, so that nothing learned is relied upon."""
+        """A send's request leaves, if its turn has come. Under learned pacing by another address each: nothing learned is relied upon."""
         if self.lane.opens_for(flight.hold) > self.now:
             return
         self._latest[flight.hold] = math.inf
