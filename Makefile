@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO_ARGS ?=
 TEST_ARGS ?=
 
-.PHONY: demo test check format lock bench mutants openapi clean
+.PHONY: demo test check format lock bench networks mutants openapi clean
 
 demo: $(VENV)/.run ## simulator, gateway, a few calls, then serve until Ctrl-C
 	$(BIN)/flxpoint-gateway demo $(DEMO_ARGS)
@@ -29,6 +29,9 @@ format: $(VENV)/.dev ## put the code into its form
 
 bench: $(VENV)/.dev ## the figures in README, measured here and now
 	$(BIN)/python -m benchmarks
+
+networks: $(VENV)/.dev ## the pacing rule in simulated time: 1,000 runs over each of six networks
+	$(BIN)/python -m benchmarks.networks
 
 mutants: $(VENV)-mutants/.done ## mutation testing of dispatch's pure core; docs/mutants.md explains those that live
 	$(VENV)-mutants/bin/mutmut run

@@ -27,6 +27,8 @@ def read_preferences(headers: Sequence[str], *, default: float, longest: float) 
         default: the wait without a preference, in seconds.
         longest: the longest wait, in seconds.
     """
+    if not headers:
+        return Preferences(default)
     preferences = (part.partition(";")[0].partition("=") for header in headers for part in header.split(","))
     waits = [value.strip() for name, _, value in preferences if name.strip().lower() == "wait"]
     match = SECONDS.fullmatch(waits[0]) if waits else None

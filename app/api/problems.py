@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import html
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
 from starlette.responses import Response
 
 from app.errors import PROBLEMS, GatewayError, Unauthenticated, UpstreamRefused
@@ -20,7 +20,6 @@ STYLE = (
     "td,th{text-align:left;padding:.2rem .8rem .2rem 0}"
 )
 PROBLEM_PATH = "/gateway/problems/"
-ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 PROBLEM_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -46,7 +45,7 @@ def problem_response(error: GatewayError, request_id: str, headers: Mapping[str,
         "instance": request_id,
         **error.members,
     }
-    return Response(ENCODE(problem), error.http_status, {**_headers(error), **(headers or {})}, PROBLEM_MEDIA_TYPE)
+    return Response(orjson.dumps(problem), error.http_status, {**_headers(error), **(headers or {})}, PROBLEM_MEDIA_TYPE)
 
 
 def problem_page(code: str) -> str | None:

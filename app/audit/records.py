@@ -5,9 +5,10 @@ IDs are strings, since canonical JSON (RFC 8785) can't hold 64-bit integers; wai
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from enum import StrEnum
+
+import orjson
 
 from app.domain import Call, Caller, Linked, Outcome, Send, new_id, utc_now
 from app.errors import GatewayError
@@ -23,9 +24,6 @@ __all__ = [
     "send_intent",
     "send_outcome",
 ]
-
-# Sorted keys and no blanks: for strings, whole numbers and lists of them that is RFC 8785's form.
-CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 Value = str | int | float | bool | None | list[str]
 
@@ -137,7 +135,8 @@ def administrative(name: Name, by: str, subject: str, **members: Value) -> Recor
 def _record(name: Name, **members: Value) -> Record:
     kept = {key: value for key, value in members.items() if value is not None}
     body = {"id": new_id(), "at": utc_now(), "name": name.value, **kept}
-    return Record(name, CANONICAL(body))
+    # Sorted keys and no blanks: for strings, whole numbers and lists of them that is RFC 8785's form.
+    return Record(name, orjson.dumps(body, option=orjson.OPT_SORT_KEYS).decode())
 
 
 def _who(request_id: str, caller: Caller, address: str | None, origin: str | None) -> dict[str, Value]:
