@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -188,6 +188,39 @@ async def test_sums_are_written_by_themselves(writer: GroupWriter, engine: Async
             await asyncio.sleep(0.05)
 
     assert await subjects(engine) == ["refusals:counted"]
+
+
+class Groups:
+    """A store that keeps how large each group was."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    async def append(self, bodies: Sequence[str]) -> None:
+        """Keep them."""
+        self.sizes.append(len(bodies))
+
+    async def probe(self) -> None:
+        """It always works."""
+
+
+@pytest.mark.parametrize(("at_once", "then"), [(4, [5]), (3, [1, 1, 1, 1, 1])])
+async def test_in_a_crowd_the_next_commit_waits_to_be_larger(at_once: int, then: list[int]) -> None:
+    """After a commit that four waited for, those that come one by one share the next; who is nearly alone is committed at once."""
+    store = Groups()
+    writer = GroupWriter(store)
+    writer.start()
+    record = administrative(Name.TOKEN_ENABLED, "test:writer", "shop")
+    await asyncio.gather(*(writer.write(record, required=True) for _ in range(at_once)))
+    later = []
+    for _ in range(5):
+        later.append(asyncio.create_task(writer.write(record, required=True)))
+        for _ in range(5):
+            await asyncio.sleep(0)
+    await asyncio.gather(*later)
+    await writer.aclose()
+
+    assert store.sizes == [at_once, *then]
 
 
 async def test_the_record_is_canonical_json_and_its_columns_are_read_from_it(writer: GroupWriter, engine: AsyncEngine) -> None:
