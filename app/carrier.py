@@ -62,8 +62,9 @@ class Carrier:
         await self._audit.sending(send)
         try:
             outcome = await self._upstream.send(send, self._value(send), stamps)
-        except (GatewayError, TurnLost):
-            self._audit.sent(send, None, written=False)
+        except BaseException:
+            # Refused, its turn lost, cancelled, or a defect: a send that was announced has an end on record.
+            self._audit.sent(send, None, written=stamps.was_written)
             raise
         self._audit.sent(send, outcome, written=stamps.was_written)
         return outcome

@@ -71,7 +71,7 @@ class Audit(Protocol):
 
     async def ended(self, call: Call, end: Linked | GatewayError, *, spent: Settled) -> None: ...
 
-    def abandoned(self, call: Call, *, under_way: bool) -> None: ...
+    def abandoned(self, call: Call, *, under_way: bool, send_id: str | None = None, attempts: int = 0) -> None: ...
 
     async def refused(  # noqa: PLR0913 - a record's members
         self,
@@ -193,7 +193,7 @@ class Gateway:
         try:
             settled = await ticket.settled()
         except asyncio.CancelledError:
-            self._audit.abandoned(call, under_way=ticket.was_sent)
+            self._audit.abandoned(call, under_way=ticket.was_sent, send_id=ticket.send_id, attempts=ticket.attempts)
             raise
         return await self._conclude(call, settled)
 

@@ -111,9 +111,9 @@ class AuditLog:
         else:
             await self._writer.write(record, required=False)
 
-    def abandoned(self, call: Call, *, under_way: bool) -> None:
-        """The caller hung up."""
-        self._writer.put(call_outcome(call, code="caller-gone", uncertain=under_way))
+    def abandoned(self, call: Call, *, under_way: bool, send_id: str | None = None, attempts: int = 0) -> None:
+        """The caller hung up; `under_way` tells whether the upstream may have its work to do, or done."""
+        self._writer.put(call_outcome(call, code="caller-gone", send_id=send_id, attempts=attempts, uncertain=under_way))
 
     async def refused(  # noqa: PLR0913 - a record's members
         self,

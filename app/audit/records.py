@@ -76,15 +76,19 @@ def send_intent(send: Send) -> Record:
 
 
 def send_outcome(send: Send, outcome: Outcome | None, *, written: bool) -> Record:
-    """What the upstream did with one send, `not-sent` where it didn't go out after all; the callers may have left before."""
+    """What the upstream did with one send; the callers may have left before.
+
+    Where no outcome is known it is `not-sent`, or `unknown` if the request had left.
+    """
+    unknown = "unknown" if written else "not-sent"
     return _record(
         Name.SEND_OUTCOME,
         **_carried(send),
-        result=type(outcome).__name__.lower() if outcome else "not-sent",
+        result=type(outcome).__name__.lower() if outcome else unknown,
         written=written,
         upstream_status=outcome.status if outcome else None,
         linked_ids=_texts(outcome.order_ids) if isinstance(outcome, Linked) else None,
-        uncertain=outcome.uncertain if outcome else False,
+        uncertain=outcome.uncertain if outcome else written,
     )
 
 

@@ -44,10 +44,10 @@ class _Pending:
     record: Record
     heard_by: list[asyncio.Future[bool]] = field(default_factory=list)
 
-    def tell(self) -> None:
-        """It is on disk."""
+    def tell(self, *, durable: bool) -> None:
+        """It is on disk, or it was withdrawn."""
         for heard in self.heard_by:
-            _answer(heard, durable=True)
+            _answer(heard, durable=durable)
 
 
 class Store(Protocol):
@@ -135,9 +135,11 @@ class GroupWriter:
         pending = self._enqueue(record)
         self._arrived.set()
         if not await _durable(pending, within=self._patience) and required:
+            # If a commit hangs that it is part of, an intent may stand on record whose call was refused.
+            self.healthy = False
             with contextlib.suppress(ValueError):
-                # Not there: it is in the commit that hangs. Then an intent may stand on record whose call was refused.
                 self._waiting.remove(pending)
+            pending.tell(durable=False)
             raise _unavailable()
 
     def _enqueue(self, record: Record) -> _Pending:
@@ -175,7 +177,7 @@ class GroupWriter:
             self._waiting.popleft()
         self._crowded = sum(len(one.heard_by) for one in group) >= CROWD
         for one in group:
-            one.tell()
+            one.tell(durable=True)
         return True
 
     async def _gather_crowd(self) -> None:

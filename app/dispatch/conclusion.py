@@ -65,7 +65,7 @@ def conclude(lane: Lane, tickets: Sequence[Ticket], outcome: Outcome, now: float
 
 
 def _tell(lane: Lane, tickets: Sequence[Ticket], outcome: Outcome, now: float, conclusion: Conclusion) -> None:
-    calls, released = [ticket.call for ticket in tickets], tickets[0].released
+    calls, since = [ticket.call for ticket in tickets], now if tickets[0].released is None else tickets[0].released
     operation = calls[0].operation.id
     match outcome:
         case TokenRejected():
@@ -77,10 +77,10 @@ def _tell(lane: Lane, tickets: Sequence[Ticket], outcome: Outcome, now: float, c
                 lane.undecided(operation, call.id)
     if isinstance(outcome, RateLimited):
         lane.pause(now + pause_after(outcome))
-        if lane.limited(now if released is None else released, now):
+        if lane.limited(since, now):
             _alert(lane, TOKEN_USED_ELSEWHERE, conclusion)
     if isinstance(outcome, Unreachable) and not outcome.uncertain:
-        lane.unconnected(now)
+        lane.unconnected(since, now)
     if lane.merging and calls[0].parameter.coalesce and strangers(outcome, calls):
         lane.merging = False
         _alert(lane, MERGING_ENDED, conclusion)

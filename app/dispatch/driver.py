@@ -6,7 +6,10 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from contextvars import Context
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import median
 from typing import Protocol
 
@@ -17,7 +20,7 @@ from app.dispatch.fairness import Waiting
 from app.dispatch.lane import Hold, Lane, LanePolicy, LaneState, Release
 from app.dispatch.report import LaneReport, report_of
 from app.dispatch.sharing import union
-from app.dispatch.ticket import Place, Ticket
+from app.dispatch.ticket import Flight, Place, Ticket
 from app.domain import Call, Outcome, Send, Stamps, TokenRef, TurnLost
 from app.errors import DeadlineExceeded, GatewayError, InternalError, ShuttingDown, TokenSuspended, TokenUnavailable, WaitTooLong
 
@@ -71,17 +74,21 @@ class _Stamps:
 
     dispatcher: Dispatcher
     track: _Track
-    tickets: Sequence[Ticket]
+    flight: Flight
     hold: Hold
 
     async def turn(self) -> None:
         self.track.prepared(self.dispatcher.now - self.hold.released)
-        while (left := self.track.lane.opens_for(self.hold) - self.dispatcher.now) > 0:
+        while (left := self.track.lane.opens_for(self.hold) - self.dispatcher.now) > 0 and not self.flight.deserted.is_set():
             if left > MOST_AHEAD:
                 raise TurnLost
-            await asyncio.sleep(_timer_delay(left))
-        if not self.dispatcher.holds_for(self.track) or all(ticket.place is Place.DONE for ticket in self.tickets):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_timer_delay(left)):
+                    await self.flight.deserted.wait()
+        if self.flight.deserted.is_set() or not self.dispatcher.is_lane_of(self.track, self.flight.tickets[0].call.token.id):
             raise TurnLost
+        for ticket in self.flight.tickets:
+            ticket.place = Place.UNDER_WAY if ticket.place is Place.PREPARING else ticket.place
 
     @property
     def was_written(self) -> bool:
@@ -126,9 +133,9 @@ class Dispatcher:
         """The time, monotonic, in seconds."""
         return self._clock()
 
-    def holds_for(self, track: _Track) -> bool:
-        """Whether a lane is still that of its token, and the token is to be used."""
-        return track.token.enabled and self._lane_of.get(track.token.id) == track.key
+    def is_lane_of(self, track: _Track, token_id: str) -> bool:
+        """Whether a lane is still that of a token, and the token is to be used."""
+        return track.token.enabled and self._lane_of.get(token_id) == track.key
 
     def know(self, tokens: Iterable[TokenRef]) -> None:
         """Take note of the tokens there are. A lane belongs to a token's value, and begins cold when that value is first seen.
@@ -147,8 +154,7 @@ class Dispatcher:
         self._lane_of = {token.id: token.lane for token in known.values()}
         in_use = set(self._lane_of.values())
         self._tracks = {key: track for key, track in self._tracks.items() if key in in_use or not track.lane.idle(now)}
-        for track in self._tracks.values():
-            self.pump(track)
+        self._go_on(self._tracks.values())
 
     def check(self, call: Call) -> bool:
         """Refuse a call that couldn't be taken in, before anything is written down for it.
@@ -224,6 +230,8 @@ class Dispatcher:
         if track.timer:
             track.timer.cancel()
             track.timer = None
+        if self._closed:
+            return
         while isinstance(decision := track.lane.next(self._clock(), track.ahead), Release):
             self._start(track, decision)
         if decision.until is not None:
@@ -263,6 +271,7 @@ class Dispatcher:
             ids=frozenset(call.ids),
             cap=parameter.max_items if self._coalesce and parameter.coalesce else 0,
             operation=call.operation.id,
+            arrived=call.arrived,
         )
 
     def _start(self, track: _Track, release: Release) -> None:
@@ -270,15 +279,14 @@ class Dispatcher:
         if not tickets:
             track.lane.ended(release.hold, self._clock())
             return
-        for ticket in tickets:
-            ticket.place = Place.UNDER_WAY
-            ticket.attempts += 1
-            ticket.released = release.hold.released
         calls = tuple(ticket.call for ticket in tickets)
-        send = Send(attempt=tickets[0].attempts, lane=track.key, ids=union(calls), calls=calls, released=release.hold.released)
+        send = Send(attempt=tickets[0].attempts + 1, lane=track.key, ids=union(calls), calls=calls, released=release.hold.released)
+        flight = Flight(tickets)
         for ticket in tickets:
-            ticket.send_id = send.id
-        task = asyncio.get_running_loop().create_task(self._carry_out(track, tickets, send, release.hold))
+            ticket.take_off(flight, send.id, send.released)
+        give_back = partial(track.lane.queue.restore, release.places)
+        # In a context of its own: whoever's request made the lane go on isn't this send's.
+        task = asyncio.get_running_loop().create_task(self._carry_out(track, flight, send, release.hold, give_back), context=Context())
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
 
@@ -290,10 +298,10 @@ class Dispatcher:
         self._settle(ticket, refusal)
         return None
 
-    async def _carry_out(self, track: _Track, tickets: Sequence[Ticket], send: Send, hold: Hold) -> None:
-        outcome: Outcome | GatewayError | TurnLost = _shutting_down()
+    async def _carry_out(self, track: _Track, flight: Flight, send: Send, hold: Hold, give_back: Callable[[], None]) -> None:
+        outcome: Outcome | GatewayError | TurnLost | None = None
         try:
-            outcome = await self._sender(send, _Stamps(self, track, tickets, hold))
+            outcome = await self._sender(send, _Stamps(self, track, flight, hold))
         except (GatewayError, TurnLost) as refused:
             outcome = refused
         except Exception:
@@ -302,44 +310,54 @@ class Dispatcher:
         finally:
             # Also when cancelled: a slot that is never given back would stop the lane.
             track.lane.ended(hold, self._clock())
-            self._conclude(track, tickets, outcome, hold)
-            self.pump(track)
+            if isinstance(outcome, TurnLost):
+                again = self._lose_turn(track, flight.tickets)
+                give_back()
+            else:
+                again = self._conclude(track, flight.tickets, outcome or _cut_short(hold), hold)
+            self._go_on({track, *again})
 
-    def _conclude(self, track: _Track, tickets: Sequence[Ticket], outcome: Outcome | GatewayError | TurnLost, hold: Hold) -> None:
+    def _conclude(self, track: _Track, tickets: Sequence[Ticket], outcome: Outcome | GatewayError, hold: Hold) -> set[_Track]:
+        for ticket in tickets:
+            ticket.place = Place.UNDER_WAY if ticket.place is Place.PREPARING else ticket.place
         if isinstance(outcome, GatewayError):
             for ticket in tickets:
                 track.lane.undecided(ticket.call.operation.id, ticket.call.id)
                 self._settle(ticket, outcome)
-            return
-        if isinstance(outcome, TurnLost):
-            for ticket in tickets:
-                ticket.attempts -= 1
-                ticket.released = None
-            self._queue_again([Part(ticket, None, ticket.waiting) for ticket in tickets])
-            return
+            return set()
         conclusion = conclude(track.lane, tickets, outcome, self._clock(), written=hold.written is not None)
-        self._heed(track, conclusion)
+        return self._heed(track, conclusion)
 
-    def _heed(self, track: _Track, conclusion: Conclusion) -> None:
+    def _lose_turn(self, track: _Track, tickets: Sequence[Ticket]) -> set[_Track]:
+        """Nothing was sent: the calls go back to where they were."""
+        for ticket in tickets:
+            track.lane.undecided(ticket.call.operation.id, ticket.call.id)
+            if ticket.place is not Place.DONE:
+                ticket.lose_turn()
+        return self._queue_again([Part(ticket, None, ticket.waiting) for ticket in tickets])
+
+    def _heed(self, track: _Track, conclusion: Conclusion) -> set[_Track]:
         for alert in conclusion.alerts:
             log.error("a lane needs attention", token=track.token.name, alert=alert)
         for ticket, outcome in conclusion.settled:
             self._settle(ticket, outcome)
-        self._queue_again(conclusion.again)
+        again = self._queue_again(conclusion.again)
         for ticket, after in conclusion.later:
             ticket.place = Place.BACKING_OFF
-            ticket.back_off = asyncio.get_running_loop().call_later(after, self._queue_again, [Part(ticket, None, ticket.waiting)])
-        self._put_out_hopeless(track)
+            ticket.back_off = asyncio.get_running_loop().call_later(after, self._back_again, ticket)
         if conclusion.suspended:
-            self._put_out_for(
-                lambda call: call.operation.id == conclusion.suspended and self._lane_of.get(call.token.id) == track.key, _suspended()
-            )
+            error = _suspended(track.lane.breakers[conclusion.suspended].retry_after(self._clock()))
+            self._put_out([waiting for waiting in track.lane.queue if waiting.operation == conclusion.suspended], track.lane, error)
+        return again
 
-    def _queue_again(self, parts: Sequence[Part]) -> None:
-        """Put calls back, before their callers' others; those that have left since, or can't go any more, have their end."""
-        stay = [part for part in parts if part.ticket.place is not Place.DONE]
+    def _queue_again(self, parts: Sequence[Part]) -> set[_Track]:
+        """Put calls back, before their callers' later ones; those that have left since, or can't go any more, have their end.
+
+        Returns:
+            The lanes that have work again, to be pumped once all is in its place.
+        """
         tracks = set()
-        for part in reversed(stay):
+        for part in reversed([part for part in parts if part.ticket.place is not Place.DONE]):
             ticket = part.ticket
             track = self._tracks.get(self._lane_of.get(ticket.call.token.id, ""))
             if self._closed or track is None or not track.token.enabled:
@@ -349,14 +367,32 @@ class Dispatcher:
             if track.lane.put_back(part.waiting, self._clock()):
                 tracks.add(track)
             else:
-                self._settle(ticket, ticket.last or _suspended())
+                self._settle(ticket, ticket.last or _suspended(None))
+        return tracks
+
+    def _go_on(self, tracks: Iterable[_Track]) -> None:
         for track in tracks:
+            self._put_out_hopeless(track)
             self.pump(track)
 
+    def _back_again(self, ticket: Ticket) -> None:
+        """Its back-off is over."""
+        self._go_on(self._queue_again([Part(ticket, None, ticket.waiting)]))
+
     def _put_out_for(self, concerns: Callable[[Call], bool], error: GatewayError) -> None:
-        """Put out, unsent, the calls that wait and are concerned."""
-        for ticket in [ticket for ticket in self._tickets.values() if ticket.place is not Place.UNDER_WAY and concerns(ticket.call)]:
-            self._withdraw(ticket)
+        """Put out, unsent, the calls of all lanes that wait or back off and are concerned."""
+        places = (Place.WAITING, Place.BACKING_OFF)
+        for ticket in [ticket for ticket in self._tickets.values() if ticket.place in places and concerns(ticket.call)]:
+            track = self._tracks.get(self._lane_of.get(ticket.call.token.id, ""))
+            if track:
+                track.lane.withdraw(ticket.call.id)
+            self._settle(ticket, ticket.last or error)
+
+    def _put_out(self, calls: Sequence[Waiting], lane: Lane, error: GatewayError) -> None:
+        """Put out, unsent, some of a lane's waiting calls."""
+        for waiting in calls:
+            lane.withdraw(waiting.call_id)
+            ticket = self._tickets[waiting.call_id]
             self._settle(ticket, ticket.last or error)
 
     def _put_out_hopeless(self, track: _Track) -> None:
@@ -365,11 +401,11 @@ class Dispatcher:
         if opens > now:
             detail = f"the token's lane pauses for {opens - now:.1f} s, longer than the call has left; nothing was sent"
             error = WaitTooLong(detail, retry_after=opens - now, predicted_wait=math.ceil(opens - now))
-            self._put_out_for(lambda call: call.deadline <= opens and self._lane_of.get(call.token.id) == track.key, error)
+            self._put_out([waiting for waiting in track.lane.queue if waiting.deadline <= opens], track.lane, error)
 
     def _run_out(self, ticket: Ticket) -> None:
         """The call's time is over."""
-        if ticket.place is Place.UNDER_WAY:
+        if ticket.may_be_sent:
             detail = "the call's time ran out while it was under way; its result goes on record"
             self._settle(ticket, DeadlineExceeded(detail, uncertain=True))
             return
@@ -379,8 +415,7 @@ class Dispatcher:
 
     def _leave(self, ticket: Ticket) -> None:
         """The caller hung up."""
-        if ticket.place is not Place.UNDER_WAY:
-            self._withdraw(ticket)
+        self._withdraw(ticket)
         self._settle(ticket, DeadlineExceeded("the caller left"))
 
     def _withdraw(self, ticket: Ticket) -> None:
@@ -410,5 +445,12 @@ def _shutting_down() -> ShuttingDown:
     return ShuttingDown("the gateway is shutting down; nothing was sent", retry_after=1)
 
 
-def _suspended() -> TokenSuspended:
-    return TokenSuspended("Flxpoint refused this token while the call waited; nothing was sent")
+def _suspended(retry_after: float | None) -> TokenSuspended:
+    return TokenSuspended("Flxpoint refused this token while the call waited; nothing was sent", retry_after=retry_after)
+
+
+def _cut_short(hold: Hold) -> ShuttingDown:
+    """The end of a send whose task was cancelled."""
+    if hold.written is None:
+        return _shutting_down()
+    return ShuttingDown("the gateway stopped while the call was under way", retry_after=1, uncertain=True)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 from app.domain import Priority
 
@@ -28,7 +29,7 @@ class Waiting:
 
     `subject` is the operation and parameter, `ids` what is asked of them: equal ones share a send; an empty subject shares with none.
     Calls of one subject with a `cap` above 0 are merged up to so many IDs; those of a `group` only among themselves. `operation` names the
-    breaker.
+    breaker; `arrived`, in seconds, orders a caller's calls that come back.
     """
 
     call_id: str
@@ -41,6 +42,7 @@ class Waiting:
     cap: int = 0
     group: str | None = None
     operation: str = ""
+    arrived: float = 0.0
 
     @property
     def flow(self) -> FlowKey:
@@ -95,6 +97,7 @@ class _Boarded:
     calls: list[Waiting] = field(default_factory=list)
     flows: list[_Flow] = field(default_factory=list)
     starts: dict[_Flow, float] = field(default_factory=dict)
+    places: dict[FlowKey, Turn] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -111,6 +114,7 @@ class FairQueue:
     _turns: int = 0
     _issued: int = 0
     last_turn: Turn = (0.0, 0)
+    places: dict[FlowKey, Turn] = field(default_factory=dict)
     virtual: float = 0.0
     changes: int = 0
 
@@ -153,9 +157,24 @@ class FairQueue:
         self._put(waiting, first=False)
 
     def put_back(self, calls: Iterable[Waiting]) -> None:
-        """Take calls in again that had their turn in vain, before their callers' others, in this order."""
+        """Take calls in again that had their turn in vain, before their callers' later ones, in this order."""
         for waiting in reversed(list(calls)):
             self._put(waiting, first=True)
+
+    def restore(self, places: Mapping[FlowKey, Turn]) -> None:
+        """Give flows back the places that they had before a turn which was lost, and take nothing for it.
+
+        Args:
+            places: what `places` was when that turn was taken.
+        """
+        for key, (start, ticket) in places.items():
+            flow = self._flows.get(key)
+            if flow is None or not flow.waiting or (start, ticket) >= (flow.start, flow.ticket or 0):
+                continue
+            flow.start, flow.ticket = start, ticket
+            flow.finish = min(flow.finish, start)
+            heapq.heappush(self._tickets, (start, ticket, key))
+            self.changes += 1
 
     def remove(self, call_id: str) -> Waiting | None:
         """Take a call out, wherever it stands; None where it doesn't wait."""
@@ -194,6 +213,7 @@ class FairQueue:
         if merging and head.cap:
             self._board_others(head, boarded)
         self._charge(boarded)
+        self.places = boarded.places
         self._tidy()
         return boarded.calls
 
@@ -221,7 +241,9 @@ class FairQueue:
             self._issue(flow)
         flow.waiting[waiting.call_id] = waiting
         if first:
-            flow.waiting.move_to_end(waiting.call_id, last=False)
+            earlier = list(takewhile(lambda other: other.arrived < waiting.arrived, flow.waiting.values()))
+            for other in (waiting, *reversed(earlier)):
+                flow.waiting.move_to_end(other.call_id, last=False)
         self._where[waiting.call_id] = flow
         self._by_caller[waiting.caller_id] += 1
         heapq.heappush(self._deadlines, (waiting.deadline, waiting.call_id))
@@ -278,6 +300,7 @@ class FairQueue:
 
     def _board(self, flow: _Flow, boarded: _Boarded) -> Waiting:
         boarded.starts.setdefault(flow, flow.start)
+        boarded.places.setdefault(flow.key, (flow.start, flow.ticket or 0))
         waiting = self._detach(flow, flow.head.call_id)
         boarded.calls.append(waiting)
         boarded.flows.append(flow)

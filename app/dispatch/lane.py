@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from app.dispatch.breaker import Breaker
-from app.dispatch.fairness import FairQueue, Waiting
+from app.dispatch.fairness import FairQueue, FlowKey, Turn, Waiting
 from app.dispatch.forecast import Forecast
 from app.dispatch.guard import Guard
 from app.dispatch.retry import unconnected_pause
@@ -43,10 +44,11 @@ class LanePolicy:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Send these calls now, together; the hold is to be told how the send goes. `waiting` is the one whose turn it is."""
+    """Send these calls now, together; the hold is to be told how the send goes. `places` are what they get back if the turn is lost."""
 
     calls: tuple[Waiting, ...]
     hold: Hold
+    places: Mapping[FlowKey, Turn] = field(default_factory=dict)
 
     @property
     def waiting(self) -> Waiting:
@@ -98,6 +100,7 @@ class Lane:
     alerts: set[str] = field(default_factory=set)
     window: Window = field(init=False)
     _unconnected: int = 0
+    _unconnected_at: float = -NEVER
     _unknown: bool = False
     _limited_at: float = -NEVER
     _tally: deque[float] = field(default_factory=deque)
@@ -197,7 +200,7 @@ class Lane:
             return Wait(None if opens == NEVER else opens - ahead)
         calls = tuple(self.queue.take(merging=self.merging))
         self.in_flight += 1
-        return Release(calls, self.window.take(now))
+        return Release(calls, self.window.take(now), self.queue.places)
 
     def opens_for(self, hold: Hold) -> float:
         """When a released send may be written."""
@@ -219,8 +222,11 @@ class Lane:
         self.in_flight -= 1
         self.window.ended(hold, at)
 
-    def unconnected(self, now: float) -> None:
-        """A send never left: pause, the longer the more of them in a row."""
+    def unconnected(self, released: float, now: float) -> None:
+        """A send that was released then never left: pause, the longer the more of them in a row. Those that failed together are one."""
+        if released <= self._unconnected_at:
+            return
+        self._unconnected_at = now
         self._unconnected += 1
         self.pause(now + unconnected_pause(self._unconnected))
 
@@ -292,8 +298,8 @@ class Lane:
         self.pause(now + self.policy.per + self.guard.margin)
 
     def idle(self, now: float) -> bool:
-        """Whether nothing waits, is under way, or counts against a window any more."""
-        return not len(self.queue) and not self.in_flight and self.window.idle(now)
+        """Whether nothing waits, is under way, or counts against a window any more, and no pause goes on."""
+        return not len(self.queue) and not self.in_flight and self.open_from <= now and self.window.idle(now)
 
     def _trim(self, now: float) -> None:
         while self._tally and self._tally[0] <= now - TALLY_SECONDS:

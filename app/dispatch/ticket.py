@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from app.dispatch.fairness import Waiting
 from app.domain import Call, Outcome
 from app.errors import GatewayError
 
-__all__ = ["Place", "Settled", "Ticket"]
+__all__ = ["Flight", "Place", "Settled", "Ticket"]
 
 
 class Place(Enum):
-    """Where a call is: in its lane's queue, upstream, backing off before it queues again, or at its end."""
+    """Where a call is: in its lane's queue, getting ready for its turn, upstream, backing off before it queues again, or at its end."""
 
     WAITING = auto()
+    PREPARING = auto()
     UNDER_WAY = auto()
     BACKING_OFF = auto()
     DONE = auto()
@@ -39,6 +40,14 @@ class Settled:
 
 
 @dataclass(slots=True, eq=False)
+class Flight:
+    """One send in the driver's hands: the calls that it carries, and whether all of them have left before its turn."""
+
+    tickets: Sequence[Ticket]
+    deserted: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(slots=True, eq=False)
 class Ticket:
     """One call in the driver's hands. `left` counts its sends that were written and not answered 429."""
 
@@ -55,24 +64,49 @@ class Ticket:
     send_id: str | None = None
     timer: asyncio.TimerHandle | None = None
     back_off: asyncio.TimerHandle | None = None
-    _on_its_way: bool = False
+    flight: Flight | None = None
+    _before: tuple[float | None, str | None] = (None, None)
+    _may_be_sent: bool = False
 
     @property
     def was_sent(self) -> bool:
-        """Whether the upstream may have its work to do, or done: it is under way, or an earlier attempt's result isn't known."""
-        return self._on_its_way or self.uncertain
+        """Of a call that left: whether the upstream may have its work to do, or done, now or by an earlier attempt."""
+        return self._may_be_sent or self.uncertain
+
+    @property
+    def may_be_sent(self) -> bool:
+        """Whether its request is written, or may yet be: its turn has come, or another call of its send still wants it."""
+        if self.place is not Place.PREPARING or self.flight is None:
+            return self.place is Place.UNDER_WAY
+        return any(other.place is not Place.DONE for other in self.flight.tickets if other is not self)
+
+    def take_off(self, flight: Flight, send_id: str, released: float) -> None:
+        """It goes with this send, whose turn comes soon."""
+        self._before = self.released, self.send_id
+        self.place, self.flight, self.send_id, self.released = Place.PREPARING, flight, send_id, released
+        self.attempts += 1
+
+    def lose_turn(self) -> None:
+        """It doesn't go with its send after all: what was before holds again."""
+        self.flight = None
+        self.released, self.send_id = self._before
+        self.attempts -= 1
 
     async def settled(self) -> Settled:
         """Wait for the call's end. If the wait is cancelled the call leaves its queue; a send under way goes on, its result unheard."""
         try:
             return await self.end
         except asyncio.CancelledError:
-            self._on_its_way = self.place is Place.UNDER_WAY
+            # Its end may have come in the same turn of the loop, unheard; else the cancellation has reached the future too.
+            self._may_be_sent = self.may_be_sent or (self.attempts > 0 and not self.end.cancelled())
             self.leave(self)
             raise
 
     def settle(self, result: Outcome | GatewayError, now: float) -> None:
-        """The call has its end; nothing where it had one."""
+        """The call has its end; nothing where it had one. If it is the last that its send gets ready for, the send is not made."""
+        if self.place is Place.PREPARING and self.flight and not self.may_be_sent:
+            self.flight.deserted.set()
+            self.lose_turn()
         self.place = Place.DONE
         for timer in (self.timer, self.back_off):
             if timer:

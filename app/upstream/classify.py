@@ -29,7 +29,8 @@ TOO_MANY = 429
 CLIENT_ERRORS = range(400, 500)
 SERVER_ERRORS = range(500, 600)
 SHOWN_BYTES = 2048
-LONGEST_RETRY_AFTER = 86_400.0
+ASSUMED_RETRY_AFTER = 1.0
+LONGEST_RETRY_AFTER = 60.0
 
 
 def classify(status: int, headers: Sequence[tuple[str, str]], body: bytes, scrubber: Scrubber, now: datetime) -> Outcome:
@@ -55,7 +56,7 @@ def classify(status: int, headers: Sequence[tuple[str, str]], body: bytes, scrub
 
 
 def retry_after_seconds(value: str | None, now: datetime) -> float | None:
-    """The seconds that a `Retry-After` names (RFC 9110, section 10.2.3), a day at most; None where it is absent or makes no sense."""
+    """The seconds that a `Retry-After` names (RFC 9110, section 10.2.3), 60 s at most; None where it is absent or makes no sense."""
     if value is None:
         return None
     if value.strip().isascii() and value.strip().isdecimal():
@@ -81,7 +82,8 @@ def problem_of(outcome: Failure) -> GatewayError:  # noqa: PLR0911 - one for eac
         case TokenRejected(status=status, body=body):
             return UpstreamRejectedToken(f"Flxpoint answered {status} to the gateway's token", upstream_status=status, upstream_body=body)
         case RateLimited(retry_after=retry_after):
-            return UpstreamRefused("Flxpoint answered 429 to the gateway's token", status=TOO_MANY, retry_after=retry_after)
+            wait = ASSUMED_RETRY_AFTER if retry_after is None else retry_after
+            return UpstreamRefused("Flxpoint answered 429 to the gateway's token", status=TOO_MANY, retry_after=wait)
         case Unreachable(reason=reason, uncertain=uncertain):
             return UpstreamUnreachable(reason, uncertain=uncertain)
         case TimedOut(reason=reason):

@@ -146,7 +146,12 @@ def _report_echo(send: Send, scrubber: Scrubber, headers: Sequence[tuple[str, st
     said = "\n".join([*(f"{name}: {field}" for name, field in headers), body.decode("utf-8", errors="replace")])
     finds = scrubber.scrub(said)[1]
     if finds:
-        log.error("the upstream's answer held the token's value; it was taken out", token=send.token.name, finds=finds)
+        log.error(
+            "the upstream's answer held the token's value; it was taken out",
+            token=send.token.name,
+            finds=finds,
+            request_id=send.calls[0].request_id,
+        )
 
 
 def _failure(cause: BaseException, *, written: bool) -> Outcome:

@@ -116,7 +116,7 @@ def test_sends_that_never_leave_pause_the_lane_for_longer_each_time_until_one_do
             lane.answered(hold, now)
         lane.ended(hold, now)
         if number != 3:
-            lane.unconnected(now)
+            lane.unconnected(hold.released, now)
             opened.append(round(lane.open_from - now, 9))
         now = lane.open_from + 10
 

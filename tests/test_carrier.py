@@ -1,0 +1,70 @@
+"""A send that was announced on record has an end there, whatever befalls it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from app.audit.records import send_outcome
+from app.carrier import Carrier
+from app.domain import Outcome, Send, TokenRef, TokenValue
+from tests.calls import SHOP, make_call
+
+
+@dataclass
+class Room:
+    """Vault, callers, record and upstream in one; the upstream fails by a defect."""
+
+    told: list[tuple[str, bool | None]] = field(default_factory=list)
+
+    def open(self, _token_id: str) -> tuple[TokenRef, TokenValue]:
+        """The shop's token."""
+        return SHOP, TokenValue("a-simulated-token-value")
+
+    def require(self, *_: Any) -> None:
+        """All may."""
+
+    async def sending(self, _send: Send) -> None:
+        """The intent."""
+        self.told.append(("intent", None))
+
+    def sent(self, _send: Send, outcome: Outcome | None, *, written: bool) -> None:
+        """The outcome."""
+        assert outcome is None
+        self.told.append(("outcome", written))
+
+    async def send(self, *_: Any) -> Outcome:
+        """The defect."""
+        raise ZeroDivisionError
+
+
+@dataclass
+class Moments:
+    """A send that had left, or not."""
+
+    was_written: bool
+
+    async def turn(self) -> None:
+        """Nothing to wait for."""
+
+    def written(self, at: float, peer: str | None = None) -> None:
+        """Nothing to keep."""
+
+    def answered(self, at: float) -> None:
+        """Nothing to keep."""
+
+
+@pytest.mark.parametrize("written", [True, False])
+async def test_a_defect_leaves_an_outcome(written: bool) -> None:  # noqa: FBT001 - a column of the table
+    """It says whether the request had left, and is uncertain then."""
+    room, call = Room(), make_call()
+    send = Send(attempt=1, lane=SHOP.lane, ids=(1,), calls=(call,), released=0)
+    with pytest.raises(ZeroDivisionError):
+        await Carrier(room, room, room, room)(send, Moments(written))
+    record = send_outcome(send, None, written=written).body
+
+    assert room.told == [("intent", None), ("outcome", written)]
+    assert f'"result":"{"unknown" if written else "not-sent"}"' in record
+    assert f'"uncertain":{str(written).lower()}' in record
