@@ -20,7 +20,7 @@ PEER = "upstream"
 
 @dataclass(frozen=True)
 class Network:
-    """What a send meets, each drawn evenly from a range: set-up before its write, the way there, the upstream's work, the way back."""
+    """What a send meets, each drawn evenly from a range: getting ready to be written, the way there, the upstream's work, the way back."""
 
     name: str
     set_up: Range = (0.0, 0.0)
@@ -66,7 +66,7 @@ class _Run:
         """Go on from event to event until nothing happens any more."""
         now = 0.0
         while True:
-            decision = self.lane.next(now)
+            decision = self.lane.next(now, self._ahead)
             if isinstance(decision, Release):
                 self._send(decision.hold, now)
                 continue
@@ -78,12 +78,24 @@ class _Run:
                 at, _, happen = heapq.heappop(self._events)
                 happen(at)
 
+    @property
+    def _ahead(self) -> float:
+        """As the driver has it: a quarter more than it takes to get ready, at least 2 ms."""
+        return max(1.25 * self.network.set_up[1], 0.002)
+
     def _send(self, hold: Hold, now: float) -> None:
-        written = now + self.draws.uniform(*self.network.set_up)
-        arrived = written + self.draws.uniform(*self.network.out)
+        self._at(now + self.draws.uniform(*self.network.set_up), lambda at: self._ready(hold, at))
+
+    def _ready(self, hold: Hold, now: float) -> None:
+        """It is written when its slot opens; until then that may change."""
+        opens = self.lane.opens_for(hold)
+        if opens > now:
+            self._at(opens, lambda at: self._ready(hold, at))
+            return
+        self.lane.written(hold, now, PEER)
+        arrived = now + self.draws.uniform(*self.network.out)
         answered = arrived + self.draws.uniform(*self.network.work) + self.draws.uniform(*self.network.back)
         self.arrivals.append(arrived)
-        self._at(written, lambda at: self.lane.written(hold, at, PEER))
         self._at(answered, lambda at: self._answered(hold, at))
 
     def _answered(self, hold: Hold, at: float) -> None:
