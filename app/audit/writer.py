@@ -22,12 +22,13 @@ from app.storage.tables import audit_records
 
 __all__ = ["GroupWriter", "append"]
 
-LARGEST_GROUP = 1_000
+LARGEST_GROUP = 10_000
 MOST_WAITING = 20_000
 PATIENCE_SECONDS = 2.0
 COMPANY_SECONDS = 0.005
 CROWD = 4
 CROWD_SECONDS = 0.003
+ENOUGH = 32
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 1.0
 
@@ -63,8 +64,8 @@ class Store(Protocol):
 class GroupWriter:
     """Writes records in the order they were given, as many in one commit as wait.
 
-    After a commit that four or more were waiting for it lets 3 ms pass, so that the next is larger too: in a crowd a commit's fixed cost,
-    shared by two or three, would be most of what a record costs. A call that is alone never waits for that.
+    After a commit that four or more were waiting for it lets 3 ms pass, unless enough wait already, so that the next is larger too: in a
+    crowd a commit's fixed cost, shared by two or three, would be most of what a record costs. A call that is alone never waits for that.
 
     While the store fails it tries again, at growing intervals, and keeps what it has; it refuses more only at its bound.
 
@@ -181,7 +182,7 @@ class GroupWriter:
         return True
 
     async def _gather_crowd(self) -> None:
-        if self._crowded and not self._closing:
+        if self._crowded and len(self._waiting) < ENOUGH and not self._closing:
             await asyncio.sleep(CROWD_SECONDS)
 
     def _end_waiting_for_company(self) -> None:

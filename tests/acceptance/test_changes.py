@@ -10,7 +10,9 @@ from pathlib import Path
 import httpx2
 
 from app.callers import GrantAsked, NewCaller
-from tests.rig import Rig, rigged, until
+from app.domain import TokenValue
+from app.simulator.tokens import SimulatedToken
+from tests.rig import TOKEN, Rig, rigged, until
 
 
 def code_of(answer: httpx2.Response) -> str:
@@ -42,6 +44,23 @@ async def test_a_token_disabled_while_calls_wait_is_not_used(tmp_path: Path) -> 
     assert [answer.headers["Gateway-Attempts"] for answer in answers] == ["0"] * 3
     assert arrivals == 0
     assert [record["name"] for record in records if record["name"].startswith("send:")] == []
+
+
+async def test_a_token_rotated_while_calls_wait_sends_them_with_its_new_value(tmp_path: Path) -> None:
+    """In the order in which they came; the old value is not used any more."""
+    spare = SimulatedToken("spare", "a-simulated-token-value-0009", "account")
+    async with rigged(tmp_path, (TOKEN, spare)) as rig:
+        await rig.administer(lambda administration: administration.remove_token("spare"))
+        tasks = await waiting_calls(rig, 4)
+        await rig.administer(lambda administration: administration.rotate_token("shop", TokenValue(spare.value)))
+        answers = await asyncio.gather(*tasks)
+        old, new, records = await rig.arrivals("shop"), await rig.arrivals("spare"), await rig.records()
+
+    written = {record["send_id"] for record in records if record["name"] == "send:outcome" and record["written"]}
+    sent = [record["ids"] for record in records if record["name"] == "send:intent" and record["send_id"] in written]
+    assert [answer.json() for answer in answers] == [[1001], [1002], [1003], [1004]]
+    assert sent == [["1001"], ["1002"], ["1003"], ["1004"]]
+    assert (len(old), len(new)) == (0, 4)
 
 
 async def test_a_caller_removed_while_its_calls_wait_is_not_sent(tmp_path: Path) -> None:
