@@ -36,8 +36,8 @@ def test_a_plain_value_is_unwrapped_only_between_vault_and_upstream() -> None:
 def test_only_the_transport_layer_touches_the_stamps() -> None:
     """A write that is told before it happened, or made before its turn, squeezes two sends together."""
     assert {named(path) for path in FILES if any(calls(path, "written"))} == {
-        "dispatch/driver.py",
         "dispatch/lane.py",
+        "dispatch/track.py",
         "upstream/transport.py",
     }
     assert {named(path) for path in FILES if any(calls(path, "turn"))} == {"upstream/transport.py"}

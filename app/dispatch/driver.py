@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from contextvars import Context
-from dataclasses import dataclass, field
 from functools import partial
-from statistics import median
 from typing import Protocol
 
 import structlog
@@ -21,15 +17,11 @@ from app.dispatch.lane import Hold, Lane, LanePolicy, LaneState, Release
 from app.dispatch.report import LaneReport, report_of
 from app.dispatch.sharing import union
 from app.dispatch.ticket import Flight, Place, Ticket
+from app.dispatch.track import FlightStamps, Track, timer_delay
 from app.domain import Call, Outcome, Send, Stamps, TokenRef, TurnLost
 from app.errors import DeadlineExceeded, GatewayError, InternalError, ShuttingDown, TokenSuspended, TokenUnavailable, WaitTooLong
 
 __all__ = ["Dispatcher", "Sender"]
-
-FIRST_AHEAD = 0.005
-LEAST_AHEAD = 0.002
-MOST_AHEAD = 0.25
-PREPARATIONS_KEPT = 9
 
 log = structlog.get_logger(__name__)
 
@@ -46,61 +38,6 @@ class Sender(Protocol):
         Raises:
             TurnLost, GatewayError: it was not sent.
         """
-
-
-@dataclass(slots=True, eq=False)
-class _Track:
-    """One lane with what the driver needs to run it."""
-
-    key: str
-    lane: Lane
-    token: TokenRef
-    ahead: float = FIRST_AHEAD
-    timer: asyncio.TimerHandle | None = None
-    _preparing: deque[float] = field(default_factory=lambda: deque(maxlen=PREPARATIONS_KEPT))
-
-    def prepared(self, took: float) -> None:
-        """Release the next sends so long ahead that most are ready when their slot opens: as it took of late, and a bit.
-
-        The median: one that took long, in a crowd, must not have the next ones decided so early that who comes meanwhile is passed over.
-        """
-        self._preparing.append(took)
-        self.ahead = min(max(1.25 * median(self._preparing), LEAST_AHEAD), MOST_AHEAD)
-
-
-@dataclass(slots=True)
-class _Stamps:
-    """Carries the moments of one send from `upstream` to its lane."""
-
-    dispatcher: Dispatcher
-    track: _Track
-    flight: Flight
-    hold: Hold
-
-    async def turn(self) -> None:
-        self.track.prepared(self.dispatcher.now - self.hold.released)
-        while (left := self.track.lane.opens_for(self.hold) - self.dispatcher.now) > 0 and not self.flight.deserted.is_set():
-            if left > MOST_AHEAD:
-                raise TurnLost
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_timer_delay(left)):
-                    await self.flight.deserted.wait()
-        if self.flight.deserted.is_set() or not self.dispatcher.is_lane_of(self.track, self.flight.tickets[0].call.token.id):
-            raise TurnLost
-        for ticket in self.flight.tickets:
-            ticket.place = Place.UNDER_WAY if ticket.place is Place.PREPARING else ticket.place
-
-    @property
-    def was_written(self) -> bool:
-        return self.hold.written is not None
-
-    def written(self, at: float, peer: str | None = None) -> None:
-        self.track.lane.written(self.hold, at, peer)
-        self.dispatcher.pump(self.track)
-
-    def answered(self, at: float) -> None:
-        self.track.lane.answered(self.hold, at)
-        self.dispatcher.pump(self.track)
 
 
 class Dispatcher:
@@ -122,7 +59,7 @@ class Dispatcher:
         self._depth = depth
         self._caller_depth = caller_depth
         self._coalesce = coalesce
-        self._tracks: dict[str, _Track] = {}
+        self._tracks: dict[str, Track] = {}
         self._lane_of: dict[str, str] = {}
         self._tickets: dict[str, Ticket] = {}
         self._sending: set[asyncio.Task[None]] = set()
@@ -133,7 +70,7 @@ class Dispatcher:
         """The time, monotonic, in seconds."""
         return self._clock()
 
-    def is_lane_of(self, track: _Track, token_id: str) -> bool:
+    def is_lane_of(self, track: Track, token_id: str) -> bool:
         """Whether a lane is still that of a token, and the token is to be used."""
         return track.token.enabled and self._lane_of.get(token_id) == track.key
 
@@ -225,7 +162,7 @@ class Dispatcher:
         while self._sending:
             await asyncio.wait(self._sending)
 
-    def pump(self, track: _Track) -> None:
+    def pump(self, track: Track) -> None:
         """Do what the lane says, until it says to wait."""
         if track.timer:
             track.timer.cancel()
@@ -235,24 +172,24 @@ class Dispatcher:
         while isinstance(decision := track.lane.next(self._clock(), track.ahead), Release):
             self._start(track, decision)
         if decision.until is not None:
-            track.timer = asyncio.get_running_loop().call_later(_timer_delay(decision.until - self._clock()), self.pump, track)
+            track.timer = asyncio.get_running_loop().call_later(timer_delay(decision.until - self._clock()), self.pump, track)
 
     def _know(self, token: TokenRef, now: float) -> None:
         policy = LanePolicy.of(token.rate, token.burst, token.pacing, depth=self._depth, caller_depth=self._caller_depth)
         track = self._tracks.get(token.lane)
         if track is None:
-            self._tracks[token.lane] = _Track(token.lane, Lane.cold(policy, now), token)
+            self._tracks[token.lane] = Track(token.lane, Lane.cold(policy, now), token)
         else:
             track.token = token
             track.lane.adopt(policy)
 
-    def _track(self, token_id: str) -> _Track:
+    def _track(self, token_id: str) -> Track:
         track = self._tracks.get(self._lane_of.get(token_id, ""))
         if track is None:
             raise _token_unusable()
         return track
 
-    def _usable_track(self, token_id: str) -> _Track:
+    def _usable_track(self, token_id: str) -> Track:
         track = self._track(token_id)
         if not track.token.enabled:
             raise _token_unusable()
@@ -274,7 +211,7 @@ class Dispatcher:
             arrived=call.arrived,
         )
 
-    def _start(self, track: _Track, release: Release) -> None:
+    def _start(self, track: Track, release: Release) -> None:
         tickets = [ticket for waiting in release.calls if (ticket := self._admitted(self._tickets[waiting.call_id], track.lane))]
         if not tickets:
             track.lane.ended(release.hold, self._clock())
@@ -298,10 +235,10 @@ class Dispatcher:
         self._settle(ticket, refusal)
         return None
 
-    async def _carry_out(self, track: _Track, flight: Flight, send: Send, hold: Hold, give_back: Callable[[], None]) -> None:
+    async def _carry_out(self, track: Track, flight: Flight, send: Send, hold: Hold, give_back: Callable[[], None]) -> None:
         outcome: Outcome | GatewayError | TurnLost | None = None
         try:
-            outcome = await self._sender(send, _Stamps(self, track, flight, hold))
+            outcome = await self._sender(send, FlightStamps(self, track, flight, hold))
         except (GatewayError, TurnLost) as refused:
             outcome = refused
         except Exception:
@@ -317,7 +254,7 @@ class Dispatcher:
                 again = self._conclude(track, flight.tickets, outcome or _cut_short(hold), hold)
             self._go_on({track, *again})
 
-    def _conclude(self, track: _Track, tickets: Sequence[Ticket], outcome: Outcome | GatewayError, hold: Hold) -> set[_Track]:
+    def _conclude(self, track: Track, tickets: Sequence[Ticket], outcome: Outcome | GatewayError, hold: Hold) -> set[Track]:
         for ticket in tickets:
             ticket.place = Place.UNDER_WAY if ticket.place is Place.PREPARING else ticket.place
         if isinstance(outcome, GatewayError):
@@ -328,7 +265,7 @@ class Dispatcher:
         conclusion = conclude(track.lane, tickets, outcome, self._clock(), written=hold.written is not None)
         return self._heed(track, conclusion)
 
-    def _lose_turn(self, track: _Track, tickets: Sequence[Ticket]) -> set[_Track]:
+    def _lose_turn(self, track: Track, tickets: Sequence[Ticket]) -> set[Track]:
         """Nothing was sent: the calls go back to where they were."""
         for ticket in tickets:
             track.lane.undecided(ticket.call.operation.id, ticket.call.id)
@@ -336,7 +273,7 @@ class Dispatcher:
                 ticket.lose_turn()
         return self._queue_again([Part(ticket, None, ticket.waiting) for ticket in tickets])
 
-    def _heed(self, track: _Track, conclusion: Conclusion) -> set[_Track]:
+    def _heed(self, track: Track, conclusion: Conclusion) -> set[Track]:
         for alert in conclusion.alerts:
             log.error("a lane needs attention", token=track.token.name, alert=alert)
         for ticket, outcome in conclusion.settled:
@@ -350,7 +287,7 @@ class Dispatcher:
             self._put_out([waiting for waiting in track.lane.queue if waiting.operation == conclusion.suspended], track.lane, error)
         return again
 
-    def _queue_again(self, parts: Sequence[Part]) -> set[_Track]:
+    def _queue_again(self, parts: Sequence[Part]) -> set[Track]:
         """Put calls back, before their callers' later ones; those that have left since, or can't go any more, have their end.
 
         Returns:
@@ -370,7 +307,7 @@ class Dispatcher:
                 self._settle(ticket, ticket.last or _suspended(None))
         return tracks
 
-    def _go_on(self, tracks: Iterable[_Track]) -> None:
+    def _go_on(self, tracks: Iterable[Track]) -> None:
         for track in tracks:
             self._put_out_hopeless(track)
             self.pump(track)
@@ -395,7 +332,7 @@ class Dispatcher:
             ticket = self._tickets[waiting.call_id]
             self._settle(ticket, ticket.last or error)
 
-    def _put_out_hopeless(self, track: _Track) -> None:
+    def _put_out_hopeless(self, track: Track) -> None:
         """Tell calls at once that the lane's pause outlasts their time."""
         opens, now = track.lane.open_from, self._clock()
         if opens > now:
@@ -430,11 +367,6 @@ class Dispatcher:
     def _refuse_if_closed(self) -> None:
         if self._closed:
             raise _shutting_down()
-
-
-def _timer_delay(seconds: float) -> float:
-    """Whole milliseconds, rounded up: uvloop's timers have no finer ones, and one that fires early would spin."""
-    return max(0, math.ceil(seconds * 1_000)) / 1_000
 
 
 def _token_unusable() -> TokenUnavailable:
