@@ -24,9 +24,9 @@ SCRUBBER = Scrubber(TokenValue("a-token-value-0001"))
         ("", None),
         ("7", 7.0),
         (" 7 ", 7.0),
-        ("315360000", 86_400.0),
-        ("9" * 400, 86_400.0),
-        ("Mon, 23 Nov 2036 12:00:00 GMT", 86_400.0),
+        ("315360000", 60.0),
+        ("9" * 400, 60.0),
+        ("Mon, 23 Nov 2036 12:00:00 GMT", 60.0),
         ("-1", None),
         ("1.5", None),
         ("\u0667", None),
@@ -47,7 +47,7 @@ def test_retry_after_never_fails(value: str) -> None:
     """Whatever an upstream writes there, the answer is a number of seconds or none."""
     seconds = retry_after_seconds(value, NOW)
 
-    assert seconds is None or 0 <= seconds <= 86_400
+    assert seconds is None or 0 <= seconds <= 60
 
 
 @given(status=st.integers(100, 599), body=st.binary(max_size=300), field=st.text(max_size=20))
