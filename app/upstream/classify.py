@@ -59,8 +59,9 @@ def retry_after_seconds(value: str | None, now: datetime) -> float | None:
     """The seconds that a `Retry-After` names (RFC 9110, section 10.2.3), 60 s at most; None where it is absent or makes no sense."""
     if value is None:
         return None
-    if value.strip().isascii() and value.strip().isdecimal():
-        return min(float(value), LONGEST_RETRY_AFTER)
+    digits = value.strip()
+    if digits.isascii() and digits.isdecimal():
+        return min(float(digits), LONGEST_RETRY_AFTER)
     try:
         date = parsedate_to_datetime(value)
     except (OverflowError, ValueError):
