@@ -129,7 +129,7 @@ class Dispatcher:
 
     def state(self, token_id: str) -> LaneState | None:
         """The quota of a token's lane as of now; None where the token is gone."""
-        track = self._tracks.get(self._lane_of.get(token_id, ""))
+        track = self._find(token_id)
         return track.lane.state(self._clock()) if track else None
 
     def reports(self) -> Iterator[LaneReport]:
@@ -138,7 +138,7 @@ class Dispatcher:
         With many calls waiting a report takes milliseconds, so let others run in between.
         """
         for token_id in sorted(self._lane_of, key=lambda token_id: self._tracks[self._lane_of[token_id]].token.name):
-            track = self._tracks.get(self._lane_of.get(token_id, ""))
+            track = self._find(token_id)
             if track:
                 callers = [ticket.call.caller for waiting in track.lane.queue if (ticket := self._tickets.get(waiting.call_id))]
                 names = {caller.id: caller.name for caller in callers}
@@ -183,8 +183,11 @@ class Dispatcher:
             track.token = token
             track.lane.adopt(policy)
 
+    def _find(self, token_id: str) -> Track | None:
+        return self._tracks.get(self._lane_of.get(token_id, ""))
+
     def _track(self, token_id: str) -> Track:
-        track = self._tracks.get(self._lane_of.get(token_id, ""))
+        track = self._find(token_id)
         if track is None:
             raise _token_unusable()
         return track
@@ -251,12 +254,11 @@ class Dispatcher:
                 again = self._lose_turn(track, flight.tickets)
                 give_back()
             else:
+                flight.depart()
                 again = self._conclude(track, flight.tickets, outcome or _cut_short(hold), hold)
             self._go_on({track, *again})
 
     def _conclude(self, track: Track, tickets: Sequence[Ticket], outcome: Outcome | GatewayError, hold: Hold) -> set[Track]:
-        for ticket in tickets:
-            ticket.place = Place.UNDER_WAY if ticket.place is Place.PREPARING else ticket.place
         if isinstance(outcome, GatewayError):
             for ticket in tickets:
                 track.lane.undecided(ticket.call.operation.id, ticket.call.id)
@@ -296,7 +298,7 @@ class Dispatcher:
         tracks = set()
         for part in reversed([part for part in parts if part.ticket.place is not Place.DONE]):
             ticket = part.ticket
-            track = self._tracks.get(self._lane_of.get(ticket.call.token.id, ""))
+            track = self._find(ticket.call.token.id)
             if self._closed or track is None or not track.token.enabled:
                 self._settle(ticket, ticket.last or (_shutting_down() if self._closed else _token_unusable()))
                 continue
@@ -320,7 +322,7 @@ class Dispatcher:
         """Put out, unsent, the calls of all lanes that wait or back off and are concerned."""
         places = (Place.WAITING, Place.BACKING_OFF)
         for ticket in [ticket for ticket in self._tickets.values() if ticket.place in places and concerns(ticket.call)]:
-            track = self._tracks.get(self._lane_of.get(ticket.call.token.id, ""))
+            track = self._find(ticket.call.token.id)
             if track:
                 track.lane.withdraw(ticket.call.id)
             self._settle(ticket, ticket.last or error)
@@ -356,7 +358,7 @@ class Dispatcher:
         self._settle(ticket, DeadlineExceeded("the caller left"))
 
     def _withdraw(self, ticket: Ticket) -> None:
-        track = self._tracks.get(self._lane_of.get(ticket.call.token.id, ""))
+        track = self._find(ticket.call.token.id)
         if track and track.lane.withdraw(ticket.call.id):
             self.pump(track)
 

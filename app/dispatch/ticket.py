@@ -46,6 +46,12 @@ class Flight:
     tickets: Sequence[Ticket]
     deserted: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def depart(self) -> None:
+        """Its turn has come, or it has ended without one: those of its calls that are still there have gone with it."""
+        for ticket in self.tickets:
+            if ticket.place is Place.PREPARING:
+                ticket.place = Place.UNDER_WAY
+
 
 @dataclass(slots=True, eq=False)
 class Ticket:

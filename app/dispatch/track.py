@@ -11,7 +11,7 @@ from statistics import median
 from typing import Protocol
 
 from app.dispatch.lane import Hold, Lane
-from app.dispatch.ticket import Flight, Place
+from app.dispatch.ticket import Flight
 from app.domain import TokenRef, TurnLost
 
 __all__ = ["FlightStamps", "Track", "timer_delay"]
@@ -77,8 +77,7 @@ class FlightStamps:
                     await self.flight.deserted.wait()
         if self.flight.deserted.is_set() or not self.dispatcher.is_lane_of(self.track, self.flight.tickets[0].call.token.id):
             raise TurnLost
-        for ticket in self.flight.tickets:
-            ticket.place = Place.UNDER_WAY if ticket.place is Place.PREPARING else ticket.place
+        self.flight.depart()
 
     @property
     def was_written(self) -> bool:
