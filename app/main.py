@@ -110,11 +110,13 @@ class House:
             revision = await current_revision(connection)
             if revision != self._revision:
                 tokens, callers = await self.vault.read(connection), await self.directory.read(connection)
-                # From here to the end without a pause: no value may go out before its lane is known.
-                self.vault.use(tokens)
-                self.directory.use(callers)
-                self.dispatcher.know(self.vault.tokens)
-                self._revision = revision
+        # From here to the end without a pause: no value may go out before its lane is known, and who sees the change
+        # sees the gateway ready.
+        if revision != self._revision:
+            self.vault.use(tokens)
+            self.directory.use(callers)
+            self.dispatcher.know(self.vault.tokens)
+            self._revision = revision
         self._fresh = True
 
     async def keep_fresh(self) -> None:
