@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.audit import Name, administrative, append
 from app.callers import CallerRow, CallerStore, GatewayKey, GrantAsked, NewCaller
 from app.domain import TokenValue
+from app.errors import Conflict
 from app.storage import reading, writing
 from app.vault import Keyring, NewToken, TokenRow, TokenStore
 
@@ -62,7 +65,7 @@ class Administration:
             NotFound, ParameterInvalid, Conflict
         """
         async with writing(self._engine) as connection:
-            before = await self._tokens.show(connection, name)
+            before = _changeable(await self._tokens.show(connection, name), name)
             row = await self._tokens.rotate(connection, name, value)
             members = {"before": before.fingerprint, "after": row.fingerprint}
             await append(connection, [administrative(Name.TOKEN_ROTATED, self._by, name, **members)])
@@ -75,6 +78,7 @@ class Administration:
             NotFound
         """
         async with writing(self._engine) as connection:
+            _changeable(await self._tokens.show(connection, name), name)
             row = await self._tokens.set_enabled(connection, name, enabled=enabled)
             what = Name.TOKEN_ENABLED if enabled else Name.TOKEN_DISABLED
             await append(connection, [administrative(what, self._by, name)])
@@ -87,6 +91,7 @@ class Administration:
             NotFound
         """
         async with writing(self._engine) as connection:
+            _changeable(await self._tokens.show(connection, name), name)
             row = await self._tokens.remove(connection, name)
             await append(connection, [administrative(Name.TOKEN_REMOVED, self._by, name, fingerprint=row.fingerprint)])
             return row
@@ -124,7 +129,7 @@ class Administration:
             NotFound
         """
         async with writing(self._engine) as connection:
-            before = await self._callers.show(connection, name)
+            before = _changeable(await self._callers.show(connection, name), name)
             row = await self._callers.grant(connection, name, asked)
             members = {"before": _texts(before.grants), "after": _texts(row.grants)}
             await append(connection, [administrative(Name.CALLER_GRANTED, self._by, name, **members)])
@@ -137,7 +142,7 @@ class Administration:
             NotFound
         """
         async with writing(self._engine) as connection:
-            before = await self._callers.show(connection, name)
+            before = _changeable(await self._callers.show(connection, name), name)
             row = await self._callers.revoke(connection, name, token)
             members = {"before": _texts(before.grants), "after": _texts(row.grants)}
             await append(connection, [administrative(Name.CALLER_REVOKED, self._by, name, **members)])
@@ -150,6 +155,7 @@ class Administration:
             NotFound
         """
         async with writing(self._engine) as connection:
+            _changeable(await self._callers.show(connection, name), name)
             row, key = await self._callers.rotate_key(connection, name)
             await append(connection, [administrative(Name.CALLER_KEY_ROTATED, self._by, name, credential_id=key.id)])
             return row, key
@@ -161,9 +167,21 @@ class Administration:
             NotFound
         """
         async with writing(self._engine) as connection:
+            _changeable(await self._callers.show(connection, name), name)
             row = await self._callers.remove(connection, name)
             await append(connection, [administrative(Name.CALLER_REMOVED, self._by, name)])
             return row
+
+
+R = TypeVar("R", TokenRow, CallerRow)
+
+
+def _changeable(row: R, name: str) -> R:
+    """The row, unless the configuration file declares it, which alone may change it then."""
+    if row.declared:
+        message = f"{name} is declared in the configuration file; change it there"
+        raise Conflict(message)
+    return row
 
 
 def _texts(grants: tuple[GrantAsked, ...]) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
 from typing import Protocol
 
 import uuid_utils
@@ -16,10 +17,12 @@ __all__ = [
     "Burst",
     "Call",
     "Caller",
+    "CredentialKind",
     "Failure",
     "Garbled",
     "Grant",
     "Linked",
+    "Network",
     "Operation",
     "Outcome",
     "Pacing",
@@ -41,6 +44,9 @@ __all__ = [
     "utc_now",
 ]
 
+
+Network = IPv4Network | IPv6Network
+"""Where a caller may call from."""
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 """The names of tokens and callers."""
@@ -95,6 +101,14 @@ class Role(StrEnum):
 
     ADMIN = "admin"
     AUDITOR = "auditor"
+
+
+class CredentialKind(StrEnum):
+    """What a caller proved itself with: a gateway key, a JWT of the identity provider, or a ticket of the gateway's own."""
+
+    KEY = "key"
+    JWT = "jwt"
+    TICKET = "ticket"
 
 
 class TokenValue:
@@ -162,7 +176,10 @@ class Caller:
     """A service or frontend that calls the gateway, with the rights it was given.
 
     `rate` is the gateway's limit on the caller, in slowapi's syntax; None means the gateway's default. A token has one grant at most;
-    `by_name` and `by_token` find it by the token's name and ID.
+    `by_name` and `by_token` find it by the token's name and ID. `networks` are those it may call from, everywhere where there are none;
+    `origins` those of its pages, the gateway's own list where there are none. A ticket narrows its caller's rights: fewer grants, no role,
+    one origin, and `only_ids` where it names the very IDs; None means all. `expires_at` is the credential's end, in seconds since the
+    epoch.
     """
 
     id: str
@@ -173,6 +190,11 @@ class Caller:
     role: Role | None = None
     weight: int = 1
     rate: str | None = None
+    credential: CredentialKind = CredentialKind.KEY
+    networks: tuple[Network, ...] = ()
+    origins: frozenset[str] = frozenset()
+    only_ids: frozenset[int] | None = None
+    expires_at: float | None = None
     by_name: Mapping[str, Grant] = field(init=False, repr=False, compare=False)
     by_token: Mapping[str, Grant] = field(init=False, repr=False, compare=False)
 

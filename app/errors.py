@@ -5,15 +5,15 @@
     - ParameterMissing · ParameterConflict · ParameterUnknown · ParameterInvalid
     - BodyNotAllowed
     - TokenAmbiguous
-    - RequestMalformed
+    - RequestMalformed · HostNotAllowed
     - UpstreamBadRequest
   - Unauthenticated (401)
     - CredentialsMissing · CredentialsInvalid · UpstreamTokenPresented
   - Forbidden (403)
     - OperationNotGranted · TokenNotGranted · TokenKindNotAccepted
-    - RoleRequired
-  - NotFound (404) · MethodNotAllowed (405) · Conflict (409)
-  - UriTooLong (414) · HeadersTooLarge (431)
+    - RoleRequired · OriginNotAllowed · TicketIdsNotAllowed
+  - NotFound (404) · MethodNotAllowed (405) · RequestTimeout (408) · Conflict (409)
+  - BodyTooLarge (413) · UriTooLong (414) · MediaTypeNotSupported (415) · HeadersTooLarge (431)
   - UpstreamRefused (the upstream's own 4xx)
   - CallerRateExceeded (429)
   - InternalError (500)
@@ -158,6 +158,15 @@ class RequestMalformed(BadRequest):
     code = "request-malformed"
 
 
+class HostNotAllowed(BadRequest):
+    """The request is for another host.
+
+    The header `Host` names none of those that this gateway answers for.
+    """
+
+    code = "host-not-allowed"
+
+
 class UpstreamBadRequest(BadRequest):
     """Flxpoint refused the request.
 
@@ -246,6 +255,25 @@ class RoleRequired(Forbidden):
     code = "role-required"
 
 
+class OriginNotAllowed(Forbidden):
+    """The page may not call.
+
+    The header `Origin` names none of the origins that the caller's pages may have, or a ticket was used without the origin that it was
+    made for.
+    """
+
+    code = "origin-not-allowed"
+
+
+class TicketIdsNotAllowed(Forbidden):
+    """The ticket is for other IDs.
+
+    The ticket names the IDs that may be given, and the call had others. Ask the backend that gave the ticket for another one.
+    """
+
+    code = "ticket-ids-not-allowed"
+
+
 class NotFound(GatewayError):
     """There is nothing here.
 
@@ -266,14 +294,34 @@ class MethodNotAllowed(GatewayError):
     status = 405
 
 
+class RequestTimeout(GatewayError):
+    """The request didn't come in time.
+
+    Its body must be whole 10 s after its headers.
+    """
+
+    code = "request-timeout"
+    status = 408
+
+
 class Conflict(GatewayError):
     """The change clashes with what is there.
 
-    A name or a token's value is in use already.
+    A name or a token's value is in use already, or what is to be changed is declared in the configuration file.
     """
 
     code = "conflict"
     status = 409
+
+
+class BodyTooLarge(GatewayError):
+    """The request's body is too large.
+
+    The route's description says how much it takes.
+    """
+
+    code = "body-too-large"
+    status = 413
 
 
 class UriTooLong(GatewayError):
@@ -284,6 +332,16 @@ class UriTooLong(GatewayError):
 
     code = "uri-too-long"
     status = 414
+
+
+class MediaTypeNotSupported(GatewayError):
+    """The body isn't JSON.
+
+    Send it with `Content-Type: application/json`.
+    """
+
+    code = "media-type-not-supported"
+    status = 415
 
 
 class HeadersTooLarge(GatewayError):

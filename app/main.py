@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from app.api import Services, build_app, build_control
 from app.audit import AuditLog, GroupWriter
-from app.callers import Directory
+from app.callers import Authentication, Directory
 from app.carrier import Carrier
 from app.catalogue import load_catalogue
 from app.dispatch import Dispatcher
@@ -151,7 +151,7 @@ async def _open_house(settings: Settings) -> AsyncIterator[House]:
         house = House(engine, vault, directory, dispatcher, audit, settings.shutdown_grace)
         house.services = Services(
             gateway=Gateway(vault, audit, dispatcher, time.monotonic),
-            callers=house.directory,
+            callers=Authentication(directory),
             refusals=house.audit,
             readiness=house,
             lanes=Supervision(vault, dispatcher, audit),

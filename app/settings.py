@@ -6,21 +6,23 @@ import os
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Self, TypeVar
 from urllib.parse import quote, unquote
 
 from limits import parse_many
-from pydantic import AfterValidator, AnyHttpUrl, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, AnyHttpUrl, BeforeValidator, Field, IPvAnyNetwork, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.errors import StartRefused
 
 __all__ = ["PREFIX", "CallerRate", "Environment", "LogFormat", "LogLevel", "Settings", "is_rate", "load_settings", "unknown_variables"]
 
+T = TypeVar("T")
+
 PREFIX = "GATEWAY_"
 SHIPPED_CATALOGUE = Path(__file__).parent.parent / "openapi" / "flxpoint.yaml"
 SQLITE = "sqlite+aiosqlite:///"
-NOT_YET = ("VALKEY_URL", "CORS_ORIGINS", "OIDC_ISSUER", "OIDC_AUDIENCE", "CONFIG_FILE")
+NOT_YET = ("VALKEY_URL",)
 
 
 class Environment(StrEnum):
@@ -66,6 +68,15 @@ CallerRate = Annotated[str, AfterValidator(_rate)]
 """A limit in slowapi's syntax, such as `100/second`."""
 
 
+def _parts(value: object) -> object:
+    """A list is written with commas."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+Listed = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_parts)]
+"""Several values in one variable, with commas between them."""
+
+
 class Settings(BaseSettings):
     """Everything an operator can set. Each field is the variable `GATEWAY_<NAME>`; times are in seconds.
 
@@ -94,6 +105,14 @@ class Settings(BaseSettings):
         default=False, description="send waiting calls together where the catalogue says that their results can be told apart"
     )
     caller_rate: CallerRate = Field("100/second", description="the gateway's own limit on a caller, unless the caller has one of its own")
+    trusted_proxies: Listed[IPvAnyNetwork] = Field(
+        (), description="networks of the proxies in front, with commas; only they are believed what `X-Forwarded-For` says"
+    )
+    allowed_hosts: Listed[str] = Field((), description="names that the header `Host` may have, with commas; none: any")
+    cors_origins: Listed[str] = Field((), description="origins of pages whose callers have none of their own, with commas")
+    oidc_issuer: AnyHttpUrl | None = Field(None, description="the company's identity provider, whose JWTs are taken")
+    oidc_audience: str = Field("", description="the audience that its JWTs must be for; needed with the issuer")
+    config_file: Path | None = Field(None, description="YAML file that declares callers and tokens")
     shutdown_grace: float = Field(25, ge=0, le=600, description="how long waiting calls go on after SIGTERM")
     log_format: LogFormat = Field(LogFormat.JSON, description="`json` or `console`")
     log_level: LogLevel = Field(LogLevel.INFO, description="`DEBUG`, `INFO`, `WARNING` or `ERROR`")

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import uvloop
 
+from app.callers import Presented
 from app.catalogue import load_catalogue
 from app.domain import Caller, Operation
 from app.gateway import Asked, Gateway
@@ -71,7 +72,8 @@ async def main(folder: Path, count: int) -> None:
     operation = load_catalogue(settings.catalogue)[OPERATION]
     async with app.router.lifespan_context(app):
         services = app.state.services
-        caller = services.callers.authenticate([f"Bearer {(folder / 'key').read_text(encoding='ascii')}"], [])
+        key = (folder / "key").read_text(encoding="ascii")
+        caller = await services.callers.authenticate(Presented(x_api_token=[key]))
         tokens = (folder / "tokens").read_text(encoding="ascii").split()
         gc.collect()
         gc.freeze()

@@ -14,6 +14,7 @@ from slowapi.errors import RateLimitExceeded
 
 from app.api.counters import CallerCounters
 from app.api.services import Services
+from app.callers import Presented
 from app.domain import Caller
 from app.errors import CallerRateExceeded
 
@@ -33,12 +34,22 @@ async def known_caller(request: Request) -> Caller:
         CredentialsMissing, CredentialsInvalid, UpstreamTokenPresented, CallerRateExceeded
     """
     services: Services = request.app.state.services
-    headers = request.headers
-    caller = services.callers.authenticate(headers.getlist("authorization"), headers.getlist("x-api-token"))
+    caller = await services.callers.authenticate(_presented(request))
     request.state.caller = caller
     limit: CallerLimit = request.app.state.caller_limit
     await limit.hit(request)
     return caller
+
+
+def _presented(request: Request) -> Presented:
+    headers = request.headers
+    return Presented(
+        authorization=headers.getlist("authorization"),
+        x_api_token=headers.getlist("x-api-token"),
+        address=request.client.host if request.client else None,
+        origin=headers.get("origin"),
+        host=headers.get("host"),
+    )
 
 
 TheServices = Annotated[Services, Depends(services_of)]

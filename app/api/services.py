@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from app.callers import Presented
 from app.dispatch import LaneReport
 from app.domain import Caller
 from app.gateway import Gateway
@@ -16,7 +16,7 @@ __all__ = ["Readiness", "Services"]
 class Callers(Protocol):
     """Who knows the callers."""
 
-    def authenticate(self, authorization: Sequence[str], x_api_token: Sequence[str]) -> Caller: ...
+    async def authenticate(self, presented: Presented) -> Caller: ...
 
 
 class Refusals(Protocol):

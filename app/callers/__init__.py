@@ -1,7 +1,24 @@
 """Who is calling, and what they may do: keys, grants, roles."""
 
-from app.callers.directory import Directory
+from app.callers.authentication import Authentication, Verifier
+from app.callers.directory import Directory, Known
 from app.callers.keys import GatewayKey, make_key
-from app.callers.registry import CallerRow, CallerStore, GrantAsked, NewCaller
+from app.callers.presented import Jwt, Presented
+from app.callers.registry import CallerRow, CallerStore, GrantAsked, KeyRow, NewCaller, is_origin
 
-__all__ = ["CallerRow", "CallerStore", "Directory", "GatewayKey", "GrantAsked", "NewCaller", "make_key"]
+__all__ = [
+    "Authentication",
+    "CallerRow",
+    "CallerStore",
+    "Directory",
+    "GatewayKey",
+    "GrantAsked",
+    "Jwt",
+    "KeyRow",
+    "Known",
+    "NewCaller",
+    "Presented",
+    "Verifier",
+    "is_origin",
+    "make_key",
+]

@@ -1,27 +1,34 @@
-"""The callers that a running server knows, found by their credential."""
+"""The callers that a running server knows, found by their keys or by name."""
 
 from __future__ import annotations
 
 import hmac
 import json
-import re
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_network
 
-from sqlalchemy import select
+from sqlalchemy import RowMapping, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.callers.keys import GatewayKey, parse_key
-from app.domain import Caller, Grant, Role
-from app.errors import CredentialsInvalid, CredentialsMissing, TokenNotGranted, UpstreamTokenPresented
+from app.callers.keys import GatewayKey
+from app.callers.presented import invalid
+from app.domain import Caller, CredentialKind, Grant, Role
+from app.errors import CredentialsInvalid, TokenNotGranted
 from app.storage.tables import caller_keys, callers, grants, tokens
 
-__all__ = ["Directory"]
+__all__ = ["Directory", "DirectoryContents", "Known"]
 
-BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE | re.ASCII)
-JWT_FORM = re.compile(r"eyJ[\w-]*\.[\w-]+\.[\w-]*", re.ASCII)
 NO_HASH = bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A caller, and the claims that make a JWT of the identity provider its own; without any, none is."""
+
+    caller: Caller
+    claims: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +37,19 @@ class _Held:
     caller: Caller
 
 
-DirectoryContents = dict[str, _Held]
-"""The callers of one snapshot, by their keys' IDs."""
+@dataclass(frozen=True, slots=True)
+class DirectoryContents:
+    """The enabled callers of one snapshot: by their keys' IDs, and by their own."""
+
+    by_key: dict[str, _Held] = field(default_factory=dict)
+    by_id: dict[str, Known] = field(default_factory=dict)
 
 
 class Directory:
     """The callers as of the last `use`."""
 
     def __init__(self) -> None:
-        self._by_key: dict[str, _Held] = {}
+        self._contents = DirectoryContents()
 
     async def load(self, connection: AsyncConnection) -> None:
         """Read all callers, keys and grants, and use them."""
@@ -47,72 +58,79 @@ class Directory:
     async def read(self, connection: AsyncConnection) -> DirectoryContents:
         """Read all callers, keys and grants, on this snapshot of the database, without using them yet."""
         granted = await _grants(connection)
-        query = select(callers, caller_keys.c.id.label("key_id"), caller_keys.c.sha256).join(caller_keys)
-        by_key: dict[str, _Held] = {}
-        for row in (await connection.execute(query)).mappings():
-            caller = Caller(
-                id=row["id"],
-                name=row["name"],
-                credential_id=row["key_id"],
-                grants=granted.get(row["id"], ()),
-                default_token_id=row["default_token_id"],
-                role=Role(row["role"]) if row["role"] else None,
-                weight=row["weight"],
-                rate=row["rate"],
-            )
-            by_key[row["key_id"]] = _Held(row["sha256"], caller)
-        return by_key
+        rows = (await connection.execute(select(callers).where(callers.c.enabled == 1))).mappings().all()
+        by_id = {row["id"]: Known(_caller(row, granted.get(row["id"], ())), json.loads(row["claims"])) for row in rows}
+        keys = (await connection.execute(select(caller_keys))).mappings().all()
+        by_key = {row["id"]: _held(row, by_id[row["caller_id"]].caller) for row in keys if row["caller_id"] in by_id}
+        return DirectoryContents(by_key, by_id)
 
     def use(self, contents: DirectoryContents) -> None:
         """From now on the callers are these."""
-        self._by_key = contents
+        self._contents = contents
+
+    @property
+    def known(self) -> list[Known]:
+        """Every caller that may call, with its claims."""
+        return list(self._contents.by_id.values())
+
+    def caller(self, caller_id: str) -> Caller | None:
+        """The caller of that ID, if it may call; without a credential."""
+        known = self._contents.by_id.get(caller_id)
+        return known.caller if known else None
 
     def require(self, caller: Caller, token_id: str, operation: str) -> None:
         """Make sure that what was allowed when the call came in still is, before it is sent.
 
         Raises:
-            CredentialsInvalid: the credential was withdrawn.
+            CredentialsInvalid: the credential was withdrawn, or its caller.
             TokenNotGranted: the grant was.
         """
-        held = self._by_key.get(caller.credential_id)
-        if held is None:
+        now = self._still(caller)
+        if now is None:
             detail = "the credential was withdrawn while the call waited; nothing was sent"
             raise CredentialsInvalid(detail)
-        grant = held.caller.by_token.get(token_id)
+        grant = now.by_token.get(token_id)
         if grant is None or not grant.covers(operation):
             detail = "the grant was taken back while the call waited; nothing was sent"
             raise TokenNotGranted(detail)
 
-    def authenticate(self, authorization: Sequence[str], x_api_token: Sequence[str]) -> Caller:
-        """The caller that a request's credential headers prove.
-
-        Args:
-            authorization: every value of the header `Authorization`.
-            x_api_token: every value of the header `X-API-TOKEN`.
+    def prove(self, key: GatewayKey) -> Caller:
+        """The caller whose key this is.
 
         Raises:
-            CredentialsMissing, CredentialsInvalid
-            UpstreamTokenPresented: `X-API-TOKEN` holds what is no credential of the gateway's.
+            CredentialsInvalid
         """
-        tokens_given = [value for value in x_api_token if value]
-        if any(parse_key(value) is None and not JWT_FORM.fullmatch(value) for value in tokens_given):
-            detail = "X-API-TOKEN held no gateway credential; callers never send a Flxpoint token here"
-            raise UpstreamTokenPresented(detail)
-        presented = {_bearer(value) for value in authorization} | set(tokens_given)
-        if not presented:
-            detail = "give a gateway key as `Authorization: Bearer <key>` or in X-API-TOKEN"
-            raise CredentialsMissing(detail)
-        key = parse_key(presented.pop())
-        if presented or key is None:
-            raise _invalid()
-        return self._prove(key)
-
-    def _prove(self, key: GatewayKey) -> Caller:
-        held = self._by_key.get(key.id)
+        held = self._contents.by_key.get(key.id)
         proven = hmac.compare_digest(held.sha256 if held else NO_HASH, key.sha256)
         if held is None or not proven:
-            raise _invalid()
+            raise invalid()
         return held.caller
+
+    def _still(self, caller: Caller) -> Caller | None:
+        """The caller as it is now, if its credential still is one. A JWT or a ticket lasts as long as its caller, once it was let in."""
+        if caller.credential is not CredentialKind.KEY:
+            return self.caller(caller.id)
+        held = self._contents.by_key.get(caller.credential_id)
+        return held.caller if held else None
+
+
+def _caller(row: RowMapping, granted: tuple[Grant, ...]) -> Caller:
+    return Caller(
+        id=row["id"],
+        name=row["name"],
+        credential_id="",
+        grants=granted,
+        default_token_id=row["default_token_id"],
+        role=Role(row["role"]) if row["role"] else None,
+        weight=row["weight"],
+        rate=row["rate"],
+        networks=tuple(ip_network(one) for one in json.loads(row["networks"])),
+        origins=frozenset(json.loads(row["origins"])),
+    )
+
+
+def _held(row: RowMapping, caller: Caller) -> _Held:
+    return _Held(row["sha256"], replace(caller, credential_id=row["id"]))
 
 
 async def _grants(connection: AsyncConnection) -> dict[str, tuple[Grant, ...]]:
@@ -122,12 +140,3 @@ async def _grants(connection: AsyncConnection) -> dict[str, tuple[Grant, ...]]:
         operations = None if row["operations"] is None else frozenset(json.loads(row["operations"]))
         found[row["caller_id"]] += (Grant(row["token_id"], row["name"], operations),)
     return found
-
-
-def _bearer(header: str) -> str:
-    match = BEARER.fullmatch(header)
-    return match[1] if match else ""
-
-
-def _invalid() -> CredentialsInvalid:
-    return CredentialsInvalid("the credential is not valid")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_network
 
 from sqlalchemy import Delete, RowMapping, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,9 +18,11 @@ from app.settings import is_rate
 from app.storage import touch_revision
 from app.storage.tables import caller_keys, callers, grants, tokens
 
-__all__ = ["CallerRow", "CallerStore", "GrantAsked", "NewCaller"]
+__all__ = ["CallerRow", "CallerStore", "GrantAsked", "KeyRow", "NewCaller", "is_origin"]
 
 HEAVIEST = 1_000
+ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?", re.ASCII)
+LONGEST_CLAIM = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,11 @@ class GrantAsked:
 
 @dataclass(frozen=True, slots=True)
 class NewCaller:
-    """What a caller is made of; `rate` in slowapi's syntax, None for the gateway's default."""
+    """What a caller is made of; `rate` in slowapi's syntax, None for the gateway's default.
+
+    `networks` are those it may call from (CIDR; none: everywhere); `origins` those of its pages (exact; none: the gateway's own list);
+    `claims` what a JWT of the identity provider must hold, all of it, to be this caller's (none: no JWT is).
+    """
 
     name: str
     grants: Sequence[GrantAsked] = ()
@@ -42,11 +50,27 @@ class NewCaller:
     role: Role | None = None
     weight: int = 1
     rate: str | None = None
+    networks: Sequence[str] = ()
+    origins: Sequence[str] = ()
+    claims: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """A caller's key as operators see it; times in UTC, ISO 8601, None where there is none."""
+
+    id: str
+    created_at: str
+    expires_at: str | None = None
+    last_used_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CallerRow:
-    """A caller as operators see it: keys by their IDs."""
+    """A caller as operators see it: keys without their secrets.
+
+    `declared`: it stands in the configuration file, and is changed there only.
+    """
 
     id: str
     name: str
@@ -55,8 +79,18 @@ class CallerRow:
     rate: str | None
     default_token: str | None
     grants: tuple[GrantAsked, ...]
-    keys: tuple[str, ...]
+    keys: tuple[KeyRow, ...]
     created_at: str
+    networks: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    claims: Mapping[str, str] = field(default_factory=dict)
+    enabled: bool = True
+    declared: bool = False
+
+    def as_new(self) -> NewCaller:
+        """What the caller would be made of if it were made now."""
+        role = Role(self.role) if self.role else None
+        return NewCaller(self.name, self.grants, self.default_token, role, self.weight, self.rate, self.networks, self.origins, self.claims)
 
 
 class CallerStore:
@@ -74,14 +108,45 @@ class CallerStore:
         if await self._row(connection, new.name):
             message = f"there is a caller named {new.name} already"
             raise Conflict(message)
-        default = None if new.default_token is None else await _token_id(connection, new.default_token)
-        row = {"id": new_id(), "name": new.name, "role": new.role, "weight": new.weight, "rate": new.rate}
-        await connection.execute(insert(callers).values(row | {"default_token_id": default, "created_at": utc_now()}))
+        row = {"id": new_id(), "name": new.name, "created_at": utc_now()} | await _traits(connection, new)
+        await connection.execute(insert(callers).values(row))
         for asked in new.grants:
             await self.grant(connection, new.name, asked)
         key = await self._add_key(connection, str(row["id"]))
         await touch_revision(connection)
         return await self.show(connection, new.name), key
+
+    async def change(self, connection: AsyncConnection, new: NewCaller) -> CallerRow:
+        """Make the caller of that name what `new` says, its grants included. Its keys stay.
+
+        Raises:
+            ParameterInvalid: a trait isn't one.
+            NotFound: no such caller, or a grant names no token.
+        """
+        _check_new(new)
+        caller_id = (await self._found(connection, new.name))["id"]
+        await connection.execute(update(callers).where(callers.c.id == caller_id).values(await _traits(connection, new)))
+        await connection.execute(delete(grants).where(grants.c.caller_id == caller_id))
+        for asked in new.grants:
+            await self.grant(connection, new.name, asked)
+        await touch_revision(connection)
+        return await self.show(connection, new.name)
+
+    async def set_enabled(self, connection: AsyncConnection, name: str, *, enabled: bool) -> CallerRow:
+        """Let the caller call, or not, whatever its credentials.
+
+        Raises:
+            NotFound: no such caller.
+        """
+        return await self._set(connection, name, enabled=int(enabled))
+
+    async def set_declared(self, connection: AsyncConnection, name: str, *, declared: bool) -> CallerRow:
+        """Say whether the caller stands in the configuration file.
+
+        Raises:
+            NotFound: no such caller.
+        """
+        return await self._set(connection, name, declared=int(declared))
 
     async def grant(self, connection: AsyncConnection, name: str, asked: GrantAsked) -> CallerRow:
         """Let the caller use a token, in place of what was granted for that token before.
@@ -149,6 +214,12 @@ class CallerStore:
         rows = (await connection.execute(select(callers).order_by(callers.c.name))).mappings().all()
         return [await self._read(connection, row) for row in rows]
 
+    async def _set(self, connection: AsyncConnection, name: str, **columns: int) -> CallerRow:
+        caller_id = (await self._found(connection, name))["id"]
+        await connection.execute(update(callers).where(callers.c.id == caller_id).values(columns))
+        await touch_revision(connection)
+        return await self.show(connection, name)
+
     async def _row(self, connection: AsyncConnection, name: str) -> RowMapping | None:
         return (await connection.execute(select(callers).where(callers.c.name == name))).mappings().one_or_none()
 
@@ -168,7 +239,7 @@ class CallerStore:
     async def _read(self, connection: AsyncConnection, row: RowMapping) -> CallerRow:
         granted = select(tokens.c.id, tokens.c.name, grants.c.operations).join(grants).where(grants.c.caller_id == row["id"])
         found = (await connection.execute(granted.order_by(tokens.c.name))).mappings().all()
-        keys = select(caller_keys.c.id).where(caller_keys.c.caller_id == row["id"]).order_by(caller_keys.c.created_at)
+        keys = select(caller_keys).where(caller_keys.c.caller_id == row["id"]).order_by(caller_keys.c.created_at)
         return CallerRow(
             id=row["id"],
             name=row["name"],
@@ -177,8 +248,13 @@ class CallerStore:
             rate=row["rate"],
             default_token=next((one["name"] for one in found if one["id"] == row["default_token_id"]), None),
             grants=tuple(GrantAsked(one["name"], _operations(one["operations"])) for one in found),
-            keys=tuple((await connection.execute(keys)).scalars()),
+            keys=tuple(_key(one) for one in (await connection.execute(keys)).mappings()),
             created_at=row["created_at"],
+            networks=tuple(json.loads(row["networks"])),
+            origins=tuple(json.loads(row["origins"])),
+            claims=json.loads(row["claims"]),
+            enabled=bool(row["enabled"]),
+            declared=bool(row["declared"]),
         )
 
 
@@ -190,6 +266,23 @@ async def _token_id(connection: AsyncConnection, name: str) -> str:
     return str(found)
 
 
+async def _traits(connection: AsyncConnection, new: NewCaller) -> dict[str, object]:
+    """The columns that `new` fills, but for its name."""
+    return {
+        "role": new.role,
+        "weight": new.weight,
+        "rate": new.rate,
+        "default_token_id": None if new.default_token is None else await _token_id(connection, new.default_token),
+        "networks": json.dumps([str(ip_network(one)) for one in new.networks]),
+        "origins": json.dumps(list(new.origins)),
+        "claims": json.dumps(dict(new.claims), sort_keys=True),
+    }
+
+
+def _key(row: RowMapping) -> KeyRow:
+    return KeyRow(row["id"], row["created_at"], row["expires_at"], row["last_used_at"])
+
+
 def _grant_of(caller_id: str, token_id: str) -> Delete:
     return delete(grants).where(grants.c.caller_id == caller_id, grants.c.token_id == token_id)
 
@@ -199,15 +292,34 @@ def _operations(stored: str | None) -> tuple[str, ...] | None:
 
 
 def _check_new(new: NewCaller) -> None:
-    if not NAME_PATTERN.fullmatch(new.name):
-        message = "a caller's name has 1 to 64 letters, digits, dots, dashes and underscores"
-        raise ParameterInvalid(message)
-    if not 1 <= new.weight <= HEAVIEST:
-        message = f"a caller's weight is 1 to {HEAVIEST}"
-        raise ParameterInvalid(message)
-    if new.rate is not None and not is_rate(new.rate):
-        message = "a caller's rate is one limit of at least one, such as 100/second"
-        raise ParameterInvalid(message)
-    if new.default_token is not None and new.default_token not in {asked.token for asked in new.grants}:
-        message = f"the default token {new.default_token} must be among the grants"
-        raise ParameterInvalid(message)
+    granted = {asked.token for asked in new.grants}
+    checks = {
+        "a caller's name has 1 to 64 letters, digits, dots, dashes and underscores": NAME_PATTERN.fullmatch(new.name),
+        f"a caller's weight is 1 to {HEAVIEST}": 1 <= new.weight <= HEAVIEST,
+        "a caller's rate is one limit of at least one, such as 100/second": new.rate is None or is_rate(new.rate),
+        f"the default token {new.default_token} must be among the grants": new.default_token is None or new.default_token in granted,
+        "a caller's network is written as 10.0.0.0/8, without bits beyond the mask": all(map(_is_network, new.networks)),
+        "an origin is written as https://shop.example, in small letters, with a port only where it isn't the scheme's own": all(
+            map(is_origin, new.origins)
+        ),
+        f"a claim has a name and a value of 1 to {LONGEST_CLAIM} characters": all(
+            0 < len(text) <= LONGEST_CLAIM for claim in new.claims.items() for text in claim
+        ),
+    }
+    for message, holds in checks.items():
+        if not holds:
+            raise ParameterInvalid(message)
+
+
+def is_origin(text: str) -> bool:
+    """Whether the text is an origin as browsers send it (RFC 6454, section 6.2): scheme, host, and a port that isn't the scheme's own."""
+    own = ":443" if text.startswith("https://") else ":80"
+    return bool(ORIGIN.fullmatch(text)) and not text.endswith(own)
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text)
+    except ValueError:
+        return False
+    return True

@@ -61,7 +61,7 @@ def show(name: Name, as_json: Json = False) -> None:  # noqa: FBT002 - a flag of
     if as_json:
         print_json(_members(row))
     else:
-        print_members(_members(row) | {"grants": _grants(row), "keys": ", ".join(row.keys)})
+        print_members(_members(row) | {"grants": _grants(row), "keys": ", ".join(one.id for one in row.keys)})
 
 
 @group.command("rotate-key")
@@ -132,6 +132,6 @@ def _members(row: CallerRow) -> dict[str, object]:
         "rate": row.rate,
         "default_token": row.default_token,
         "grants": [{"token": one.token, "operations": one.operations} for one in row.grants],
-        "keys": list(row.keys),
+        "keys": [one.id for one in row.keys],
         "created": row.created_at,
     }

@@ -46,6 +46,7 @@ tokens = Table(
     Column("created_at", String(32), nullable=False),
     Column("rotated_at", String(32), nullable=False),
     Column("pacing", String(16), nullable=False, server_default="learned"),
+    Column("declared", Integer, nullable=False, server_default="0"),
 )
 
 callers = Table(
@@ -58,6 +59,11 @@ callers = Table(
     Column("rate", String(64)),
     Column("default_token_id", ForeignKey("tokens.id", ondelete="SET NULL")),
     Column("created_at", String(32), nullable=False),
+    Column("enabled", Integer, nullable=False, server_default="1"),
+    Column("declared", Integer, nullable=False, server_default="0"),
+    Column("networks", Text, nullable=False, server_default="[]"),
+    Column("origins", Text, nullable=False, server_default="[]"),
+    Column("claims", Text, nullable=False, server_default="{}"),
 )
 
 caller_keys = Table(
@@ -67,6 +73,8 @@ caller_keys = Table(
     Column("caller_id", ForeignKey("callers.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("sha256", LargeBinary, nullable=False),
     Column("created_at", String(32), nullable=False),
+    Column("expires_at", String(32)),
+    Column("last_used_at", String(32)),
 )
 
 grants = Table(

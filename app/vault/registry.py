@@ -39,12 +39,16 @@ class NewToken:
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
-    """A token as operators see it; `fingerprint` tells two values apart and says nothing of either."""
+    """A token as operators see it; `fingerprint` tells two values apart and says nothing of either.
+
+    `declared`: it stands in the configuration file, and is changed there only.
+    """
 
     token: TokenRef
     fingerprint: str
     created_at: str
     rotated_at: str
+    declared: bool = False
 
 
 class TokenStore:
@@ -61,7 +65,7 @@ class TokenStore:
             Conflict: the name, or the value, is in use.
         """
         _check(NAME_PATTERN.fullmatch(new.name), "a token's name has 1 to 64 letters, digits, dots, dashes and underscores")
-        _check(1 <= new.rate <= HIGHEST_RATE, f"a token's rate is 1 to {HIGHEST_RATE} requests a second")
+        _check_rate(new.rate)
         if await self._row(connection, new.name):
             message = f"there is a token named {new.name} already"
             raise Conflict(message)
@@ -94,6 +98,29 @@ class TokenStore:
         changed |= {"version": tokens.c.version + 1, "rotated_at": utc_now()}
         await connection.execute(update(tokens).where(tokens.c.id == token.id).values(changed))
         await touch_revision(connection)
+        return await self.show(connection, name)
+
+    async def change(self, connection: AsyncConnection, ref: TokenRef) -> TokenRow:
+        """Give the token of that name the kind, rate, burst and pacing of `ref`.
+
+        Raises:
+            NotFound, ParameterInvalid: no such token; the rate isn't one.
+        """
+        _check_rate(ref.rate)
+        token = (await self.show(connection, ref.name)).token
+        traits = {"kind": ref.kind, "rate": ref.rate, "burst": ref.burst, "pacing": ref.pacing}
+        await connection.execute(update(tokens).where(tokens.c.id == token.id).values(traits))
+        await touch_revision(connection)
+        return await self.show(connection, ref.name)
+
+    async def set_declared(self, connection: AsyncConnection, name: str, *, declared: bool) -> TokenRow:
+        """Say whether the token stands in the configuration file.
+
+        Raises:
+            NotFound: no such token.
+        """
+        token = (await self.show(connection, name)).token
+        await connection.execute(update(tokens).where(tokens.c.id == token.id).values(declared=int(declared)))
         return await self.show(connection, name)
 
     async def set_enabled(self, connection: AsyncConnection, name: str, *, enabled: bool) -> TokenRow:
@@ -191,7 +218,11 @@ def token_of(row: RowMapping) -> TokenRef:
 
 
 def _read(row: RowMapping) -> TokenRow:
-    return TokenRow(token_of(row), row["value_hash"].hex()[:8], row["created_at"], row["rotated_at"])
+    return TokenRow(token_of(row), row["value_hash"].hex()[:8], row["created_at"], row["rotated_at"], bool(row["declared"]))
+
+
+def _check_rate(rate: int) -> None:
+    _check(1 <= rate <= HIGHEST_RATE, f"a token's rate is 1 to {HIGHEST_RATE} requests a second")
 
 
 def _check(condition: object, message: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.callers import CallerRow, CallerStore, Directory, GatewayKey, GrantAsked, NewCaller
-from app.domain import TokenKind, TokenRef, TokenValue
+from app.callers import Authentication, CallerRow, CallerStore, Directory, GatewayKey, GrantAsked, NewCaller, Presented
+from app.domain import Caller, TokenKind, TokenRef, TokenValue
 from app.storage import reading, writing
 from app.vault import Keyring, NewToken, TokenStore
 
@@ -40,3 +42,8 @@ async def loaded(engine: AsyncEngine, directory: Directory | None = None) -> Dir
     async with reading(engine) as connection:
         await directory.load(connection)
     return directory
+
+
+async def proven(directory: Directory, authorization: Sequence[str], x_api_token: Sequence[str] = ()) -> Caller:
+    """The caller that these headers prove."""
+    return await Authentication(directory).authenticate(Presented(authorization, x_api_token))

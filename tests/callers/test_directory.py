@@ -12,16 +12,16 @@ from app.domain import Caller, Grant, Role
 from app.errors import CredentialsInvalid, CredentialsMissing, Unauthenticated, UpstreamTokenPresented
 from app.storage import writing
 
-from .database import STORE, loaded, with_caller, with_tokens
+from .database import STORE, loaded, proven, with_caller, with_tokens
 
 JWT = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0."
 UNKNOWN = "fgk_0123456789ab_" + "S" * 43
 
 
-def refusal(directory: Directory, authorization: Sequence[str], x_api_token: Sequence[str] = ()) -> Unauthenticated:
+async def refusal(directory: Directory, authorization: Sequence[str], x_api_token: Sequence[str] = ()) -> Unauthenticated:
     """The problem of credentials that prove nobody."""
     with pytest.raises(Unauthenticated) as refused:
-        directory.authenticate(authorization, x_api_token)
+        await proven(directory, authorization, x_api_token)
     return refused.value
 
 
@@ -34,7 +34,7 @@ async def test_a_key_in_authorization_proves_its_caller(engine: AsyncEngine, sch
     row, key = await with_caller(engine)
     directory = await loaded(engine)
 
-    caller = directory.authenticate([f"{scheme} {key.reveal()}"], [])
+    caller = await proven(directory, [f"{scheme} {key.reveal()}"], [])
 
     assert (caller.id, caller.name, caller.credential_id) == (row.id, "order-service", key.id)
 
@@ -43,14 +43,14 @@ async def test_a_key_in_x_api_token_proves_its_caller(engine: AsyncEngine) -> No
     """A client of Flxpoint moves over by putting the gateway key where its token was."""
     row, key = await with_caller(engine)
 
-    assert (await loaded(engine)).authenticate([], [key.reveal()]).id == row.id
+    assert (await proven(await loaded(engine), [], [key.reveal()])).id == row.id
 
 
 async def test_the_same_key_in_both_headers_proves_its_caller(engine: AsyncEngine) -> None:
     """One credential that stands in both headers is one credential."""
     row, key = await with_caller(engine)
 
-    assert (await loaded(engine)).authenticate([f"Bearer {key.reveal()}"], [key.reveal()]).id == row.id
+    assert (await proven(await loaded(engine), [f"Bearer {key.reveal()}"], [key.reveal()])).id == row.id
 
 
 async def test_a_caller_comes_with_all_its_rights(engine: AsyncEngine) -> None:
@@ -62,7 +62,7 @@ async def test_a_caller_comes_with_all_its_rights(engine: AsyncEngine) -> None:
     async with writing(engine) as connection:
         row, key = await STORE.add(connection, new)
 
-    caller = (await loaded(engine)).authenticate([f"Bearer {key.reveal()}"], [])
+    caller = await proven(await loaded(engine), [f"Bearer {key.reveal()}"], [])
 
     assert caller == Caller(
         id=row.id,
@@ -81,9 +81,9 @@ async def test_each_key_proves_its_own_caller(engine: AsyncEngine) -> None:
     made = [await with_caller(engine, name) for name in ("a", "b", "c")]
     directory = await loaded(engine)
 
-    proven = [directory.authenticate([], [key.reveal()]).name for _, key in made]
+    found = [(await proven(directory, [], [key.reveal()])).name for _, key in made]
 
-    assert proven == ["a", "b", "c"]
+    assert found == ["a", "b", "c"]
 
 
 # --- refused
@@ -91,7 +91,7 @@ async def test_each_key_proves_its_own_caller(engine: AsyncEngine) -> None:
 
 async def test_no_credential_is_missing(engine: AsyncEngine) -> None:
     """A request without either header is told how to give a credential."""
-    refused = refusal(await loaded(engine), [])
+    refused = await refusal(await loaded(engine), [])
 
     assert type(refused) is CredentialsMissing
     assert "Authorization: Bearer <key>" in refused.detail
@@ -103,7 +103,7 @@ async def test_a_wrong_secret_and_an_unknown_id_are_refused_alike(engine: AsyncE
     directory = await loaded(engine)
     wrong = f"fgk_{key.id}_{make_key().secret}"
 
-    known, unknown = refusal(directory, [f"Bearer {wrong}"]), refusal(directory, [f"Bearer {UNKNOWN}"])
+    known, unknown = await refusal(directory, [f"Bearer {wrong}"]), await refusal(directory, [f"Bearer {UNKNOWN}"])
 
     assert type(known) is type(unknown) is CredentialsInvalid
     assert (known.detail, known.members) == (unknown.detail, unknown.members) == ("the credential is not valid", {})
@@ -127,7 +127,7 @@ async def test_a_wrong_secret_and_an_unknown_id_are_refused_alike(engine: AsyncE
 )
 async def test_another_authorization_is_invalid(engine: AsyncEngine, header: str) -> None:
     """An `Authorization` that isn't one bearer's gateway key is refused, and isn't repeated."""
-    refused = refusal(await loaded(engine), [header])
+    refused = await refusal(await loaded(engine), [header])
 
     assert type(refused) is CredentialsInvalid
     assert refused.detail == "the credential is not valid"
@@ -146,20 +146,20 @@ async def test_two_credentials_are_invalid(engine: AsyncEngine) -> None:
         ([f"Bearer {one.reveal()}", "Basic eDp5"], []),
         (["Basic eDp5"], [one.reveal()]),
     ):
-        assert type(refusal(directory, authorization, x_api_token)) is CredentialsInvalid
+        assert type(await refusal(directory, authorization, x_api_token)) is CredentialsInvalid
 
 
 async def test_an_empty_header_is_no_token(engine: AsyncEngine) -> None:
     """An empty X-API-TOKEN presents nothing: beside a key it doesn't matter, alone a credential is missing."""
     directory = await loaded(engine)
 
-    assert type(refusal(directory, [], [""])) is CredentialsMissing
+    assert type(await refusal(directory, [], [""])) is CredentialsMissing
 
 
 @pytest.mark.parametrize("value", ["a-flxpoint-token-0001", "fgk_short", f"{UNKNOWN}x", f"Bearer {UNKNOWN}", "a.b.c"])
 async def test_a_flxpoint_token_is_refused_as_such(engine: AsyncEngine, value: str) -> None:
     """What stands in X-API-TOKEN and is no credential of the gateway's is taken for a Flxpoint token, and kept nowhere."""
-    refused = refusal(await loaded(engine), [], [value])
+    refused = await refusal(await loaded(engine), [], [value])
 
     assert type(refused) is UpstreamTokenPresented
     assert value not in f"{refused.detail} {refused.members} {refused!r}"
@@ -170,13 +170,13 @@ async def test_a_flxpoint_token_beside_a_good_key_is_refused(engine: AsyncEngine
     _, key = await with_caller(engine)
     directory = await loaded(engine)
 
-    assert type(refusal(directory, [f"Bearer {key.reveal()}"], ["a-flxpoint-token-0001"])) is UpstreamTokenPresented
-    assert type(refusal(directory, [], [key.reveal(), "a-flxpoint-token-0001"])) is UpstreamTokenPresented
+    assert type(await refusal(directory, [f"Bearer {key.reveal()}"], ["a-flxpoint-token-0001"])) is UpstreamTokenPresented
+    assert type(await refusal(directory, [], [key.reveal(), "a-flxpoint-token-0001"])) is UpstreamTokenPresented
 
 
 async def test_a_jwt_is_no_flxpoint_token(engine: AsyncEngine) -> None:
     """A JWT in X-API-TOKEN is a credential of the wrong sort, not an exposed token."""
-    assert type(refusal(await loaded(engine), [], [JWT])) is CredentialsInvalid
+    assert type(await refusal(await loaded(engine), [], [JWT])) is CredentialsInvalid
 
 
 # --- changes
@@ -192,11 +192,11 @@ async def test_a_load_replaces_what_was_known(engine: AsyncEngine) -> None:
         await STORE.remove(connection, "gone")
         await STORE.revoke(connection, "kept", "shop")
         _, new = await STORE.rotate_key(connection, "kept")
-    before = directory.authenticate([], [old.reveal()])
+    before = await proven(directory, [], [old.reveal()])
 
     await loaded(engine, directory)
 
     assert len(before.grants) == 1
-    assert directory.authenticate([], [new.reveal()]).grants == ()
+    assert (await proven(directory, [], [new.reveal()])).grants == ()
     for key in (gone, old):
-        assert type(refusal(directory, [], [key.reveal()])) is CredentialsInvalid
+        assert type(await refusal(directory, [], [key.reveal()])) is CredentialsInvalid

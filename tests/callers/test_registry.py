@@ -15,7 +15,7 @@ from app.errors import Conflict, NotFound, ParameterInvalid
 from app.storage import current_revision, reading, writing
 from app.storage.tables import caller_keys, callers, grants
 
-from .database import STORE, TOKENS, loaded, shown, with_caller, with_tokens
+from .database import STORE, TOKENS, loaded, proven, shown, with_caller, with_tokens
 
 SHOP = GrantAsked("shop")
 
@@ -29,7 +29,7 @@ async def test_a_caller_is_added_as_it_was_asked(engine: AsyncEngine) -> None:
 
     assert (row.name, row.role, row.weight, row.rate, row.default_token) == ("admin-ui", "admin", 3, "10/minute", "shop")
     assert row.grants == (SHOP, GrantAsked("store", ("a", "b")))
-    assert row.keys == (key.id,)
+    assert [one.id for one in row.keys] == [key.id]
     assert await shown(engine, "admin-ui") == row
 
 
@@ -136,9 +136,9 @@ async def test_a_rotated_key_replaces_the_old_one(engine: AsyncEngine) -> None:
     async with writing(engine) as connection:
         row, new = await STORE.rotate_key(connection, "order-service")
 
-    assert row.keys == (new.id,)
+    assert [one.id for one in row.keys] == [new.id]
     assert new.id != old.id
-    assert (await loaded(engine)).authenticate([], [new.reveal()]).id == row.id
+    assert (await proven(await loaded(engine), [], [new.reveal()])).id == row.id
 
 
 async def test_a_removed_caller_is_gone_with_its_keys_and_grants(engine: AsyncEngine) -> None:

@@ -1,0 +1,33 @@
+"""Who may call, from where, until when, and what the configuration file declares."""
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+COLUMNS: dict[str, list[sa.Column[Any]]] = {
+    "tokens": [sa.Column("declared", sa.Integer, nullable=False, server_default="0")],
+    "callers": [
+        sa.Column("enabled", sa.Integer, nullable=False, server_default="1"),
+        sa.Column("declared", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("networks", sa.Text, nullable=False, server_default="[]"),
+        sa.Column("origins", sa.Text, nullable=False, server_default="[]"),
+        sa.Column("claims", sa.Text, nullable=False, server_default="{}"),
+    ],
+    "caller_keys": [
+        sa.Column("expires_at", sa.String(32)),
+        sa.Column("last_used_at", sa.String(32)),
+    ],
+}
+
+
+def upgrade() -> None:
+    """Add the columns; callers that are there may go on calling from everywhere, with keys that don't expire."""
+    for table, columns in COLUMNS.items():
+        for column in columns:
+            op.add_column(table, column)
