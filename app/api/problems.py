@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from app.errors import PROBLEMS, GatewayError, Unauthenticated, UpstreamRefused
+from app.errors import PROBLEMS, BodyTooLarge, GatewayError, RequestTimeout, Unauthenticated, UpstreamRefused
 
 __all__ = ["PROBLEM_MEDIA_TYPE", "PROBLEM_SCHEMA", "problem_page", "problem_response", "problems_page"]
 
@@ -79,6 +79,9 @@ def _headers(error: GatewayError) -> dict[str, str]:
         headers["Gateway-Uncertain"] = "true"
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, BodyTooLarge | RequestTimeout):
+        # The rest of the body is still to come, and nobody reads it (RFC 9110, sections 15.5.9 and 15.5.14).
+        headers["Connection"] = "close"
     return headers
 
 
