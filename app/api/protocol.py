@@ -1,4 +1,4 @@
-"""The HTTP protocol, with what uvicorn's own lacks: bounds on a request's head in bytes and in time, and one write an answer."""
+"""The HTTP protocol, with what uvicorn's own lacks: bounds in bytes and in time, well-formed heads only, and one write an answer."""
 
 from __future__ import annotations
 
@@ -7,28 +7,35 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.api.wellformed import NoTrailers, check_head
+
 __all__ = ["BoundedProtocol", "JoinedWrites"]
 
 MOST_HEAD_BYTES = 80 * 1024  # 64 KiB of headers, the request line, and what one read may bring beyond them
 HEAD_SECONDS = 10.0
+BODY_SECONDS = 10.0
 MOST_HELD_BYTES = 64 * 1024
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Refuses a head of more than 80 KiB with 431, and one that isn't whole 10 s after its first byte (or the connection) with 408.
+    """Refuses heads that are too large (80 KiB) with 431, too slow with 408, and not well-formed with 400.
 
-    These are plain answers without a problem: nothing is known of the request yet.
+    A head must be whole 10 s after its first byte, or the connection. These are plain answers without a problem: nothing is known of the
+    request yet. A connection whose body isn't whole 10 s after its head ends with the answer.
     """
 
     head_seconds = HEAD_SECONDS
+    body_seconds = BODY_SECONDS
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on as they come
         super().__init__(*args, **kwargs)
         self._in_head = True
+        self._deaf = False
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._body_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head."""
@@ -38,11 +45,13 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
         self._stop_waiting()
+        if self._body_timer:
+            self._body_timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse, and count what belongs to a head that isn't whole yet."""
-        if self.transport.is_closing():
+        if self._deaf or self.transport.is_closing():
             return
         if self._in_head and self._head_timer is None:
             self._await_head()
@@ -51,18 +60,45 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > MOST_HEAD_BYTES:
                 self._refuse(TOO_LARGE)
+        elif self._body_timer is None:
+            self._body_timer = self.loop.call_later(self.body_seconds, self._end_with_the_answer)
 
     def on_headers_complete(self) -> None:
-        """The head is whole."""
+        """The head is whole.
+
+        Raises:
+            Malformed: it isn't well-formed. The parser stops there, and uvicorn answers 400.
+        """
+        upgrade = self.parser.should_upgrade()
+        check_head(self.parser.get_http_version(), self.url, self.headers, upgrade=upgrade)
         self._in_head = False
         self._head_bytes = 0
         self._stop_waiting()
         super().on_headers_complete()
+        self.headers = NoTrailers()
+        if upgrade:
+            # The offer is declined (RFC 9110, section 7.8), but the parser reads nothing more.
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         """The next byte begins the next head."""
         self._in_head = True
+        if self._body_timer:
+            self._body_timer.cancel()
+            self._body_timer = None
         super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what isn't HTTP; but never in the place, or the middle, of an answer to an earlier request."""
+        cycle = self.cycle
+        if cycle and not cycle.response_complete and not cycle.more_body:
+            # What came before it was well-formed and is answered; nothing is read after it.
+            self._deaf = True
+            cycle.keep_alive = False
+        elif cycle and not cycle.response_complete and (cycle.response_started or self.pipeline):
+            self.transport.close()
+        else:
+            super().send_400_response(msg)
 
     def _await_head(self) -> None:
         self._head_timer = self.loop.call_later(self.head_seconds, self._refuse, TOO_SLOW)
@@ -71,6 +107,12 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._head_timer:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _end_with_the_answer(self) -> None:
+        """The body is too slow: whoever reads it says so; where nobody does, the connection must not be held for it."""
+        self.cycle.keep_alive = False
+        if self.cycle.response_complete:
+            self.transport.close()
 
     def _refuse(self, answer: bytes) -> None:
         self._stop_waiting()
