@@ -9,9 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.audit import Name, administrative, append
 from app.callers import CallerRow, CallerStore, GatewayKey, GrantAsked, NewCaller
 from app.domain import TokenValue
-from app.errors import Conflict
+from app.errors import Conflict, ParameterInvalid
 from app.storage import reading, writing
-from app.vault import Keyring, NewToken, TokenRow, TokenStore
+from app.vault import Keyring, NewToken, TokenChange, TokenRow, TokenStore
 
 __all__ = ["Administration"]
 
@@ -53,9 +53,24 @@ class Administration:
         """
         async with writing(self._engine) as connection:
             row = await self._tokens.add(connection, new)
-            paced = {"rate": new.rate, "burst": new.burst.value, "pacing": new.pacing.value}
-            members = {"kind": new.kind.value, **paced, "fingerprint": row.fingerprint}
-            await append(connection, [administrative(Name.TOKEN_ADDED, self._by, new.name, **members)])
+            await append(connection, [administrative(Name.TOKEN_ADDED, self._by, new.name, after=_state(row))])
+            return row
+
+    async def change_token(self, name: str, change: TokenChange) -> TokenRow:
+        """Give a token other traits; its value, and what waits for it, stay.
+
+        Raises:
+            NotFound, Conflict
+            ParameterInvalid: the rate isn't one, or there is nothing to change.
+        """
+        if change.empty:
+            message = "there is nothing to change: give a kind, a rate, a burst or a pacing"
+            raise ParameterInvalid(message)
+        async with writing(self._engine) as connection:
+            before = _changeable(await self._tokens.show(connection, name), name)
+            row = await self._tokens.change(connection, change.of(before.token))
+            members = {"before": _traits(before), "after": _traits(row)}
+            await append(connection, [administrative(Name.TOKEN_CHANGED, self._by, name, **members)])
             return row
 
     async def rotate_token(self, name: str, value: TokenValue) -> TokenRow:
@@ -78,10 +93,11 @@ class Administration:
             NotFound
         """
         async with writing(self._engine) as connection:
-            _changeable(await self._tokens.show(connection, name), name)
+            before = _changeable(await self._tokens.show(connection, name), name)
             row = await self._tokens.set_enabled(connection, name, enabled=enabled)
             what = Name.TOKEN_ENABLED if enabled else Name.TOKEN_DISABLED
-            await append(connection, [administrative(what, self._by, name)])
+            members = {"before": before.token.enabled, "after": row.token.enabled}
+            await append(connection, [administrative(what, self._by, name, **members)])
             return row
 
     async def remove_token(self, name: str) -> TokenRow:
@@ -93,7 +109,7 @@ class Administration:
         async with writing(self._engine) as connection:
             _changeable(await self._tokens.show(connection, name), name)
             row = await self._tokens.remove(connection, name)
-            await append(connection, [administrative(Name.TOKEN_REMOVED, self._by, name, fingerprint=row.fingerprint)])
+            await append(connection, [administrative(Name.TOKEN_REMOVED, self._by, name, before=_state(row))])
             return row
 
     async def callers(self) -> list[CallerRow]:
@@ -182,6 +198,16 @@ def _changeable(row: R, name: str) -> R:
         message = f"{name} is declared in the configuration file; change it there"
         raise Conflict(message)
     return row
+
+
+def _traits(row: TokenRow) -> dict[str, str | int]:
+    token = row.token
+    return {"kind": token.kind.value, "rate": token.rate, "burst": token.burst.value, "pacing": token.pacing.value}
+
+
+def _state(row: TokenRow) -> dict[str, str | int]:
+    """All that is on record of a token that comes or goes; of its value only the fingerprint."""
+    return _traits(row) | {"enabled": row.token.enabled, "fingerprint": row.fingerprint}
 
 
 def _texts(grants: tuple[GrantAsked, ...]) -> list[str]:

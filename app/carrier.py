@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from app.domain import Call, Caller, Outcome, Send, Stamps, TokenRef, TokenValue, TurnLost
+from app.domain import Call, Caller, Operation, Outcome, Send, Stamps, TokenRef, TokenValue, TurnLost
 from app.errors import GatewayError
 
 __all__ = ["Carrier"]
@@ -14,6 +14,8 @@ class Vault(Protocol):
     """What is needed of the tokens."""
 
     def open(self, token_id: str) -> tuple[TokenRef, TokenValue]: ...
+
+    def still_takes(self, token_id: str, operation: Operation) -> None: ...
 
 
 class Callers(Protocol):
@@ -46,9 +48,10 @@ class Carrier:
         self._upstream = upstream
 
     def refusal(self, call: Call) -> GatewayError | None:
-        """Why a call that was let in may not be sent any more: its credential or its grant was withdrawn while it waited."""
+        """Why a call that was let in may not be sent any more: its credential, its grant or its token's kind changed meanwhile."""
         try:
             self._callers.require(call.caller, call.token.id, call.operation.id)
+            self._vault.still_takes(call.token.id, call.operation)
         except GatewayError as error:
             return error
         return None

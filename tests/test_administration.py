@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from app.callers import GrantAsked, NewCaller
 from app.domain import Burst, Pacing, Role, TokenKind, TokenValue
 from app.errors import Conflict, GatewayError, NotFound, ParameterInvalid
 from app.storage import current_revision, reading, writing
-from app.vault import Keyring, NewToken
+from app.vault import Keyring, NewToken, TokenChange
 from tests.storage.database import migrated
 
 BY = "test:ada"
@@ -58,19 +59,32 @@ def recorded(name: str, subject: str, **members: Any) -> dict[str, Any]:
 async def test_each_change_of_a_token_is_on_record(engine: AsyncEngine, administration: Administration) -> None:
     """Every change names who made it, and both values of a rotation by their fingerprints."""
     added = await administration.add_token(NewToken("shop", TokenKind.SOURCE, TokenValue(VALUE), 3, Burst.SPACED, Pacing.PROVEN))
+    await administration.change_token("shop", TokenChange(TokenKind.CHANNEL, rate=5))
     rotated = await administration.rotate_token("shop", TokenValue(OTHER_VALUE))
     await administration.set_token_enabled("shop", enabled=False)
     await administration.set_token_enabled("shop", enabled=True)
     removed = await administration.remove_token("shop")
 
+    source = {"kind": "source", "rate": 3, "burst": "spaced", "pacing": "proven"}
+    channel = source | {"kind": "channel", "rate": 5}
     assert await records(engine) == [
-        recorded("token:added", "shop", kind="source", rate=3, burst="spaced", pacing="proven", fingerprint=added.fingerprint),
+        recorded("token:added", "shop", after=source | {"enabled": True, "fingerprint": added.fingerprint}),
+        recorded("token:changed", "shop", before=source, after=channel),
         recorded("token:rotated", "shop", before=added.fingerprint, after=rotated.fingerprint),
-        recorded("token:disabled", "shop"),
-        recorded("token:enabled", "shop"),
-        recorded("token:removed", "shop", fingerprint=rotated.fingerprint),
+        recorded("token:disabled", "shop", before=True, after=False),
+        recorded("token:enabled", "shop", before=False, after=True),
+        recorded("token:removed", "shop", before=channel | {"enabled": True, "fingerprint": rotated.fingerprint}),
     ]
     assert removed == rotated
+
+
+async def test_a_change_leaves_what_it_doesnt_name(administration: Administration) -> None:
+    """A token keeps its value, its lane, its version and every trait that a change doesn't give."""
+    before = (await administration.add_token(NewToken("shop", TokenKind.SOURCE, TokenValue(VALUE), 3, Burst.SPACED, Pacing.PROVEN))).token
+
+    after = (await administration.change_token("shop", TokenChange(burst=Burst.WINDOW))).token
+
+    assert after == replace(before, burst=Burst.WINDOW)
 
 
 async def test_each_change_of_a_caller_is_on_record(engine: AsyncEngine, administration: Administration) -> None:
@@ -111,6 +125,10 @@ REFUSED: list[tuple[Work, type[GatewayError]]] = [
     (lambda ada: ada.add_token(SHOP), Conflict),
     (lambda ada: ada.add_token(NewToken("other", TokenKind.ACCOUNT, TokenValue(VALUE))), Conflict),
     (lambda ada: ada.add_token(NewToken("other", TokenKind.ACCOUNT, TokenValue("short"))), ParameterInvalid),
+    (lambda ada: ada.change_token("none", TokenChange(rate=1)), NotFound),
+    (lambda ada: ada.change_token("shop", TokenChange(rate=0)), ParameterInvalid),
+    (lambda ada: ada.change_token("shop", TokenChange(rate=1_001)), ParameterInvalid),
+    (lambda ada: ada.change_token("shop", TokenChange()), ParameterInvalid),
     (lambda ada: ada.rotate_token("none", TokenValue(OTHER_VALUE)), NotFound),
     (lambda ada: ada.rotate_token("shop", TokenValue("short")), ParameterInvalid),
     (lambda ada: ada.set_token_enabled("none", enabled=False), NotFound),
@@ -151,6 +169,7 @@ async def test_a_refused_change_leaves_nothing(
 
 CHANGES: list[Work] = [
     lambda ada: ada.add_token(NewToken("store", TokenKind.ACCOUNT, TokenValue(OTHER_VALUE))),
+    lambda ada: ada.change_token("shop", TokenChange(rate=5)),
     lambda ada: ada.rotate_token("shop", TokenValue(OTHER_VALUE)),
     lambda ada: ada.set_token_enabled("shop", enabled=False),
     lambda ada: ada.remove_token("shop"),

@@ -26,6 +26,9 @@ class Room:
     def require(self, *_: Any) -> None:
         """All may."""
 
+    def still_takes(self, *_: Any) -> None:
+        """It does."""
+
     async def sending(self, _send: Send) -> None:
         """The intent."""
         self.told.append(("intent", None))

@@ -25,7 +25,7 @@ __all__ = [
     "send_outcome",
 ]
 
-Value = str | int | float | bool | None | list[str]
+Value = str | int | float | bool | None | list[str] | dict[str, str | int]
 
 
 class Name(StrEnum):
@@ -38,6 +38,7 @@ class Name(StrEnum):
     SEND_INTENT = "send:intent"
     SEND_OUTCOME = "send:outcome"
     TOKEN_ADDED = "token:added"
+    TOKEN_CHANGED = "token:changed"
     TOKEN_ROTATED = "token:rotated"
     TOKEN_ENABLED = "token:enabled"
     TOKEN_DISABLED = "token:disabled"

@@ -14,7 +14,7 @@ from app.cli.remote import resume_in_running
 from app.cli.state import administer
 from app.domain import Burst, Pacing, TokenKind, TokenValue
 from app.errors import ParameterInvalid
-from app.vault import NewToken, TokenRow
+from app.vault import NewToken, TokenChange, TokenRow
 
 __all__ = ["group"]
 
@@ -39,6 +39,21 @@ def add(  # noqa: PLR0913, PLR0917 - a command's options
     new = NewToken(name, kind, _value(value_file), rate, burst, pacing)
     row = administer(lambda administration: administration.add_token(new))
     print(f"added {row.token.name} ({row.token.kind}), fingerprint {row.fingerprint}")
+
+
+@group.command("set")
+def set_(
+    name: Name,
+    kind: Annotated[TokenKind | None, typer.Option(help="The token's kind at Flxpoint.")] = None,
+    rate: Annotated[int | None, typer.Option(help="Requests a second that Flxpoint allows it.")] = None,
+    burst: Annotated[Burst | None, typer.Option(help="Spend a second's budget at once, or evenly spaced.")] = None,
+    pacing: Annotated[Pacing | None, typer.Option(help=PACING_HELP)] = None,
+) -> None:
+    """Change a token's kind, rate, burst or pacing; its value, and the calls that wait for it, stay."""
+    change = TokenChange(kind, rate, burst, pacing)
+    row = administer(lambda administration: administration.change_token(name, change))
+    token = row.token
+    print(f"{name} is of kind {token.kind}: {token.rate} a second, {token.burst}, {token.pacing}")
 
 
 @group.command("list")

@@ -1,7 +1,7 @@
 """The tokens: sealed at rest, known outside by name only, opened for one send at a time."""
 
 from app.vault.keyring import Keyring, load_keyring
-from app.vault.registry import NewToken, TokenRow, TokenStore
+from app.vault.registry import NewToken, TokenChange, TokenRow, TokenStore
 from app.vault.vault import Vault
 
-__all__ = ["Keyring", "NewToken", "TokenRow", "TokenStore", "Vault", "load_keyring"]
+__all__ = ["Keyring", "NewToken", "TokenChange", "TokenRow", "TokenStore", "Vault", "load_keyring"]

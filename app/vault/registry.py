@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import RowMapping, delete, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or_skip
@@ -18,7 +18,7 @@ from app.storage import touch_revision
 from app.storage.tables import sealed_keys, tokens
 from app.vault.keyring import Keyring, Sealed, SealedWrongly
 
-__all__ = ["NewToken", "TokenRow", "TokenStore", "place_of", "sealed_in", "token_of"]
+__all__ = ["NewToken", "TokenChange", "TokenRow", "TokenStore", "place_of", "sealed_in", "token_of"]
 
 VALUE_PATTERN = re.compile(r"[!-~]{16,512}", re.ASCII)
 HIGHEST_RATE = 1_000
@@ -35,6 +35,31 @@ class NewToken:
     rate: int = 2
     burst: Burst = Burst.WINDOW
     pacing: Pacing = Pacing.LEARNED
+
+
+@dataclass(frozen=True, slots=True)
+class TokenChange:
+    """Traits that a token is to have; None leaves one as it is."""
+
+    kind: TokenKind | None = None
+    rate: int | None = None
+    burst: Burst | None = None
+    pacing: Pacing | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether it changes nothing."""
+        return self == TokenChange()
+
+    def of(self, token: TokenRef) -> TokenRef:
+        """The token with these traits."""
+        return replace(
+            token,
+            kind=self.kind or token.kind,
+            rate=token.rate if self.rate is None else self.rate,
+            burst=self.burst or token.burst,
+            pacing=self.pacing or token.pacing,
+        )
 
 
 @dataclass(frozen=True, slots=True)

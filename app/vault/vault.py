@@ -83,11 +83,18 @@ class Vault:
         if not token.enabled:
             detail = f"the token {token.name} is disabled"
             raise TokenUnavailable(detail)
-        if token.kind not in operation.token_kinds:
-            accepted = sorted(operation.token_kinds)
-            detail = f"{operation.id} takes tokens of kind {' or '.join(accepted)}; {token.name} is of kind {token.kind}"
-            raise TokenKindNotAccepted(detail, token=token.name, kind=token.kind.value, accepted=[kind.value for kind in accepted])
+        _require_kind(token, operation)
         return token
+
+    def still_takes(self, token_id: str, operation: Operation) -> None:
+        """Make sure that a token chosen before is still of a kind that the operation takes. One that is gone is `open`'s to refuse.
+
+        Raises:
+            TokenKindNotAccepted
+        """
+        held = self._held.get(token_id)
+        if held:
+            _require_kind(held.token, operation)
 
     def open(self, token_id: str) -> tuple[TokenRef, TokenValue]:
         """The token as it is now, and its value, for one send.
@@ -129,3 +136,10 @@ class Vault:
         except SealedWrongly:
             return False
         return True
+
+
+def _require_kind(token: TokenRef, operation: Operation) -> None:
+    if token.kind not in operation.token_kinds:
+        accepted = sorted(operation.token_kinds)
+        detail = f"{operation.id} takes tokens of kind {' or '.join(accepted)}; {token.name} is of kind {token.kind}"
+        raise TokenKindNotAccepted(detail, token=token.name, kind=token.kind.value, accepted=[kind.value for kind in accepted])

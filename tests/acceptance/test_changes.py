@@ -10,8 +10,10 @@ from pathlib import Path
 import httpx2
 
 from app.callers import GrantAsked, NewCaller
-from app.domain import TokenValue
+from app.domain import TokenKind, TokenValue
+from app.settings import SHIPPED_CATALOGUE
 from app.simulator.tokens import SimulatedToken
+from app.vault import TokenChange
 from tests.rig import TOKEN, Rig, rigged, until
 
 
@@ -61,6 +63,21 @@ async def test_a_token_rotated_while_calls_wait_sends_them_with_its_new_value(tm
     assert [answer.json() for answer in answers] == [[1001], [1002], [1003], [1004]]
     assert sent == [["1001"], ["1002"], ["1003"], ["1004"]]
     assert (len(old), len(new)) == (0, 4)
+
+
+async def test_a_token_whose_kind_changes_while_calls_wait_is_not_used_for_what_doesnt_take_it(tmp_path: Path) -> None:
+    """Calls that wait already are held to the kind that is now on file: one that isn't accepted would only be refused by Flxpoint."""
+    narrow = SHIPPED_CATALOGUE.read_text(encoding="utf-8").replace("token-kinds: [account, source, channel]", "token-kinds: [account]")
+    (tmp_path / "catalogue.yaml").write_text(narrow, encoding="utf-8")
+    async with rigged(tmp_path / "state", catalogue=tmp_path / "catalogue.yaml") as rig:
+        tasks = await waiting_calls(rig, 2)
+        await rig.administer(lambda administration: administration.change_token("shop", TokenChange(TokenKind.SOURCE)))
+        answers = await asyncio.gather(*tasks)
+        arrivals, records = (await rig.statistics())["arrivals"], await rig.records()
+
+    assert [code_of(answer) for answer in answers] == ["token-kind-not-accepted"] * 2
+    assert arrivals == 0
+    assert not [record for record in records if record["name"] == "send:outcome" and record["written"]]
 
 
 async def test_a_caller_removed_while_its_calls_wait_is_not_sent(tmp_path: Path) -> None:

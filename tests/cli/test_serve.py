@@ -142,6 +142,20 @@ def test_changes_reach_the_running_gateway(state: Served) -> None:
     assert state.gateway.process.poll() is None
 
 
+def test_a_changed_token_is_paced_anew_by_the_running_gateway(state: Served, shell_of: Callable[[Path], Shell]) -> None:
+    """`token set` reaches the lane of a running gateway within 2 s, without a restart."""
+    shell = shell_of(state.state_dir)
+    administer(lambda administration: administration.add_token(NewToken("paced", TokenKind.ACCOUNT, TokenValue("a-token-value-paced"))))
+
+    def is_paced(*bounds: object) -> bool:
+        lanes = {lane["token"]: lane for lane in shell("lanes", "--json").document}
+        return "paced" in lanes and tuple(lanes["paced"][name] for name in ("rate", "burst", "pacing")) == bounds
+
+    until(lambda: is_paced(2, "window", "learned"), within=5)
+    assert shell("token", "set", "paced", "--rate", "7", "--burst", "spaced", "--pacing", "proven").status == 0
+    until(lambda: is_paced(7, "spaced", "proven"), within=2)
+
+
 def test_a_second_server_on_the_same_state_is_refused(served: Served, shell_of: Callable[[Path], Shell]) -> None:
     """Two processes on one state would break the upstream's limit, so the second is refused and says which process serves."""
     ran = shell_of(served.state_dir)("serve", "--port", "0")

@@ -80,6 +80,40 @@ def test_the_options_are_kept(shell: Shell) -> None:
     }
 
 
+def test_traits_are_set(shell: Shell) -> None:
+    """`token set` changes what it is given and nothing else, and says what the token is now."""
+    added(shell)
+    before = shell("token", "show", "shop", "--json").document
+
+    first = shell("token", "set", "shop", "--rate", "5", "--pacing", "proven")
+    second = shell("token", "set", "shop", "--kind", "channel", "--burst", "spaced")
+
+    changed = {"kind": "channel", "rate": 5, "burst": "spaced", "pacing": "proven"}
+    assert first == Ran(0, "shop is of kind account: 5 a second, window, proven\n", "")
+    assert second == Ran(0, "shop is of kind channel: 5 a second, spaced, proven\n", "")
+    assert shell("token", "show", "shop", "--json").document == before | changed
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "fault"),
+    [
+        ((), 1, "parameter-invalid: there is nothing to change: give a kind, a rate, a burst or a pacing\n"),
+        (("--rate", "0"), 1, "parameter-invalid: a token's rate is 1 to 1000 requests a second\n"),
+        (("--kind", "none"), 2, None),
+    ],
+)
+def test_traits_that_are_none_are_refused(shell: Shell, options: tuple[str, ...], status: int, fault: str | None) -> None:
+    """What is no change, or no trait, changes nothing."""
+    added(shell)
+    before = shell("token", "show", "shop", "--json").document
+
+    ran = shell("token", "set", "shop", *options)
+
+    assert ran.status == status
+    assert fault is None or ran.err == fault
+    assert shell("token", "show", "shop", "--json").document == before
+
+
 def test_the_tokens_are_listed(shell: Shell) -> None:
     """The list has a line for each token, and the same as JSON; neither holds a value."""
     added(shell, "store", OTHER_VALUE)
@@ -176,7 +210,7 @@ def test_a_value_is_no_argument(shell: Shell) -> None:
     assert shell("token", "add", "shop", "--value", VALUE, "--kind", "account").status == 2
 
 
-@pytest.mark.parametrize("arguments", [("show",), ("rotate",), ("enable",), ("disable",), ("remove",)])
+@pytest.mark.parametrize("arguments", [("show",), ("rotate",), ("set", "--rate", "1"), ("enable",), ("disable",), ("remove",)])
 def test_a_token_that_is_not_there(shell: Shell, arguments: tuple[str, ...]) -> None:
     """Whatever is done to a token that there isn't ends with status 1 and one line on standard error."""
     shell.set(MASTER_KEYS="k1:" + "A" * 43 + "=")

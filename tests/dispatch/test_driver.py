@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.domain import Linked, RateLimited
+from app.domain import Burst, Linked, Pacing, RateLimited
 from app.errors import AuditUnavailable, DeadlineExceeded, InternalError, QueueFull, ShuttingDown, TokenUnavailable
 from tests.calls import SHOP
 from tests.dispatch.senders import Sender, dispatcher_for, now_call, state_of, submit, until
@@ -148,6 +148,21 @@ async def test_an_unchanged_token_stays_warm() -> None:
     dispatcher.know([SHOP])
 
     assert state_of(dispatcher).reset == 0
+
+
+async def test_a_changed_tokens_waiting_calls_go_by_its_new_bounds() -> None:
+    """The lane stays, with its calls and slots; what waits goes as soon as the new bounds let it."""
+    dispatcher, sender = dispatcher_for(), Sender()
+    tasks = [asyncio.create_task(submit(dispatcher, now_call(), sender)) for _ in range(8)]
+    await until(lambda: len(sender.answered) == 2)
+    changed = replace(SHOP, rate=50, burst=Burst.WINDOW, pacing=Pacing.PROVEN)
+
+    dispatcher.know([changed])
+    await asyncio.gather(*tasks)
+
+    [report] = dispatcher.reports()
+    assert sender.written[-1] - sender.written[0] < 0.5
+    assert (report.rate, report.pacing, state_of(dispatcher).limit) == (50, "proven", 50)
 
 
 async def test_a_removed_token_takes_no_calls() -> None:
