@@ -40,6 +40,7 @@ __all__ = [
     "TokenValue",
     "TurnLost",
     "Unreachable",
+    "is_origin",
     "new_id",
     "utc_now",
 ]
@@ -50,6 +51,14 @@ Network = IPv4Network | IPv6Network
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 """The names of tokens and callers."""
+
+ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?", re.ASCII)
+
+
+def is_origin(text: str) -> bool:
+    """Whether the text is an origin as browsers send it (RFC 6454, section 6.2): scheme, host, and a port that isn't the scheme's own."""
+    own = ":443" if text.startswith("https://") else ":80"
+    return bool(ORIGIN.fullmatch(text)) and not text.endswith(own)
 
 
 def new_id() -> str:

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from app.api import Services, build_app, build_control
 from app.audit import AuditLog, GroupWriter
-from app.callers import Authentication, Directory
+from app.callers import Authentication, Directory, Origins
 from app.carrier import Carrier
 from app.catalogue import load_catalogue
 from app.dispatch import Dispatcher
@@ -152,6 +152,7 @@ async def _open_house(settings: Settings) -> AsyncIterator[House]:
         house.services = Services(
             gateway=Gateway(vault, audit, dispatcher, time.monotonic),
             callers=Authentication(directory),
+            origins=Origins(directory, frozenset(settings.cors_origins)),
             refusals=house.audit,
             readiness=house,
             lanes=Supervision(vault, dispatcher, audit),

@@ -13,6 +13,7 @@ from limits import parse_many
 from pydantic import AfterValidator, AnyHttpUrl, BeforeValidator, Field, IPvAnyNetwork, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.domain import is_origin
 from app.errors import StartRefused
 
 __all__ = ["PREFIX", "CallerRate", "Environment", "LogFormat", "LogLevel", "Settings", "is_rate", "load_settings", "unknown_variables"]
@@ -68,6 +69,17 @@ CallerRate = Annotated[str, AfterValidator(_rate)]
 """A limit in slowapi's syntax, such as `100/second`."""
 
 
+def _origin(value: str) -> str:
+    if not is_origin(value):
+        message = "must be origins as browsers send them, such as https://shop.example"
+        raise ValueError(message)
+    return value
+
+
+Origin = Annotated[str, AfterValidator(_origin)]
+"""Whose pages may call: scheme, host, and a port where it isn't the scheme's own."""
+
+
 def _parts(value: object) -> object:
     """A list is written with commas."""
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -109,7 +121,7 @@ class Settings(BaseSettings):
         (), description="networks of the proxies in front, with commas; only they are believed what `X-Forwarded-For` says"
     )
     allowed_hosts: Listed[str] = Field((), description="names that the header `Host` may have, with commas; none: any")
-    cors_origins: Listed[str] = Field((), description="origins of pages whose callers have none of their own, with commas")
+    cors_origins: Listed[Origin] = Field((), description="origins of pages whose callers have none of their own, with commas")
     oidc_issuer: AnyHttpUrl | None = Field(None, description="the company's identity provider, whose JWTs are taken")
     oidc_audience: str = Field("", description="the audience that its JWTs must be for; needed with the issuer")
     config_file: Path | None = Field(None, description="YAML file that declares callers and tokens")

@@ -17,7 +17,14 @@ from app.errors import RoleRequired
 __all__ = ["Lane", "Resumed", "add_admin_routes", "shown"]
 
 LANES = "/gateway/admin/lanes"
-REFUSED = ["credentials-missing", "credentials-invalid", "upstream-token-presented", "role-required", "caller-rate-exceeded"]
+REFUSED = [
+    "credentials-missing",
+    "credentials-invalid",
+    "upstream-token-presented",
+    "role-required",
+    "origin-not-allowed",
+    "caller-rate-exceeded",
+]
 
 
 class Breaker(BaseModel):

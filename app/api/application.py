@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from starlette.types import Lifespan
 
 from app.api.admin import add_admin_routes
+from app.api.cors import CrossOriginHeaders, add_preflights
 from app.api.dependencies import CallerLimit
 from app.api.description import describe_api
 from app.api.handlers import answer_in_problems
@@ -48,6 +49,8 @@ def build_app(catalogue: Catalogue, *, version: str, caller_rate: str, lifespan:
     add_operations(app, catalogue)
     add_own_routes(app)
     add_admin_routes(app)
+    add_preflights(app)
+    app.add_middleware(CrossOriginHeaders)  # the last that is added is the outermost
     app.openapi = lambda: _described_once(app)  # type: ignore[method-assign]
     return app
 

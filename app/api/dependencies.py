@@ -31,11 +31,12 @@ async def known_caller(request: Request) -> Caller:
     """The caller, proven by its credential, while it keeps to its rate.
 
     Raises:
-        CredentialsMissing, CredentialsInvalid, UpstreamTokenPresented, CallerRateExceeded
+        CredentialsMissing, CredentialsInvalid, UpstreamTokenPresented, OriginNotAllowed, CallerRateExceeded
     """
     services: Services = request.app.state.services
     caller = await services.callers.authenticate(_presented(request))
     request.state.caller = caller
+    services.origins.check(caller, request.headers.getlist("origin"), request.headers.get("host"))
     limit: CallerLimit = request.app.state.caller_limit
     await limit.hit(request)
     return caller

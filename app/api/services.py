@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +18,14 @@ class Callers(Protocol):
     """Who knows the callers."""
 
     async def authenticate(self, presented: Presented) -> Caller: ...
+
+
+class Origins(Protocol):
+    """Whose pages may call."""
+
+    def known(self, origin: str) -> bool: ...
+
+    def check(self, caller: Caller, given: Sequence[str], host: str | None) -> None: ...
 
 
 class Refusals(Protocol):
@@ -46,6 +55,7 @@ class Services:
 
     gateway: Gateway
     callers: Callers
+    origins: Origins
     refusals: Refusals
     readiness: Readiness
     lanes: Lanes

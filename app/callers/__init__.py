@@ -3,8 +3,9 @@
 from app.callers.authentication import Authentication, Verifier
 from app.callers.directory import Directory, Known
 from app.callers.keys import GatewayKey, make_key
+from app.callers.origins import Origins
 from app.callers.presented import Jwt, Presented
-from app.callers.registry import CallerRow, CallerStore, GrantAsked, KeyRow, NewCaller, is_origin
+from app.callers.registry import CallerRow, CallerStore, GrantAsked, KeyRow, NewCaller
 
 __all__ = [
     "Authentication",
@@ -17,8 +18,8 @@ __all__ = [
     "KeyRow",
     "Known",
     "NewCaller",
+    "Origins",
     "Presented",
     "Verifier",
-    "is_origin",
     "make_key",
 ]

@@ -46,10 +46,11 @@ class DirectoryContents:
 
 
 class Directory:
-    """The callers as of the last `use`."""
+    """The callers as of the last `use`. `origins` are those of all their pages."""
 
     def __init__(self) -> None:
         self._contents = DirectoryContents()
+        self.origins: frozenset[str] = frozenset()
 
     async def load(self, connection: AsyncConnection) -> None:
         """Read all callers, keys and grants, and use them."""
@@ -67,6 +68,7 @@ class Directory:
     def use(self, contents: DirectoryContents) -> None:
         """From now on the callers are these."""
         self._contents = contents
+        self.origins = frozenset().union(*(known.caller.origins for known in contents.by_id.values()))
 
     @property
     def known(self) -> list[Known]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_network
@@ -12,16 +11,15 @@ from sqlalchemy import Delete, RowMapping, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.callers.keys import GatewayKey, make_key
-from app.domain import NAME_PATTERN, Role, new_id, utc_now
+from app.domain import NAME_PATTERN, Role, is_origin, new_id, utc_now
 from app.errors import Conflict, NotFound, ParameterInvalid
 from app.settings import is_rate
 from app.storage import touch_revision
 from app.storage.tables import caller_keys, callers, grants, tokens
 
-__all__ = ["CallerRow", "CallerStore", "GrantAsked", "KeyRow", "NewCaller", "is_origin"]
+__all__ = ["CallerRow", "CallerStore", "GrantAsked", "KeyRow", "NewCaller"]
 
 HEAVIEST = 1_000
-ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?", re.ASCII)
 LONGEST_CLAIM = 256
 
 
@@ -309,12 +307,6 @@ def _check_new(new: NewCaller) -> None:
     for message, holds in checks.items():
         if not holds:
             raise ParameterInvalid(message)
-
-
-def is_origin(text: str) -> bool:
-    """Whether the text is an origin as browsers send it (RFC 6454, section 6.2): scheme, host, and a port that isn't the scheme's own."""
-    own = ":443" if text.startswith("https://") else ":80"
-    return bool(ORIGIN.fullmatch(text)) and not text.endswith(own)
 
 
 def _is_network(text: str) -> bool:
