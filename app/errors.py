@@ -47,6 +47,7 @@ class GatewayError(Exception):
         detail: one sentence for the person who made the call. Never holds a secret.
         retry_after: seconds after which the same call may succeed, where that is known.
         uncertain: the upstream may have done the work all the same.
+        recorded_as: what stands in sums of refusals instead of the code, where only the operator may learn it.
         members: further members of the problem, of this code's own.
     """
 
@@ -59,10 +60,12 @@ class GatewayError(Exception):
         *,
         retry_after: float | None = None,
         uncertain: bool = False,
+        recorded_as: str | None = None,
         **members: Member,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
+        self._recorded_as = recorded_as
         self.retry_after = retry_after
         self.uncertain = uncertain
         self.members = members
@@ -71,6 +74,11 @@ class GatewayError(Exception):
     def http_status(self) -> int:
         """The status that the caller gets."""
         return self.status
+
+    @property
+    def recorded_as(self) -> str:
+        """What sums of refusals call it."""
+        return self._recorded_as or self.code
 
     @classmethod
     @functools.cache
@@ -377,7 +385,8 @@ class UpstreamRefused(GatewayError):
 class CallerRateExceeded(GatewayError):
     """The caller makes too many requests.
 
-    This is the gateway's own limit on a caller, not Flxpoint's on a token. Wait as `Retry-After` says.
+    This is the gateway's own limit on a caller, not Flxpoint's on a token; or too many credentials that are not valid came from one
+    address. Wait as `Retry-After` says.
     """
 
     code = "caller-rate-exceeded"

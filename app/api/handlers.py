@@ -28,7 +28,7 @@ def answer_in_problems(app: Starlette) -> None:
 
 async def _on_gateway_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, GatewayError)  # noqa: S101 - registered for nothing else
-    _count_refusal(request.scope, error.code)
+    _count_refusal(request.scope, error.recorded_as)
     return problem_response(error, request.state.request_id)
 
 

@@ -2,10 +2,14 @@
 
 from app.callers.authentication import Authentication, Verifier
 from app.callers.directory import Directory, Known
+from app.callers.expiry import parse_duration, parse_end
+from app.callers.keyrows import KeyRow
 from app.callers.keys import GatewayKey, make_key
+from app.callers.networks import client_address, neighbourhood
 from app.callers.origins import Origins
 from app.callers.presented import Jwt, Presented
-from app.callers.registry import CallerRow, CallerStore, GrantAsked, KeyRow, NewCaller
+from app.callers.registry import CallerRow, CallerStore, GrantAsked, NewCaller
+from app.callers.uses import KeyUses
 
 __all__ = [
     "Authentication",
@@ -16,10 +20,15 @@ __all__ = [
     "GrantAsked",
     "Jwt",
     "KeyRow",
+    "KeyUses",
     "Known",
     "NewCaller",
     "Origins",
     "Presented",
     "Verifier",
+    "client_address",
     "make_key",
+    "neighbourhood",
+    "parse_duration",
+    "parse_end",
 ]

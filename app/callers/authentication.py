@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
+
+import structlog
 
 from app.callers.directory import Directory
 from app.callers.keys import GatewayKey
+from app.callers.networks import is_within
 from app.callers.presented import Jwt, Presented, credential_of, invalid
 from app.domain import Caller
 
 __all__ = ["Authentication", "Verifier"]
+
+log = structlog.get_logger(__name__)
 
 
 class Verifier(Protocol):
@@ -32,14 +38,18 @@ class Authentication:
     Args:
         directory: the callers.
         verifiers: asked in order; the first that recognises a JWT decides.
+        note_use: is told the ID of each key that proved its caller.
     """
 
-    def __init__(self, directory: Directory, verifiers: tuple[Verifier, ...] = ()) -> None:
+    def __init__(
+        self, directory: Directory, verifiers: tuple[Verifier, ...] = (), note_use: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._directory = directory
         self._verifiers = verifiers
+        self._note_use = note_use
 
     async def authenticate(self, presented: Presented) -> Caller:
-        """The caller that a request's credential proves.
+        """The caller that a request's credential proves, from where that caller may call.
 
         Raises:
             CredentialsMissing, CredentialsInvalid
@@ -47,11 +57,23 @@ class Authentication:
         """
         credential = credential_of(presented)
         if isinstance(credential, GatewayKey):
-            return self._directory.prove(credential)
-        return await self._verifier_of(credential).verify(credential)
+            caller = self._directory.prove(credential)
+        else:
+            caller = await self._verifier_of(credential).verify(credential)
+        _check_network(caller, presented.address)
+        if isinstance(credential, GatewayKey):
+            self._note_use(credential.id)
+        return caller
 
     def _verifier_of(self, jwt: Jwt) -> Verifier:
         found = next((one for one in self._verifiers if one.recognises(jwt)), None)
         if found is None:
             raise invalid()
         return found
+
+
+def _check_network(caller: Caller, address: str | None) -> None:
+    """Only the operator learns why: whoever stole a key must not find out that it is good."""
+    if not is_within(address, caller.networks):
+        log.warning("network-not-allowed", caller=caller.name, address=address)
+        raise invalid(recorded_as="network-not-allowed")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hmac
 import json
+import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from ipaddress import ip_network
 
 from sqlalchemy import RowMapping, select
@@ -46,9 +48,14 @@ class DirectoryContents:
 
 
 class Directory:
-    """The callers as of the last `use`. `origins` are those of all their pages."""
+    """The callers as of the last `use`; `origins` are those of all their pages.
 
-    def __init__(self) -> None:
+    Args:
+        clock: seconds since the epoch.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
         self._contents = DirectoryContents()
         self.origins: frozenset[str] = frozenset()
 
@@ -97,19 +104,22 @@ class Directory:
             raise TokenNotGranted(detail)
 
     def prove(self, key: GatewayKey) -> Caller:
-        """The caller whose key this is.
+        """The caller whose key this is. One hash and one comparison, whatever is wrong with the key.
 
         Raises:
             CredentialsInvalid
         """
         held = self._contents.by_key.get(key.id)
         proven = hmac.compare_digest(held.sha256 if held else NO_HASH, key.sha256)
-        if held is None or not proven:
+        if held is None or not proven or self._has_ended(held.caller):
             raise invalid()
         return held.caller
 
+    def _has_ended(self, caller: Caller) -> bool:
+        return caller.expires_at is not None and caller.expires_at <= self._clock()
+
     def _still(self, caller: Caller) -> Caller | None:
-        """The caller as it is now, if its credential still is one. A JWT or a ticket lasts as long as its caller, once it was let in."""
+        """The caller as it is now, if its credential wasn't withdrawn. One that ended by its own time meanwhile was let in before."""
         if caller.credential is not CredentialKind.KEY:
             return self.caller(caller.id)
         held = self._contents.by_key.get(caller.credential_id)
@@ -132,7 +142,8 @@ def _caller(row: RowMapping, granted: tuple[Grant, ...]) -> Caller:
 
 
 def _held(row: RowMapping, caller: Caller) -> _Held:
-    return _Held(row["sha256"], replace(caller, credential_id=row["id"]))
+    end = datetime.fromisoformat(row["expires_at"]).timestamp() if row["expires_at"] else None
+    return _Held(row["sha256"], replace(caller, credential_id=row["id"], expires_at=end))
 
 
 async def _grants(connection: AsyncConnection) -> dict[str, tuple[Grant, ...]]:

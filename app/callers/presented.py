@@ -57,9 +57,9 @@ def credential_of(presented: Presented) -> GatewayKey | Jwt:
     return credential
 
 
-def invalid() -> CredentialsInvalid:
-    """The one answer to every credential that proves nobody, whatever is wrong with it."""
-    return CredentialsInvalid("the credential is not valid")
+def invalid(*, recorded_as: str | None = None) -> CredentialsInvalid:
+    """The one answer to every credential that proves nobody, whatever is wrong with it; `recorded_as` is for the record alone."""
+    return CredentialsInvalid("the credential is not valid", recorded_as=recorded_as)
 
 
 def _read(text: str) -> GatewayKey | Jwt | None:

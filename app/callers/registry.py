@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from ipaddress import ip_network
 
 from sqlalchemy import Delete, RowMapping, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.callers.keys import GatewayKey, make_key
+from app.callers.keyrows import KeyRow, add_key, keys_of, retire_keys
+from app.callers.keys import GatewayKey
 from app.domain import NAME_PATTERN, Role, is_origin, new_id, utc_now
 from app.errors import Conflict, NotFound, ParameterInvalid
 from app.settings import is_rate
 from app.storage import touch_revision
-from app.storage.tables import caller_keys, callers, grants, tokens
+from app.storage.tables import callers, grants, tokens
 
-__all__ = ["CallerRow", "CallerStore", "GrantAsked", "KeyRow", "NewCaller"]
+__all__ = ["CallerRow", "CallerStore", "GrantAsked", "NewCaller"]
 
 HEAVIEST = 1_000
 LONGEST_CLAIM = 256
@@ -54,16 +56,6 @@ class NewCaller:
 
 
 @dataclass(frozen=True, slots=True)
-class KeyRow:
-    """A caller's key as operators see it; times in UTC, ISO 8601, None where there is none."""
-
-    id: str
-    created_at: str
-    expires_at: str | None = None
-    last_used_at: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class CallerRow:
     """A caller as operators see it: keys without their secrets.
 
@@ -94,11 +86,11 @@ class CallerRow:
 class CallerStore:
     """The callers in the database."""
 
-    async def add(self, connection: AsyncConnection, new: NewCaller) -> tuple[CallerRow, GatewayKey]:
-        """Add a caller, with its grants and one key, which can be shown only now.
+    async def add(self, connection: AsyncConnection, new: NewCaller, *, expires_at: datetime | None = None) -> tuple[CallerRow, GatewayKey]:
+        """Add a caller, with its grants and one key, which can be shown only now and ends at `expires_at`, if ever.
 
         Raises:
-            ParameterInvalid: the name, the weight or the rate isn't one.
+            ParameterInvalid: a trait isn't one, or the key would have ended already.
             Conflict: the name is in use.
             NotFound: a grant names no token.
         """
@@ -110,7 +102,7 @@ class CallerStore:
         await connection.execute(insert(callers).values(row))
         for asked in new.grants:
             await self.grant(connection, new.name, asked)
-        key = await self._add_key(connection, str(row["id"]))
+        key = await add_key(connection, str(row["id"]), expires_at)
         await touch_revision(connection)
         return await self.show(connection, new.name), key
 
@@ -176,15 +168,20 @@ class CallerStore:
         await touch_revision(connection)
         return await self.show(connection, name)
 
-    async def rotate_key(self, connection: AsyncConnection, name: str) -> tuple[CallerRow, GatewayKey]:
-        """Replace the caller's keys by a new one, which can be shown only now.
+    async def rotate_key(
+        self, connection: AsyncConnection, name: str, *, grace: float = 0.0, expires_at: datetime | None = None
+    ) -> tuple[CallerRow, GatewayKey]:
+        """Give the caller a new key, which can be shown only now and ends at `expires_at`, if ever.
+
+        Its keys so far end after `grace` seconds, or sooner where they would have.
 
         Raises:
             NotFound: no such caller.
+            ParameterInvalid: the grace or the end can't be.
         """
         caller_id = (await self._found(connection, name))["id"]
-        await connection.execute(delete(caller_keys).where(caller_keys.c.caller_id == caller_id))
-        key = await self._add_key(connection, caller_id)
+        await retire_keys(connection, caller_id, grace)
+        key = await add_key(connection, caller_id, expires_at)
         await touch_revision(connection)
         return await self.show(connection, name), key
 
@@ -228,16 +225,9 @@ class CallerStore:
             raise NotFound(message)
         return row
 
-    async def _add_key(self, connection: AsyncConnection, caller_id: str) -> GatewayKey:
-        key = make_key()
-        row = {"id": key.id, "caller_id": caller_id, "sha256": key.sha256, "created_at": utc_now()}
-        await connection.execute(insert(caller_keys).values(row))
-        return key
-
     async def _read(self, connection: AsyncConnection, row: RowMapping) -> CallerRow:
         granted = select(tokens.c.id, tokens.c.name, grants.c.operations).join(grants).where(grants.c.caller_id == row["id"])
         found = (await connection.execute(granted.order_by(tokens.c.name))).mappings().all()
-        keys = select(caller_keys).where(caller_keys.c.caller_id == row["id"]).order_by(caller_keys.c.created_at)
         return CallerRow(
             id=row["id"],
             name=row["name"],
@@ -246,7 +236,7 @@ class CallerStore:
             rate=row["rate"],
             default_token=next((one["name"] for one in found if one["id"] == row["default_token_id"]), None),
             grants=tuple(GrantAsked(one["name"], _operations(one["operations"])) for one in found),
-            keys=tuple(_key(one) for one in (await connection.execute(keys)).mappings()),
+            keys=await keys_of(connection, row["id"]),
             created_at=row["created_at"],
             networks=tuple(json.loads(row["networks"])),
             origins=tuple(json.loads(row["origins"])),
@@ -275,10 +265,6 @@ async def _traits(connection: AsyncConnection, new: NewCaller) -> dict[str, obje
         "origins": json.dumps(list(new.origins)),
         "claims": json.dumps(dict(new.claims), sort_keys=True),
     }
-
-
-def _key(row: RowMapping) -> KeyRow:
-    return KeyRow(row["id"], row["created_at"], row["expires_at"], row["last_used_at"])
 
 
 def _grant_of(caller_id: str, token_id: str) -> Delete:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -23,11 +24,11 @@ async def with_tokens(engine: AsyncEngine, *names: str) -> dict[str, TokenRef]:
 
 
 async def with_caller(
-    engine: AsyncEngine, name: str = "order-service", *grants: GrantAsked, default: str | None = None
+    engine: AsyncEngine, name: str = "order-service", *grants: GrantAsked, default: str | None = None, **traits: Any
 ) -> tuple[CallerRow, GatewayKey]:
-    """A caller with these grants."""
+    """A caller with these grants and traits."""
     async with writing(engine) as connection:
-        return await STORE.add(connection, NewCaller(name, grants, default))
+        return await STORE.add(connection, NewCaller(name, grants, default, **traits))
 
 
 async def shown(engine: AsyncEngine, name: str = "order-service") -> CallerRow:

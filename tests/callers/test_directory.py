@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
 
-from app.callers import Directory, GrantAsked, NewCaller, make_key
+from app.callers import Authentication, Directory, GrantAsked, Known, NewCaller, Presented, make_key
+from app.callers.keys import GatewayKey, parse_key
 from app.domain import Caller, Grant, Role
 from app.errors import CredentialsInvalid, CredentialsMissing, Unauthenticated, UpstreamTokenPresented
 from app.storage import writing
@@ -177,6 +181,151 @@ async def test_a_flxpoint_token_beside_a_good_key_is_refused(engine: AsyncEngine
 async def test_a_jwt_is_no_flxpoint_token(engine: AsyncEngine) -> None:
     """A JWT in X-API-TOKEN is a credential of the wrong sort, not an exposed token."""
     assert type(await refusal(await loaded(engine), [], [JWT])) is CredentialsInvalid
+
+
+# --- ended, disabled, elsewhere
+
+
+async def test_an_expired_key_proves_nobody(engine: AsyncEngine) -> None:
+    """A key is good until its end, and no longer."""
+    end = datetime.now(UTC) + timedelta(days=90)
+    async with writing(engine) as connection:
+        _, key = await STORE.add(connection, NewCaller("order-service"), expires_at=end)
+    before = await loaded(engine, Directory(lambda: end.timestamp() - 0.001))
+    after = await loaded(engine, Directory(end.timestamp))
+
+    caller = await proven(before, [], [key.reveal()])
+
+    assert caller.expires_at == pytest.approx(end.timestamp())
+    assert type(await refusal(after, [], [key.reveal()])) is CredentialsInvalid
+
+
+async def test_a_call_that_was_let_in_outlives_its_key(engine: AsyncEngine) -> None:
+    """A key that ends while its call waits was good when it counted; one that is withdrawn isn't any more."""
+    tokens = await with_tokens(engine, "shop")
+    end = datetime.now(UTC) + timedelta(days=1)
+    now = [end.timestamp() - 1]
+    async with writing(engine) as connection:
+        _, key = await STORE.add(connection, NewCaller("order-service", (GrantAsked("shop"),)), expires_at=end)
+    directory = await loaded(engine, Directory(lambda: now[0]))
+    caller = await proven(directory, [], [key.reveal()])
+    now[0] = end.timestamp() + 1
+
+    directory.require(caller, tokens["shop"].id, "link-orders")
+
+    async with writing(engine) as connection:
+        await STORE.rotate_key(connection, "order-service")
+    await loaded(engine, directory)
+    with pytest.raises(CredentialsInvalid, match="withdrawn while the call waited"):
+        directory.require(caller, tokens["shop"].id, "link-orders")
+
+
+async def test_a_disabled_caller_is_nobody(engine: AsyncEngine) -> None:
+    """While it is disabled, a caller's key proves nothing, and it isn't known by name or ID; enabled again, all is as before."""
+    row, key = await with_caller(engine, claims={"sub": "order-service"})
+    directory = await loaded(engine)
+    async with writing(engine) as connection:
+        await STORE.set_enabled(connection, "order-service", enabled=False)
+    await loaded(engine, directory)
+    refused, known, found = await refusal(directory, [], [key.reveal()]), directory.known, directory.caller(row.id)
+    async with writing(engine) as connection:
+        await STORE.set_enabled(connection, "order-service", enabled=True)
+    await loaded(engine, directory)
+
+    assert type(refused) is CredentialsInvalid
+    assert (known, found) == ([], None)
+    assert (await proven(directory, [], [key.reveal()])).id == row.id
+    assert [(one.caller.id, one.claims) for one in directory.known] == [(row.id, {"sub": "order-service"})]
+
+
+async def test_a_caller_comes_with_its_networks_and_origins(engine: AsyncEngine) -> None:
+    """Where a caller may call from and which pages are its own is known with it, whatever it proves itself with."""
+    row, _ = await with_caller(engine, networks=("10.0.0.0/8", "fd00::/8"), origins=("https://shop.example",))
+
+    [known] = (await loaded(engine)).known
+
+    assert known == Known(known.caller, {})
+    assert known.caller.id == row.id
+    assert known.caller.networks == (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
+    assert known.caller.origins == frozenset({"https://shop.example"})
+
+
+@pytest.mark.parametrize("address", ["10.1.2.3", "::ffff:10.1.2.3"])
+async def test_a_caller_calls_from_its_networks(engine: AsyncEngine, address: str) -> None:
+    """From within its networks a caller's key is good."""
+    row, key = await with_caller(engine, networks=("192.0.2.0/24", "10.0.0.0/8"))
+    presented = Presented(x_api_token=[key.reveal()], address=address)
+
+    assert (await Authentication(await loaded(engine)).authenticate(presented)).id == row.id
+
+
+@pytest.mark.parametrize("address", ["11.1.2.3", "2001:db8::1", "socket", None])
+async def test_a_key_from_elsewhere_is_refused_as_any_other(engine: AsyncEngine, address: str | None) -> None:
+    """Whoever stole a key doesn't learn that it is good; the operator does, with the caller's name, and no use is noted."""
+    _, key = await with_caller(engine, networks=("10.0.0.0/8",))
+    directory, used = await loaded(engine), list[str]()
+    authentication = Authentication(directory, note_use=used.append)
+
+    with capture_logs() as lines, pytest.raises(CredentialsInvalid) as refused:
+        await authentication.authenticate(Presented(x_api_token=[key.reveal()], address=address))
+
+    other = await refusal(directory, [], [UNKNOWN])
+    assert (refused.value.code, refused.value.detail, refused.value.members) == (other.code, other.detail, other.members)
+    assert (refused.value.recorded_as, other.recorded_as) == ("network-not-allowed", "credentials-invalid")
+    assert [(line["event"], line["caller"], line["address"]) for line in lines] == [("network-not-allowed", "order-service", address)]
+    assert used == []
+
+
+class CountedKey:
+    """A key that counts how often its hash is asked for."""
+
+    def __init__(self, key: GatewayKey) -> None:
+        self.id = key.id
+        self._sha256 = key.sha256
+        self.hashed = 0
+
+    @property
+    def sha256(self) -> bytes:
+        """The secret's hash."""
+        self.hashed += 1
+        return self._sha256
+
+
+async def test_wrong_keys_are_refused_alike(engine: AsyncEngine) -> None:
+    """An unknown ID, another's secret, a disabled caller, an ended key: one hash each, and the very same answer."""
+    _, good = await with_caller(engine, "good")
+    _, disabled = await with_caller(engine, "disabled")
+    async with writing(engine) as connection:
+        _, ended = await STORE.add(connection, NewCaller("ended"), expires_at=datetime.now(UTC) + timedelta(seconds=30))
+        await STORE.set_enabled(connection, "disabled", enabled=False)
+    directory = await loaded(engine, Directory(lambda: datetime.now(UTC).timestamp() + 60))
+    unknown = parse_key(UNKNOWN)
+    assert unknown is not None
+    wrong = [unknown, GatewayKey(good.id, make_key().secret), GatewayKey(good.id, good.secret[:-4] + "AAAA"), disabled, ended]
+
+    answers, hashed = set(), []
+    for key in map(CountedKey, wrong):
+        with pytest.raises(CredentialsInvalid) as refused:
+            directory.prove(key)  # type: ignore[arg-type]
+        answers.add((refused.value.code, refused.value.detail, str(refused.value.members), refused.value.recorded_as))
+        hashed.append(key.hashed)
+
+    assert answers == {("credentials-invalid", "the credential is not valid", "{}", "credentials-invalid")}
+    assert hashed == [1] * len(wrong)
+
+
+async def test_a_revoked_key_is_gone_with_the_next_reading(engine: AsyncEngine) -> None:
+    """Nothing is remembered of a key beyond the callers that are in use: used a hundred times, it proves nothing after the next `use`."""
+    _, key = await with_caller(engine)
+    directory = await loaded(engine)
+    for _ in range(100):
+        await proven(directory, [], [key.reveal()])
+    async with writing(engine) as connection:
+        await STORE.rotate_key(connection, "order-service")
+
+    await loaded(engine, directory)
+
+    assert type(await refusal(directory, [], [key.reveal()])) is CredentialsInvalid
 
 
 # --- changes

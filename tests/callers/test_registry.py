@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.callers import GrantAsked, NewCaller
+from app.callers import CallerRow, GrantAsked, NewCaller, is_origin
 from app.domain import Role
 from app.errors import Conflict, NotFound, ParameterInvalid
 from app.storage import current_revision, reading, writing
@@ -38,6 +40,8 @@ async def test_a_caller_needs_nothing_but_a_name(engine: AsyncEngine) -> None:
     row, _ = await with_caller(engine)
 
     assert (row.role, row.weight, row.rate, row.default_token, row.grants) == (None, 1, None, None, ())
+    assert (row.networks, row.origins, row.claims, row.enabled, row.declared) == ((), (), {}, True, False)
+    assert (row.keys[0].expires_at, row.keys[0].last_used_at) == (None, None)
 
 
 async def test_no_column_holds_a_key(engine: AsyncEngine) -> None:
@@ -65,6 +69,13 @@ async def test_no_column_holds_a_key(engine: AsyncEngine) -> None:
         (NewCaller("a", rate="1/second,2/minute"), "a caller's rate is one limit"),
         (NewCaller("a", (SHOP,), "store"), "the default token store must be among the grants"),
         (NewCaller("a", (), "shop"), "the default token shop must be among the grants"),
+        (NewCaller("a", networks=("10.0.0.1/8",)), "a caller's network is written as 10.0.0.0/8"),
+        (NewCaller("a", networks=("10.0.0.0/8", "everywhere")), "a caller's network is written as 10.0.0.0/8"),
+        (NewCaller("a", networks=("",)), "a caller's network is written as 10.0.0.0/8"),
+        (NewCaller("a", origins=("shop.example",)), "an origin is written as https://shop.example"),
+        (NewCaller("a", claims={"": "x"}), "a claim has a name and a value of 1 to 256 characters"),
+        (NewCaller("a", claims={"sub": ""}), "a claim has a name and a value of 1 to 256 characters"),
+        (NewCaller("a", claims={"sub": "x" * 257}), "a claim has a name and a value of 1 to 256 characters"),
     ],
 )
 async def test_what_is_no_caller_is_refused(engine: AsyncEngine, new: NewCaller, fault: str) -> None:
@@ -141,6 +152,193 @@ async def test_a_rotated_key_replaces_the_old_one(engine: AsyncEngine) -> None:
     assert (await proven(await loaded(engine), [], [new.reveal()])).id == row.id
 
 
+END = datetime.now(UTC) + timedelta(days=90)
+
+
+def ends(row: CallerRow) -> dict[str, datetime | None]:
+    """When each of a caller's keys ends."""
+    return {key.id: datetime.fromisoformat(key.expires_at) if key.expires_at else None for key in row.keys}
+
+
+async def test_a_key_ends_when_it_was_told(engine: AsyncEngine) -> None:
+    """Of a caller's keys, made with it or by a rotation, each has the end that it was made with."""
+    async with writing(engine) as connection:
+        _, first = await STORE.add(connection, NewCaller("order-service"), expires_at=END)
+        row, second = await STORE.rotate_key(connection, "order-service", grace=366 * 86_400, expires_at=END + timedelta(days=1))
+
+    assert ends(row) == {first.id: END, second.id: END + timedelta(days=1)}
+
+
+async def test_an_end_that_has_passed_is_refused(engine: AsyncEngine) -> None:
+    """A key that would have ended already is not made."""
+    async with writing(engine) as connection:
+        with pytest.raises(ParameterInvalid, match="a key's end must be in the future"):
+            await STORE.add(connection, NewCaller("order-service"), expires_at=datetime.now(UTC))
+
+
+async def test_an_old_key_goes_on_for_the_grace(engine: AsyncEngine) -> None:
+    """During a rotation both keys are good: the old one until the grace is over, the new one as it was asked."""
+    _, old = await with_caller(engine)
+    before = datetime.now(UTC)
+    async with writing(engine) as connection:
+        row, new = await STORE.rotate_key(connection, "order-service", grace=86_400)
+    after = datetime.now(UTC)
+
+    [until, never] = [ends(row)[key.id] for key in (old, new)]
+    assert until is not None
+    assert before + timedelta(days=1) <= until <= after + timedelta(days=1)
+    assert never is None
+    directory = await loaded(engine)
+    assert [(await proven(directory, [], [key.reveal()])).id for key in (old, new)] == [row.id, row.id]
+
+
+async def test_a_rotation_prolongs_no_key(engine: AsyncEngine) -> None:
+    """A key that ends sooner than the grace ends when it would have; rotating again within the grace prolongs nothing, and may shorten."""
+    async with writing(engine) as connection:
+        _, first = await STORE.add(connection, NewCaller("order-service"), expires_at=END)
+        once, second = await STORE.rotate_key(connection, "order-service", grace=200 * 86_400)
+        twice, third = await STORE.rotate_key(connection, "order-service", grace=300 * 86_400)
+        thrice, fourth = await STORE.rotate_key(connection, "order-service", grace=3_600)
+
+    assert ends(once)[first.id] == ends(twice)[first.id] == END
+    assert ends(twice)[second.id] is not None
+    assert list(ends(thrice)) == [first.id, second.id, third.id, fourth.id]
+    assert len({ends(thrice)[key.id] for key in (first, second, third)}) == 1
+    assert ends(thrice)[fourth.id] is None
+
+
+async def test_ended_keys_go_with_the_next_rotation(engine: AsyncEngine) -> None:
+    """A rotation without grace leaves the new key alone, whatever ends the others had."""
+    async with writing(engine) as connection:
+        await STORE.add(connection, NewCaller("order-service"), expires_at=END)
+        await STORE.rotate_key(connection, "order-service", grace=3_600)
+        row, new = await STORE.rotate_key(connection, "order-service")
+
+    assert ends(row) == {new.id: None}
+
+
+@pytest.mark.parametrize("grace", [-1, 366 * 86_400 + 1, float("nan"), float("inf")])
+async def test_a_grace_that_cant_be_is_refused(engine: AsyncEngine, grace: float) -> None:
+    """Old keys go on for a year at most, and nothing of the rotation happens otherwise."""
+    row, _ = await with_caller(engine)
+    with pytest.raises(ParameterInvalid, match="the grace of old keys is 0 to 366 days"):
+        async with writing(engine) as connection:
+            await STORE.rotate_key(connection, "order-service", grace=grace)
+
+    assert await shown(engine) == row
+
+
+async def test_a_caller_is_changed_to_what_is_said(engine: AsyncEngine) -> None:
+    """A change makes every trait what it says, grants included; name, ID, keys and age stay."""
+    await with_tokens(engine, "shop", "store")
+    row, _ = await with_caller(engine, "order-service", SHOP, default="shop")
+    new = NewCaller(
+        "order-service",
+        (GrantAsked("store", ("link-orders",)),),
+        "store",
+        Role.AUDITOR,
+        5,
+        "10/minute",
+        ("10.0.0.0/8", "2001:db8::/32"),
+        ("https://shop.example",),
+        {"sub": "order-service", "aud": "gateway"},
+    )
+    async with writing(engine) as connection:
+        changed = await STORE.change(connection, new)
+
+    assert changed == await shown(engine)
+    assert changed.as_new() == new
+    assert (changed.id, changed.keys, changed.created_at) == (row.id, row.keys, row.created_at)
+
+
+async def test_a_caller_changed_to_itself_is_the_same(engine: AsyncEngine) -> None:
+    """`as_new` is all that a caller is made of."""
+    await with_tokens(engine, "shop")
+    row, _ = await with_caller(
+        engine, "order-service", SHOP, default="shop", role=Role.ADMIN, networks=("10.0.0.0/8",), origins=("http://a",), claims={"a": "b"}
+    )
+    async with writing(engine) as connection:
+        assert await STORE.change(connection, row.as_new()) == row
+
+
+@pytest.mark.parametrize(
+    ("traits", "problem"),
+    [
+        ({"weight": 0}, ParameterInvalid),
+        ({"networks": ("10.0.0.1/8",)}, ParameterInvalid),
+        ({"default_token": "shop"}, ParameterInvalid),
+        ({"grants": (GrantAsked("store"), GrantAsked("none"))}, NotFound),
+        ({"name": "none"}, NotFound),
+    ],
+)
+async def test_a_change_that_cant_be_changes_nothing(engine: AsyncEngine, traits: dict[str, Any], problem: type[Exception]) -> None:
+    """A change is made whole or not at all."""
+    await with_tokens(engine, "shop", "store")
+    row, _ = await with_caller(engine, "order-service", GrantAsked("store"), default="store")
+
+    with pytest.raises(problem):
+        async with writing(engine) as connection:
+            await STORE.change(connection, replace(row.as_new(), **traits))
+
+    assert await shown(engine) == row
+
+
+async def test_a_caller_is_disabled_and_enabled(engine: AsyncEngine) -> None:
+    """A disabled caller is shown as such, with all that it has."""
+    row, _ = await with_caller(engine)
+    async with writing(engine) as connection:
+        off = await STORE.set_enabled(connection, "order-service", enabled=False)
+        on = await STORE.set_enabled(connection, "order-service", enabled=True)
+
+    assert off == replace(row, enabled=False)
+    assert on == row
+
+
+async def test_a_caller_is_declared_or_not(engine: AsyncEngine) -> None:
+    """Whether a caller stands in the configuration file is shown with it."""
+    row, _ = await with_caller(engine)
+    async with writing(engine) as connection:
+        declared = await STORE.set_declared(connection, "order-service", declared=True)
+        free = await STORE.set_declared(connection, "order-service", declared=False)
+
+    assert declared == replace(row, declared=True)
+    assert free == row
+
+
+@pytest.mark.parametrize(
+    "text", ["https://shop.example", "http://localhost:3000", "https://10.0.0.1:8443", "http://[::1]:3000", "https://xn--bcher-kva.example"]
+)
+def test_an_origin_is_what_browsers_send(text: str) -> None:
+    """Scheme, host and a port that isn't the scheme's own."""
+    assert is_origin(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "*",
+        "null",
+        "shop.example",
+        "https://",
+        "https://shop.example/",
+        "https://shop.example/page",
+        "https://Shop.example",
+        "https://shop.example:443",
+        "http://shop.example:80",
+        "http://[::1]:80",
+        "https://*.shop.example",
+        "https://user@shop.example",
+        "ftp://shop.example",
+        "https://shop.example\n",
+        "https://bücher.example",
+    ],
+)
+def test_another_text_is_no_origin(text: str) -> None:
+    """What no browser sends would never match, so it is refused when it is given."""
+    assert not is_origin(text)
+
+
 async def test_a_removed_caller_is_gone_with_its_keys_and_grants(engine: AsyncEngine) -> None:
     """Nothing of a removed caller stays behind, and its name is free again."""
     await with_tokens(engine, "shop")
@@ -186,6 +384,9 @@ Work = Callable[[AsyncConnection], Awaitable[Any]]
         pytest.param(lambda connection: STORE.revoke(connection, "none", "shop"), id="revoke"),
         pytest.param(lambda connection: STORE.rotate_key(connection, "none"), id="rotate-key"),
         pytest.param(lambda connection: STORE.remove(connection, "none"), id="remove"),
+        pytest.param(lambda connection: STORE.change(connection, NewCaller("none")), id="change"),
+        pytest.param(lambda connection: STORE.set_enabled(connection, "none", enabled=True), id="enabled"),
+        pytest.param(lambda connection: STORE.set_declared(connection, "none", declared=True), id="declared"),
     ],
 )
 async def test_a_caller_that_is_not_there(engine: AsyncEngine, work: Work) -> None:
@@ -223,6 +424,9 @@ async def test_a_grant_that_is_not_there(engine: AsyncEngine, work: Work, fault:
         pytest.param(lambda connection: STORE.revoke(connection, "order-service", "shop"), id="revoke"),
         pytest.param(lambda connection: STORE.rotate_key(connection, "order-service"), id="rotate-key"),
         pytest.param(lambda connection: STORE.remove(connection, "order-service"), id="remove"),
+        pytest.param(lambda connection: STORE.change(connection, NewCaller("order-service")), id="change"),
+        pytest.param(lambda connection: STORE.set_enabled(connection, "order-service", enabled=False), id="enabled"),
+        pytest.param(lambda connection: STORE.set_declared(connection, "order-service", declared=True), id="declared"),
     ],
 )
 async def test_every_change_is_told(engine: AsyncEngine, work: Work) -> None:

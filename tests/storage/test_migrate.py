@@ -12,7 +12,8 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.domain import Burst, Pacing, TokenKind, TokenRef
+from app.callers import CallerRow, CallerStore, Directory, GrantAsked, KeyRow, make_key
+from app.domain import Burst, Caller, Grant, Pacing, Role, TokenKind, TokenRef
 from app.errors import StartRefused
 from app.storage import current_revision, reading, writing
 from app.storage.migrate import _config, known_schemas, newest_schema, schema_of, upgrade
@@ -127,6 +128,38 @@ async def test_tokens_of_the_first_schema_stay_as_they_were(tmp_path: Path) -> N
     )
     assert (row["sealed"], row["rotated_at"]) == (b"\x02", "now")
     assert granted == ["t1"]
+
+
+async def test_callers_of_the_second_schema_go_on_calling(tmp_path: Path) -> None:
+    """A database at 0002 is brought up with its callers, keys and grants: from everywhere, without an end, enabled, declared nowhere."""
+    key = make_key()
+    async with opened(tmp_path / "old.db") as engine:
+        async with writing(engine) as connection:
+            await connection.run_sync(lambda sync: command.upgrade(_config(sync), "0002"))
+            await connection.exec_driver_sql(
+                "INSERT INTO tokens VALUES ('t1', 'a', 'account', 2, 'window', 1, 1, 'k', x'01', x'02', x'03', 'then', 'then', 'learned')"
+            )
+            await connection.exec_driver_sql("INSERT INTO callers VALUES ('c1', 'order-service', 'admin', 3, '5/second', 't1', 'then')")
+            await connection.exec_driver_sql("INSERT INTO caller_keys VALUES (?, 'c1', ?, 'then')", (key.id, key.sha256))
+            await connection.exec_driver_sql("INSERT INTO grants VALUES ('c1', 't1', NULL)")
+        await upgrade(engine)
+        directory = Directory()
+        async with reading(engine) as connection:
+            row = await CallerStore().show(connection, "order-service")
+            await directory.load(connection)
+
+    assert row == CallerRow(
+        id="c1",
+        name="order-service",
+        role="admin",
+        weight=3,
+        rate="5/second",
+        default_token="a",
+        grants=(GrantAsked("a"),),
+        keys=(KeyRow(key.id, "then"),),
+        created_at="then",
+    )
+    assert directory.prove(key) == Caller("c1", "order-service", key.id, (Grant("t1", "a"),), "t1", Role.ADMIN, 3, "5/second")
 
 
 def test_the_newest_schema_is_known() -> None:

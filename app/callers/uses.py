@@ -1,0 +1,69 @@
+"""When gateway keys were used last: noted in memory, written now and then."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Self
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.callers.keyrows import keep_uses
+from app.storage import writing
+
+__all__ = ["KeyUses"]
+
+WRITTEN_EVERY_SECONDS = 60.0
+
+log = structlog.get_logger(__name__)
+
+
+class KeyUses:
+    """Notes uses, and writes them in a transaction of their own: at most once a minute, and at the end.
+
+    Args:
+        engine: the database.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(self, engine: AsyncEngine, clock: Callable[[], float] = time.time) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._noted: dict[str, float] = {}
+
+    def note(self, key_id: str) -> None:
+        """The key was used just now."""
+        self._noted[key_id] = self._clock()
+
+    async def write(self) -> None:
+        """Write what was noted. If that fails it is logged, and what was noted is kept for the next time: no call may fail of it."""
+        if not self._noted:
+            return
+        noted, self._noted = self._noted, {}
+        try:
+            async with writing(self._engine) as connection:
+                await keep_uses(connection, noted)
+        except SQLAlchemyError:
+            log.exception("the last uses of keys can't be written; trying again in a minute")
+            self._noted = noted | self._noted
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[Self]:
+        """Write every minute while the context lasts, and at its end."""
+        writing_on = asyncio.create_task(self._keep_writing())
+        try:
+            yield self
+        finally:
+            writing_on.cancel()
+            with suppress(asyncio.CancelledError):
+                await writing_on
+            await self.write()
+
+    async def _keep_writing(self) -> None:
+        while True:
+            await asyncio.sleep(WRITTEN_EVERY_SECONDS)
+            await self.write()
