@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -126,17 +127,45 @@ class Administration:
         async with reading(self._engine) as connection:
             return await self._callers.show(connection, name)
 
-    async def add_caller(self, new: NewCaller) -> tuple[CallerRow, GatewayKey]:
-        """Add a caller with its grants and a key, which can be shown only now.
+    async def add_caller(self, new: NewCaller, *, expires_at: datetime | None = None) -> tuple[CallerRow, GatewayKey]:
+        """Add a caller with its grants and a key, which can be shown only now and ends at `expires_at`, if ever.
 
         Raises:
             ParameterInvalid, Conflict, NotFound
         """
         async with writing(self._engine) as connection:
-            row, key = await self._callers.add(connection, new)
-            members = {"credential_id": key.id, "role": row.role, "weight": row.weight, "rate": row.rate, "grants": _texts(row.grants)}
+            row, key = await self._callers.add(connection, new, expires_at=expires_at)
+            members = {"credential_id": key.id, "expires_at": _end_of(row, key)} | _traits(row)
             await append(connection, [administrative(Name.CALLER_ADDED, self._by, new.name, **members)])
             return row, key
+
+    async def change_caller(self, new: NewCaller) -> CallerRow:
+        """Make the caller of that name what `new` says, its grants included; its keys stay. `CallerRow.as_new` is what it is now.
+
+        Raises:
+            ParameterInvalid, NotFound, Conflict
+        """
+        async with writing(self._engine) as connection:
+            before = _changeable(await self._callers.show(connection, new.name), new.name)
+            row = await self._callers.change(connection, new)
+            old, now = _traits(before), _traits(row)
+            changed = [name for name in old if old[name] != now[name]]
+            members = {when: [_written(name, traits[name]) for name in changed] for when, traits in (("before", old), ("after", now))}
+            await append(connection, [administrative(Name.CALLER_CHANGED, self._by, new.name, **members)])
+            return row
+
+    async def set_caller_enabled(self, name: str, *, enabled: bool) -> CallerRow:
+        """Let a caller call, or not, whatever its credentials.
+
+        Raises:
+            NotFound, Conflict
+        """
+        async with writing(self._engine) as connection:
+            _changeable(await self._callers.show(connection, name), name)
+            row = await self._callers.set_enabled(connection, name, enabled=enabled)
+            what = Name.CALLER_ENABLED if enabled else Name.CALLER_DISABLED
+            await append(connection, [administrative(what, self._by, name)])
+            return row
 
     async def grant(self, name: str, asked: GrantAsked) -> CallerRow:
         """Let a caller use a token.
@@ -164,16 +193,17 @@ class Administration:
             await append(connection, [administrative(Name.CALLER_REVOKED, self._by, name, **members)])
             return row
 
-    async def rotate_key(self, name: str) -> tuple[CallerRow, GatewayKey]:
-        """Replace a caller's key by a new one, which can be shown only now.
+    async def rotate_key(self, name: str, *, grace: float = 0.0, expires_at: datetime | None = None) -> tuple[CallerRow, GatewayKey]:
+        """Give a caller a new key, which can be shown only now; its keys so far end after `grace` seconds, or sooner where they would have.
 
         Raises:
-            NotFound
+            NotFound, ParameterInvalid, Conflict
         """
         async with writing(self._engine) as connection:
-            _changeable(await self._callers.show(connection, name), name)
-            row, key = await self._callers.rotate_key(connection, name)
-            await append(connection, [administrative(Name.CALLER_KEY_ROTATED, self._by, name, credential_id=key.id)])
+            before = _changeable(await self._callers.show(connection, name), name)
+            row, key = await self._callers.rotate_key(connection, name, grace=grace, expires_at=expires_at)
+            members = {"credential_id": key.id, "expires_at": _end_of(row, key), "before": _key_texts(before), "after": _key_texts(row)}
+            await append(connection, [administrative(Name.CALLER_KEY_ROTATED, self._by, name, **members)])
             return row, key
 
     async def remove_caller(self, name: str) -> CallerRow:
@@ -190,6 +220,7 @@ class Administration:
 
 
 R = TypeVar("R", TokenRow, CallerRow)
+Trait = str | int | list[str] | None
 
 
 def _changeable(row: R, name: str) -> R:
@@ -212,3 +243,30 @@ def _state(row: TokenRow) -> dict[str, str | int]:
 
 def _texts(grants: tuple[GrantAsked, ...]) -> list[str]:
     return [str(grant) for grant in grants]
+
+
+def _key_texts(row: CallerRow) -> list[str]:
+    """A caller's keys by their IDs, each with its end, if it has one."""
+    return [f"{key.id} until {key.expires_at}" if key.expires_at else key.id for key in row.keys]
+
+
+def _end_of(row: CallerRow, key: GatewayKey) -> str | None:
+    return next(one.expires_at for one in row.keys if one.id == key.id)
+
+
+def _traits(row: CallerRow) -> dict[str, Trait]:
+    """What a caller is made of, without what it hasn't."""
+    return {
+        "role": row.role,
+        "weight": row.weight,
+        "rate": row.rate,
+        "grants": _texts(row.grants),
+        "default_token": row.default_token,
+        "networks": list(row.networks) or None,
+        "origins": list(row.origins) or None,
+        "claims": [f"{name}={value}" for name, value in sorted(row.claims.items())] or None,
+    }
+
+
+def _written(name: str, trait: Trait) -> str:
+    return f"{name}={' '.join(trait) if isinstance(trait, list) else trait or ''}"

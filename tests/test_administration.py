@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.administration import Administration
 from app.audit import list_records
-from app.callers import GrantAsked, NewCaller
+from app.callers import CallerStore, GrantAsked, NewCaller
 from app.domain import Burst, Pacing, Role, TokenKind, TokenValue
 from app.errors import Conflict, GatewayError, NotFound, ParameterInvalid
 from app.storage import current_revision, reading, writing
@@ -22,6 +23,7 @@ from app.vault import Keyring, NewToken, TokenChange
 from tests.storage.database import migrated
 
 BY = "test:ada"
+END = datetime.now(UTC) + timedelta(days=90)
 VALUE = "a-token-value-0001"
 OTHER_VALUE = "a-token-value-0002"
 SHOP = NewToken("shop", TokenKind.ACCOUNT, TokenValue(VALUE))
@@ -90,22 +92,86 @@ async def test_a_change_leaves_what_it_doesnt_name(administration: Administratio
 async def test_each_change_of_a_caller_is_on_record(engine: AsyncEngine, administration: Administration) -> None:
     """Every change names who made it; keys stand by their IDs, grants as they were and as they are."""
     await administration.add_token(SHOP)
-    _, first = await administration.add_caller(NewCaller("order-service", (GrantAsked("shop"),), None, Role.ADMIN, 2, "5/second"))
+    new = NewCaller("order-service", (GrantAsked("shop"),), None, Role.ADMIN, 2, "5/second", ("10.0.0.0/8",), ("https://a",), {"sub": "a"})
+    made, first = await administration.add_caller(new, expires_at=END)
     await administration.grant("order-service", GrantAsked("shop", ("link-orders",)))
     await administration.revoke("order-service", "shop")
-    _, second = await administration.rotate_key("order-service")
+    rotated, second = await administration.rotate_key("order-service", grace=3_600, expires_at=END)
+    await administration.rotate_key("order-service")
+    await administration.set_caller_enabled("order-service", enabled=False)
+    await administration.set_caller_enabled("order-service", enabled=True)
     await administration.remove_caller("order-service")
 
-    added = {"credential_id": first.id, "role": "admin", "weight": 2, "rate": "5/second", "grants": ["shop"]}
     found = (await records(engine))[1:]
+    third = found[4]["credential_id"]
+    end, until = made.keys[0].expires_at, rotated.keys[0].expires_at
+    traits = {"networks": ["10.0.0.0/8"], "origins": ["https://a"], "claims": ["sub=a"]}
+    added = {"credential_id": first.id, "expires_at": end, "role": "admin", "weight": 2, "rate": "5/second", "grants": ["shop"]} | traits
+    overlap = [f"{first.id} until {until}", f"{second.id} until {end}"]
     assert found == [
         recorded("caller:added", "order-service", **added),
         recorded("caller:granted", "order-service", before=["shop"], after=["shop:link-orders"]),
         recorded("caller:revoked", "order-service", before=["shop:link-orders"], after=[]),
-        recorded("caller:key-rotated", "order-service", credential_id=second.id),
+        recorded(
+            "caller:key-rotated",
+            "order-service",
+            credential_id=second.id,
+            expires_at=end,
+            before=[f"{first.id} until {end}"],
+            after=overlap,
+        ),
+        recorded("caller:key-rotated", "order-service", credential_id=third, before=overlap, after=[third]),
+        recorded("caller:disabled", "order-service"),
+        recorded("caller:enabled", "order-service"),
         recorded("caller:removed", "order-service"),
     ]
     assert not any(secret in str(found) for secret in (VALUE, first.secret, second.secret))
+
+
+async def test_a_change_of_a_caller_is_on_record_with_what_changed(engine: AsyncEngine, administration: Administration) -> None:
+    """The record names each trait that changed, as it was and as it is, and nothing that stayed."""
+    await administration.add_token(SHOP)
+    made, _ = await administration.add_caller(NewCaller("order-service", (GrantAsked("shop"),), None, Role.ADMIN, 2))
+    changed = NewCaller("order-service", (GrantAsked("shop"),), "shop", None, 2, "5/second", ("10.0.0.0/8", "fd00::/8"))
+    row = await administration.change_caller(changed)
+    await administration.change_caller(changed)
+
+    assert row.as_new() == changed
+    assert row.keys == made.keys
+    assert (await records(engine))[2:] == [
+        recorded(
+            "caller:changed",
+            "order-service",
+            before=["role=admin", "rate=", "default_token=", "networks="],
+            after=["role=", "rate=5/second", "default_token=shop", "networks=10.0.0.0/8 fd00::/8"],
+        ),
+        recorded("caller:changed", "order-service", before=[], after=[]),
+    ]
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda ada: ada.change_caller(NewCaller("order-service")),
+        lambda ada: ada.set_caller_enabled("order-service", enabled=False),
+        lambda ada: ada.rotate_key("order-service"),
+        lambda ada: ada.grant("order-service", GrantAsked("shop")),
+        lambda ada: ada.revoke("order-service", "shop"),
+        lambda ada: ada.remove_caller("order-service"),
+    ],
+)
+async def test_a_declared_caller_is_changed_in_the_file_only(engine: AsyncEngine, administration: Administration, work: Work) -> None:
+    """What the configuration file declares nobody changes elsewhere; the refusal says where."""
+    await administration.add_token(SHOP)
+    await administration.add_caller(CALLER)
+    async with writing(engine) as connection:
+        await CallerStore().set_declared(connection, "order-service", declared=True)
+    before = await administration.callers(), await records(engine)
+
+    with pytest.raises(Conflict, match="order-service is declared in the configuration file; change it there"):
+        await work(administration)
+
+    assert (await administration.callers(), await records(engine)) == before
 
 
 async def test_reading_leaves_no_record(engine: AsyncEngine, administration: Administration) -> None:
@@ -141,6 +207,13 @@ REFUSED: list[tuple[Work, type[GatewayError]]] = [
     (lambda ada: ada.grant("order-service", GrantAsked("none")), NotFound),
     (lambda ada: ada.revoke("order-service", "none"), NotFound),
     (lambda ada: ada.rotate_key("none"), NotFound),
+    (lambda ada: ada.rotate_key("order-service", grace=-1), ParameterInvalid),
+    (lambda ada: ada.rotate_key("order-service", expires_at=datetime.now(UTC)), ParameterInvalid),
+    (lambda ada: ada.add_caller(NewCaller("other"), expires_at=datetime.now(UTC)), ParameterInvalid),
+    (lambda ada: ada.change_caller(NewCaller("none")), NotFound),
+    (lambda ada: ada.change_caller(NewCaller("order-service", (GrantAsked("none"),))), NotFound),
+    (lambda ada: ada.change_caller(NewCaller("order-service", weight=0)), ParameterInvalid),
+    (lambda ada: ada.set_caller_enabled("none", enabled=False), NotFound),
     (lambda ada: ada.remove_caller("none"), NotFound),
     (lambda ada: ada.caller("none"), NotFound),
 ]
@@ -177,6 +250,9 @@ CHANGES: list[Work] = [
     lambda ada: ada.grant("order-service", GrantAsked("shop", ("link-orders",))),
     lambda ada: ada.revoke("order-service", "shop"),
     lambda ada: ada.rotate_key("order-service"),
+    lambda ada: ada.rotate_key("order-service", grace=3_600),
+    lambda ada: ada.change_caller(NewCaller("order-service", weight=2)),
+    lambda ada: ada.set_caller_enabled("order-service", enabled=False),
     lambda ada: ada.remove_caller("order-service"),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -45,23 +46,41 @@ def test_a_caller_is_added_for_programs(shell: Shell) -> None:
 def test_the_options_are_kept(shell: Shell) -> None:
     """Grants, default, role, weight and rate are what they were given as."""
     options = ("--grant", "store", "--grant", "shop:link-orders", "--default-token", "shop")
-    more = ("--role", "auditor", "--weight", "3", "--rate", "5/minute")
-    made = shell("caller", "add", "order-service", *options, *more, "--json").document
+    more = ("--role", "auditor", "--weight", "3", "--rate", "5/minute", "--expires", "2100-01-01")
+    bounds = (
+        "--network",
+        "10.0.0.0/8",
+        "--network",
+        "fd00::/8",
+        "--origin",
+        "https://shop.example",
+        "--claim",
+        "sub=a=b",
+        "--claim",
+        "x=y",
+    )
+    made = shell("caller", "add", "order-service", *options, *more, *bounds, "--json").document
 
     shown = shell("caller", "show", "order-service", "--json").document
 
     key = parse_key(made["key"])
     assert key is not None
     assert shown.pop("created")
+    assert shown["keys"][0].pop("created")
     assert shown == {
         "name": "order-service",
         "id": made["id"],
+        "enabled": True,
+        "declared": False,
         "role": "auditor",
         "weight": 3,
         "rate": "5/minute",
         "default_token": "shop",
         "grants": [{"token": "shop", "operations": ["link-orders"]}, {"token": "store", "operations": None}],
-        "keys": [key.id],
+        "networks": ["10.0.0.0/8", "fd00::/8"],
+        "origins": ["https://shop.example"],
+        "claims": {"sub": "a=b", "x": "y"},
+        "keys": [{"id": key.id, "expires": "2100-01-01T00:00:00.000000+00:00", "last_used": None}],
     }
 
 
@@ -103,7 +122,61 @@ def test_a_key_is_rotated(shell: Shell) -> None:
     assert people.out.startswith("order-service's key, shown only now:\nfgk_")
     assert programs["id"] == before["id"]
     assert len({before["key"], people.out.splitlines()[1], programs["key"]}) == 3
-    assert shell("caller", "show", "order-service", "--json").document["keys"] == [key.id]
+    assert [one["id"] for one in shell("caller", "show", "order-service", "--json").document["keys"]] == [key.id]
+
+
+def test_a_key_is_rotated_with_a_grace(shell: Shell) -> None:
+    """With a grace the old key is shown with its end beside the new one, which has the end that it was given."""
+    shell("caller", "add", "order-service")
+    before = datetime.now(UTC)
+
+    new = shell("caller", "rotate-key", "order-service", "--grace", "24h", "--expires", "90d", "--json").document
+    old_key, new_key = shell("caller", "show", "order-service", "--json").document["keys"]
+
+    after = datetime.now(UTC)
+    assert new_key["id"] in new["key"]
+    for key, days in ((old_key, 1), (new_key, 90)):
+        assert before + timedelta(days=days) <= datetime.fromisoformat(key["expires"]) <= after + timedelta(days=days)
+
+
+def test_a_caller_is_changed(shell: Shell) -> None:
+    """What is given changes and nothing else: lists take the place of those before, `none` takes away."""
+    shell("caller", "add", "order-service", "--grant", "shop", "--grant", "store", "--network", "10.0.0.0/8", "--origin", "https://a")
+    before = shell("caller", "show", "order-service", "--json").document
+
+    given = ("--default-token", "store", "--role", "admin", "--weight", "3", "--rate", "5/second", "--claim", "sub=a")
+    shell("caller", "set", "order-service", *given, "--network", "fd00::/8", "--network", "192.0.2.0/24")
+    changed = shell("caller", "show", "order-service", "--json").document
+    taken = ("--default-token", "none", "--role", "none", "--rate", "none", "--network", "none", "--origin", "none", "--claim", "none")
+    shell("caller", "set", "order-service", *taken, "--weight", "1")
+    after = shell("caller", "show", "order-service", "--json").document
+
+    new = {"default_token": "store", "role": "admin", "weight": 3, "rate": "5/second", "claims": {"sub": "a"}}
+    assert changed == before | new | {"networks": ["fd00::/8", "192.0.2.0/24"]}
+    assert after == before | {"networks": [], "origins": []}
+
+
+def test_a_change_is_shown(shell: Shell) -> None:
+    """A change answers with the caller as it is now."""
+    shell("caller", "add", "order-service")
+
+    ran = shell("caller", "set", "order-service", "--origin", "https://a", "--origin", "https://b", "--claim", "sub=x")
+
+    lines = dict((line.rstrip() + " ").split(" ", 1) for line in ran.out.splitlines())
+    assert (ran.status, lines["origins"].strip(), lines["claims"].strip()) == (0, "https://a, https://b", "sub=x")
+
+
+def test_a_caller_is_disabled_and_enabled(shell: Shell) -> None:
+    """A disabled caller is listed as such, and keeps what it has."""
+    shell("caller", "add", "order-service", "--grant", "shop")
+    before = shell("caller", "show", "order-service", "--json").document
+
+    said = [shell("caller", what, "order-service").out for what in ("disable", "enable", "disable")]
+    after = shell("caller", "show", "order-service", "--json").document
+
+    assert said == ["disabled order-service\n", "enabled order-service\n", "disabled order-service\n"]
+    assert after == before | {"enabled": False}
+    assert shell("caller", "list").out.splitlines()[1].split()[:2] == ["order-service", "no"]
 
 
 def test_the_callers_are_listed(shell: Shell) -> None:
@@ -115,9 +188,9 @@ def test_the_callers_are_listed(shell: Shell) -> None:
 
     assert [one["name"] for one in document] == ["a", "b"]
     assert [line.split() for line in table.out.splitlines()] == [
-        ["name", "role", "weight", "rate", "grants", "default", "token"],
-        ["a", "1"],
-        ["b", "admin", "1", "shop:link-orders,", "store", "store"],
+        ["name", "enabled", "role", "weight", "rate", "grants", "default", "token"],
+        ["a", "yes", "1"],
+        ["b", "yes", "admin", "1", "shop:link-orders,", "store", "store"],
     ]
 
 
@@ -136,7 +209,8 @@ def test_a_caller_is_shown(shell: Shell) -> None:
 
     assert lines["name"].strip() == "order-service"
     assert lines["grants"].strip() == "shop:link-orders, store"
-    assert lines["keys"].strip() == document["keys"][0]
+    assert lines["keys"].strip() == f"{document['keys'][0]['id']} (last used never)"
+    assert lines["enabled"].strip() == "yes"
     assert lines["role"].strip() == ""
 
 
@@ -183,6 +257,18 @@ def test_a_caller_is_removed(shell: Shell) -> None:
         (("revoke", "order-service", "shop"), "not-found: order-service has no grant for shop"),
         (("rotate-key", "none"), "not-found: there is no caller named none"),
         (("remove", "none"), "not-found: there is no caller named none"),
+        (("set", "none", "--weight", "2"), "not-found: there is no caller named none"),
+        (("set", "order-service", "--weight", "0"), "parameter-invalid: a caller's weight is 1 to 1000"),
+        (("set", "order-service", "--role", "king"), "parameter-invalid: a role is one of admin, auditor, or none"),
+        (("set", "order-service", "--claim", "sub"), "parameter-invalid: a claim is written as name=value, not sub"),
+        (("set", "order-service", "--default-token", "shop"), "parameter-invalid: the default token shop must be among the grants"),
+        (
+            ("set", "order-service", "--network", "10.0.0.1/8"),
+            "parameter-invalid: a caller's network is written as 10.0.0.0/8, without bits beyond the mask",
+        ),
+        (("disable", "none"), "not-found: there is no caller named none"),
+        (("rotate-key", "order-service", "--grace", "1w"), "parameter-invalid: a duration is written as 90d, 24h, 30m or 45s"),
+        (("rotate-key", "order-service", "--expires", "2020-01-01"), "parameter-invalid: a key's end must be in the future"),
     ],
 )
 def test_a_refused_command_says_why(shell: Shell, arguments: tuple[str, ...], line: str) -> None:
