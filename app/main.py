@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from app.api import Services, build_app, build_control
 from app.audit import AuditLog, GroupWriter
-from app.callers import Authentication, Directory, Origins
+from app.callers import Authentication, Directory, KeyUses, Origins
 from app.carrier import Carrier
 from app.catalogue import load_catalogue
 from app.dispatch import Dispatcher
@@ -55,7 +55,13 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.services = house.services
             yield
 
-    return build_app(catalogue, version=product_version(), caller_rate=settings.caller_rate, lifespan=lifespan)
+    return build_app(
+        catalogue,
+        version=product_version(),
+        caller_rate=settings.caller_rate,
+        lifespan=lifespan,
+        trusted_proxies=settings.trusted_proxies,
+    )
 
 
 def create_control(app: FastAPI) -> ASGIApp:
@@ -141,6 +147,7 @@ async def _open_house(settings: Settings) -> AsyncIterator[House]:
         stack.push_async_callback(appender.aclose)
         writer = GroupWriter(appender)
         vault, directory, audit = Vault(keyring), Directory(), AuditLog(writer)
+        uses = await stack.enter_async_context(KeyUses(engine).kept())
         dispatcher = Dispatcher(
             time.monotonic,
             Carrier(vault, directory, audit, upstream),
@@ -151,8 +158,9 @@ async def _open_house(settings: Settings) -> AsyncIterator[House]:
         house = House(engine, vault, directory, dispatcher, audit, settings.shutdown_grace)
         house.services = Services(
             gateway=Gateway(vault, audit, dispatcher, time.monotonic),
-            callers=Authentication(directory),
             origins=Origins(directory, frozenset(settings.cors_origins)),
+            callers=Authentication(directory, note_use=uses.note),
+            tokens=vault,
             refusals=house.audit,
             readiness=house,
             lanes=Supervision(vault, dispatcher, audit),

@@ -8,14 +8,18 @@ from fastapi import FastAPI
 from starlette.types import Lifespan
 
 from app.api.admin import add_admin_routes
+from app.api.client import ClientAddress
 from app.api.cors import CrossOriginHeaders, add_preflights
 from app.api.dependencies import CallerLimit
 from app.api.description import describe_api
+from app.api.failures import FailureLimit
 from app.api.handlers import answer_in_problems
+from app.api.me import add_me_route
 from app.api.operations import add_operations
 from app.api.own import add_own_routes
 from app.api.services import Readiness, Services
 from app.catalogue import Catalogue
+from app.domain import Network
 
 __all__ = ["Readiness", "Services", "build_app"]
 
@@ -25,7 +29,9 @@ DESCRIPTION = (
 )
 
 
-def build_app(catalogue: Catalogue, *, version: str, caller_rate: str, lifespan: Lifespan[FastAPI]) -> FastAPI:
+def build_app(
+    catalogue: Catalogue, *, version: str, caller_rate: str, lifespan: Lifespan[FastAPI], trusted_proxies: tuple[Network, ...] = ()
+) -> FastAPI:
     """The application, whose `lifespan` must set `app.state.services`.
 
     Args:
@@ -33,6 +39,7 @@ def build_app(catalogue: Catalogue, *, version: str, caller_rate: str, lifespan:
         version: the product's version.
         caller_rate: the limit on a caller that has none of its own, in slowapi's syntax.
         lifespan: opens and closes what the services need.
+        trusted_proxies: those that are believed what `X-Forwarded-For` says.
     """
     app = FastAPI(
         title="Flxpoint gateway",
@@ -45,12 +52,16 @@ def build_app(catalogue: Catalogue, *, version: str, caller_rate: str, lifespan:
         redirect_slashes=False,
     )
     app.state.caller_limit = CallerLimit(caller_rate)
+    app.state.failure_limit = FailureLimit()
     answer_in_problems(app)
     add_operations(app, catalogue)
     add_own_routes(app)
+    add_me_route(app, catalogue)
     add_admin_routes(app)
     add_preflights(app)
-    app.add_middleware(CrossOriginHeaders)  # the last that is added is the outermost
+    # The last that is added is the outermost: also what the frame refuses is counted by the client's address, and readable for pages.
+    app.add_middleware(ClientAddress, trusted=trusted_proxies)
+    app.add_middleware(CrossOriginHeaders)
     app.openapi = lambda: _described_once(app)  # type: ignore[method-assign]
     return app
 

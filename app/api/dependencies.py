@@ -13,10 +13,11 @@ from slowapi import Limiter
 from slowapi.errors import RateLimitExceeded
 
 from app.api.counters import CallerCounters
+from app.api.failures import FailureLimit
 from app.api.services import Services
 from app.callers import Presented
 from app.domain import Caller
-from app.errors import CallerRateExceeded
+from app.errors import CallerRateExceeded, CredentialsMissing, Unauthenticated
 
 __all__ = ["CallerLimit", "KnownCaller", "TheServices"]
 
@@ -33,13 +34,25 @@ async def known_caller(request: Request) -> Caller:
     Raises:
         CredentialsMissing, CredentialsInvalid, UpstreamTokenPresented, OriginNotAllowed, CallerRateExceeded
     """
-    services: Services = request.app.state.services
-    caller = await services.callers.authenticate(_presented(request))
+    caller = await _authenticated(request)
     request.state.caller = caller
     services.origins.check(caller, request.headers.getlist("origin"), request.headers.get("host"))
     limit: CallerLimit = request.app.state.caller_limit
     await limit.hit(request)
     return caller
+
+
+async def _authenticated(request: Request) -> Caller:
+    services: Services = request.app.state.services
+    try:
+        return await services.callers.authenticate(_presented(request))
+    except CredentialsMissing:
+        # Nothing was tried.
+        raise
+    except Unauthenticated:
+        failures: FailureLimit = request.app.state.failure_limit
+        await failures.hit(request)
+        raise
 
 
 def _presented(request: Request) -> Presented:
@@ -71,6 +84,10 @@ class CallerLimit:
         self._default_rate = default_rate
         self._counts: dict[str, _Count] = {}
 
+    def rate_of(self, caller: Caller) -> str:
+        """The limit on a caller, in slowapi's syntax."""
+        return caller.rate or self._default_rate
+
     async def hit(self, request: Request) -> None:
         """Count one request of the caller in `request.state.caller`.
 
@@ -78,7 +95,7 @@ class CallerLimit:
             CallerRateExceeded
         """
         caller: Caller = request.state.caller
-        rate = caller.rate or self._default_rate
+        rate = self.rate_of(caller)
         if rate not in self._counts:
             self._counts[rate] = _Count(rate)
         await self._counts[rate].hit(request)

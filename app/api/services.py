@@ -8,7 +8,7 @@ from typing import Protocol
 
 from app.callers import Presented
 from app.dispatch import LaneReport
-from app.domain import Caller
+from app.domain import Caller, TokenRef
 from app.gateway import Gateway
 
 __all__ = ["Readiness", "Services"]
@@ -26,6 +26,13 @@ class Origins(Protocol):
     def known(self, origin: str) -> bool: ...
 
     def check(self, caller: Caller, given: Sequence[str], host: str | None) -> None: ...
+
+
+class Tokens(Protocol):
+    """Who knows the tokens, but for their values."""
+
+    def token(self, token_id: str) -> TokenRef | None:
+        """The token of that ID, if there is one."""
 
 
 class Refusals(Protocol):
@@ -56,6 +63,7 @@ class Services:
     gateway: Gateway
     callers: Callers
     origins: Origins
+    tokens: Tokens
     refusals: Refusals
     readiness: Readiness
     lanes: Lanes

@@ -71,6 +71,11 @@ class Vault:
         """All tokens."""
         return [one.token for one in self._held.values()]
 
+    def token(self, token_id: str) -> TokenRef | None:
+        """The token of that ID, if there is one."""
+        held = self._held.get(token_id)
+        return held.token if held else None
+
     def choose(self, caller: Caller, operation: Operation, wanted: str | None) -> TokenRef:
         """The token that a call goes with: the one wanted, else the caller's default, else its only one.
 
