@@ -70,7 +70,7 @@ class Administration:
         async with writing(self._engine) as connection:
             before = _changeable(await self._tokens.show(connection, name), name)
             row = await self._tokens.change(connection, change.of(before.token))
-            members = {"before": _traits(before), "after": _traits(row)}
+            members = {"before": _paced(before), "after": _paced(row)}
             await append(connection, [administrative(Name.TOKEN_CHANGED, self._by, name, **members)])
             return row
 
@@ -231,14 +231,14 @@ def _changeable(row: R, name: str) -> R:
     return row
 
 
-def _traits(row: TokenRow) -> dict[str, str | int]:
+def _paced(row: TokenRow) -> dict[str, str | int]:
     token = row.token
     return {"kind": token.kind.value, "rate": token.rate, "burst": token.burst.value, "pacing": token.pacing.value}
 
 
 def _state(row: TokenRow) -> dict[str, str | int]:
     """All that is on record of a token that comes or goes; of its value only the fingerprint."""
-    return _traits(row) | {"enabled": row.token.enabled, "fingerprint": row.fingerprint}
+    return _paced(row) | {"enabled": row.token.enabled, "fingerprint": row.fingerprint}
 
 
 def _texts(grants: tuple[GrantAsked, ...]) -> list[str]:

@@ -34,6 +34,7 @@ async def known_caller(request: Request) -> Caller:
     Raises:
         CredentialsMissing, CredentialsInvalid, UpstreamTokenPresented, OriginNotAllowed, CallerRateExceeded
     """
+    services: Services = request.app.state.services
     caller = await _authenticated(request)
     request.state.caller = caller
     services.origins.check(caller, request.headers.getlist("origin"), request.headers.get("host"))

@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.callers import CallerRow, GrantAsked, NewCaller, is_origin
-from app.domain import Role
+from app.callers import CallerRow, GrantAsked, NewCaller
+from app.domain import Role, is_origin
 from app.errors import Conflict, NotFound, ParameterInvalid
 from app.storage import current_revision, reading, writing
 from app.storage.tables import caller_keys, callers, grants
