@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from enum import StrEnum
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Self, TypeVar
-from urllib.parse import quote, unquote
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from limits import parse_many
 from pydantic import AfterValidator, AnyHttpUrl, BeforeValidator, Field, IPvAnyNetwork, SecretStr, ValidationError, model_validator
@@ -89,6 +90,33 @@ Listed = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_parts)]
 """Several values in one variable, with commas between them."""
 
 
+def _issuer(value: str) -> str:
+    """An issuer is compared letter by letter, so it stays as it was written."""
+    try:
+        parts = urlsplit(value)
+        plain = parts.hostname and parts.port != 0 and "@" not in parts.netloc and not set("?#\\") & set(value)
+    except ValueError:
+        plain = False
+    if not plain or not value.isascii() or not value.isprintable() or " " in value:
+        message = "must be a URL without user, password, query and fragment"
+        raise ValueError(message)
+    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts)):
+        message = "must begin with https:// (http:// only on the loopback address)"
+        raise ValueError(message)
+    return value
+
+
+def _is_loopback(parts: SplitResult) -> bool:
+    try:
+        return parts.hostname == "localhost" or ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        return False
+
+
+Issuer = Annotated[str, AfterValidator(_issuer)]
+"""An OpenID Connect issuer (Discovery 1.0, section 3)."""
+
+
 class Settings(BaseSettings):
     """Everything an operator can set. Each field is the variable `GATEWAY_<NAME>`; times are in seconds.
 
@@ -122,7 +150,7 @@ class Settings(BaseSettings):
     )
     allowed_hosts: Listed[str] = Field((), description="names that the header `Host` may have, with commas; none: any")
     cors_origins: Listed[Origin] = Field((), description="origins of pages whose callers have none of their own, with commas")
-    oidc_issuer: AnyHttpUrl | None = Field(None, description="the company's identity provider, whose JWTs are taken")
+    oidc_issuer: Issuer | None = Field(None, description="the company's identity provider, whose JWTs are taken; exactly as its `iss`")
     oidc_audience: str = Field("", description="the audience that its JWTs must be for; needed with the issuer")
     config_file: Path | None = Field(None, description="YAML file that declares callers and tokens")
     shutdown_grace: float = Field(25, ge=0, le=600, description="how long waiting calls go on after SIGTERM")
@@ -147,6 +175,19 @@ class Settings(BaseSettings):
     def _no_credentials_in_the_address(self) -> Self:
         if self.upstream_url.username or self.upstream_url.password:
             message = "upstream_url must hold no user and no password: it is logged"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _issuer_and_audience(self) -> Self:
+        if self.oidc_issuer and not self.oidc_audience:
+            message = f"oidc_audience must be set, since {PREFIX}OIDC_ISSUER is: JWTs for others would be taken"
+            raise ValueError(message)
+        if self.oidc_audience and not self.oidc_issuer:
+            message = f"oidc_issuer must be set, since {PREFIX}OIDC_AUDIENCE is"
+            raise ValueError(message)
+        if self.environment is Environment.PRODUCTION and not (self.oidc_issuer or "https:").startswith("https:"):
+            message = "oidc_issuer must begin with https:// in production"
             raise ValueError(message)
         return self
 

@@ -138,6 +138,20 @@ def test_what_is_given_comes_before_the_environment(monkeypatch: pytest.MonkeyPa
         ("CORS_ORIGINS", "https://Shop.example"),
         ("CORS_ORIGINS", "https://shop.example:443"),
         ("CORS_ORIGINS", "https://*.shop.example"),
+        ("OIDC_ISSUER", "login-0001.example"),
+        ("OIDC_ISSUER", "ftp://login-0001.example"),
+        ("OIDC_ISSUER", "https://"),
+        ("OIDC_ISSUER", "https://user-0001@login.example"),
+        ("OIDC_ISSUER", "https://user:password-0001@login.example"),
+        ("OIDC_ISSUER", "https://login-0001.example?"),
+        ("OIDC_ISSUER", "https://login-0001.example/?realm=a"),
+        ("OIDC_ISSUER", "https://login-0001.example/#a"),
+        ("OIDC_ISSUER", "https://login-0001.example/a b"),
+        ("OIDC_ISSUER", "https://lögin-0001.example"),
+        ("OIDC_ISSUER", "https://login-0001.example:port"),
+        ("OIDC_ISSUER", "https://[::1/0001"),
+        ("OIDC_ISSUER", "http://login-0001.example"),
+        ("OIDC_ISSUER", "http://10.0.0.1/realm-0001"),
         ("SHUTDOWN_GRACE", "-1"),
         ("SHUTDOWN_GRACE", "601"),
         ("LOG_FORMAT", "xml-0001"),
@@ -164,6 +178,33 @@ def test_a_default_wait_beyond_the_longest_stops_the_start(monkeypatch: pytest.M
     message = refusal(monkeypatch, DEFAULT_WAIT="50", MAX_WAIT="40")
 
     assert message == "GATEWAY_DEFAULT_WAIT: must not exceed GATEWAY_MAX_WAIT: 50 s against 40 s"
+
+
+@pytest.mark.parametrize(
+    "issuer", ["https://login.example", "https://login.example/", "https://Login.example/realms/A%20b", "http://[::1]:80"]
+)
+def test_an_issuer_stays_as_it_was_written(issuer: str) -> None:
+    """It is compared letter by letter, so no slash comes or goes."""
+    assert load_settings(oidc_issuer=issuer, oidc_audience="a").oidc_issuer == issuer
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [({"OIDC_ISSUER": "https://login.example"}, "OIDC_AUDIENCE"), ({"OIDC_AUDIENCE": "gateway"}, "OIDC_ISSUER")],
+)
+def test_issuer_and_audience_go_together(monkeypatch: pytest.MonkeyPatch, given: dict[str, str], missing: str) -> None:
+    """One without the other stops the start, with the one that is missing."""
+    assert refusal(monkeypatch, **given).startswith(f"{PREFIX}{missing}: must be set")
+
+
+def test_production_takes_no_issuer_without_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An identity provider on the loopback is for trying out."""
+    given = {"OIDC_ISSUER": "http://127.0.0.1:9000", "OIDC_AUDIENCE": "gateway"}
+    message = refusal(monkeypatch, ENVIRONMENT="production", **given)
+    monkeypatch.setenv(f"{PREFIX}ENVIRONMENT", "development")
+
+    assert message == "GATEWAY_OIDC_ISSUER: must begin with https:// in production"
+    assert load_settings().oidc_issuer == "http://127.0.0.1:9000"
 
 
 @pytest.mark.parametrize("name", ["VALKEY_URL"])
