@@ -18,11 +18,13 @@ __all__ = [
     "Call",
     "Caller",
     "CredentialKind",
+    "Document",
     "Failure",
     "Garbled",
     "Grant",
     "Linked",
     "Network",
+    "NotFetched",
     "Operation",
     "Outcome",
     "Pacing",
@@ -295,6 +297,18 @@ class Send:
     def parameter(self) -> Parameter:
         """The one parameter of its calls."""
         return self.calls[0].parameter
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What an address gave. `max_age`: for how many seconds it says that it may be kept; None where it doesn't say."""
+
+    body: bytes
+    max_age: float | None = None
+
+
+class NotFetched(Exception):
+    """An address gave no document; the message says why, and holds nothing of what came."""
 
 
 class TurnLost(Exception):
