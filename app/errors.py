@@ -485,7 +485,8 @@ class TokenSuspended(Unavailable):
 class TokenUnavailable(Unavailable):
     """The token can't be used now.
 
-    An operator disabled or removed it. Nothing was sent upstream.
+    An operator disabled or removed the Flxpoint token. Or the caller came with a JWT, and the identity provider's keys, which would verify
+    it, were not to be had yet. Nothing was sent upstream.
     """
 
     code = "token-unavailable"

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from app.api import Services, build_app, build_control
 from app.audit import AuditLog, GroupWriter
-from app.callers import Authentication, Directory, KeyUses, Origins
+from app.callers import Authentication, Directory, IdentityProvider, KeyUses, Origins, ProviderKeys, Verifier
 from app.carrier import Carrier
 from app.catalogue import load_catalogue
 from app.dispatch import Dispatcher
@@ -25,7 +25,7 @@ from app.opening import open_state
 from app.settings import Settings
 from app.storage import Appender, current_revision, reading
 from app.supervision import Supervision
-from app.upstream import open_upstream
+from app.upstream import open_documents, open_upstream
 from app.vault import Vault
 
 __all__ = ["House", "create_app", "create_control", "house_of", "product_version"]
@@ -159,7 +159,7 @@ async def _open_house(settings: Settings) -> AsyncIterator[House]:
         house.services = Services(
             gateway=Gateway(vault, audit, dispatcher, time.monotonic),
             origins=Origins(directory, frozenset(settings.cors_origins)),
-            callers=Authentication(directory, note_use=uses.note),
+            callers=Authentication(directory, await _verifiers(stack, settings, directory), note_use=uses.note),
             tokens=vault,
             refusals=house.audit,
             readiness=house,
@@ -171,6 +171,17 @@ async def _open_house(settings: Settings) -> AsyncIterator[House]:
         writer.start()
         stack.push_async_callback(_close, house, writer, asyncio.create_task(house.keep_fresh()))
         yield house
+
+
+async def _verifiers(stack: AsyncExitStack, settings: Settings, directory: Directory) -> tuple[Verifier, ...]:
+    """Who can tell whose a JWT is. The identity provider need not answer for the gateway to start."""
+    if settings.oidc_issuer is None:
+        return ()
+    documents = open_documents()
+    stack.push_async_callback(documents.aclose)
+    keys = ProviderKeys(settings.oidc_issuer, documents)
+    await stack.enter_async_context(keys.kept_fresh())
+    return (IdentityProvider(settings.oidc_issuer, settings.oidc_audience, keys, directory),)
 
 
 async def _close(house: House, writer: GroupWriter, refreshing: asyncio.Task[None]) -> None:

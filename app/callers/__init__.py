@@ -1,13 +1,15 @@
-"""Who is calling, and what they may do: keys, grants, roles."""
+"""Who is calling, and what they may do: keys, JWTs, grants, roles."""
 
 from app.callers.authentication import Authentication, Verifier
 from app.callers.directory import Directory, Known
 from app.callers.expiry import parse_duration, parse_end
+from app.callers.identity import IdentityProvider
 from app.callers.keyrows import KeyRow
 from app.callers.keys import GatewayKey, make_key
 from app.callers.networks import client_address, neighbourhood
 from app.callers.origins import Origins
 from app.callers.presented import Jwt, Presented
+from app.callers.provider import ProviderKeys
 from app.callers.registry import CallerRow, CallerStore, GrantAsked, NewCaller
 from app.callers.uses import KeyUses
 
@@ -18,6 +20,7 @@ __all__ = [
     "Directory",
     "GatewayKey",
     "GrantAsked",
+    "IdentityProvider",
     "Jwt",
     "KeyRow",
     "KeyUses",
@@ -25,6 +28,7 @@ __all__ = [
     "NewCaller",
     "Origins",
     "Presented",
+    "ProviderKeys",
     "Verifier",
     "client_address",
     "make_key",
