@@ -55,13 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.services = house.services
             yield
 
-    return build_app(
-        catalogue,
-        version=product_version(),
-        caller_rate=settings.caller_rate,
-        lifespan=lifespan,
-        trusted_proxies=settings.trusted_proxies,
-    )
+    return build_app(catalogue, settings, version=product_version(), lifespan=lifespan)
 
 
 def create_control(app: FastAPI) -> ASGIApp:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from enum import StrEnum
 from ipaddress import ip_address
@@ -24,6 +25,7 @@ T = TypeVar("T")
 PREFIX = "GATEWAY_"
 SHIPPED_CATALOGUE = Path(__file__).parent.parent / "openapi" / "flxpoint.yaml"
 SQLITE = "sqlite+aiosqlite:///"
+HOST = re.compile(r"(?:\*\.)?[\w-]+(?:\.[\w-]+)*|\[[0-9A-Fa-f:.]+\]", re.ASCII)
 NOT_YET = ("VALKEY_URL",)
 
 
@@ -106,6 +108,13 @@ def _issuer(value: str) -> str:
     return value
 
 
+def _host(value: str) -> str:
+    if not HOST.fullmatch(value):
+        message = "must be names without a scheme and a port, such as gateway.example.com or *.example.com"
+        raise ValueError(message)
+    return value
+
+
 def _is_loopback(parts: SplitResult) -> bool:
     try:
         return parts.hostname == "localhost" or ip_address(parts.hostname or "").is_loopback
@@ -115,6 +124,10 @@ def _is_loopback(parts: SplitResult) -> bool:
 
 Issuer = Annotated[str, AfterValidator(_issuer)]
 """An OpenID Connect issuer (Discovery 1.0, section 3)."""
+
+
+Host = Annotated[str, AfterValidator(_host)]
+"""What the header `Host` may be, without a port; `*.` stands for every name below."""
 
 
 class Settings(BaseSettings):
@@ -148,7 +161,7 @@ class Settings(BaseSettings):
     trusted_proxies: Listed[IPvAnyNetwork] = Field(
         (), description="networks of the proxies in front, with commas; only they are believed what `X-Forwarded-For` says"
     )
-    allowed_hosts: Listed[str] = Field((), description="names that the header `Host` may have, with commas; none: any")
+    allowed_hosts: Listed[Host] = Field((), description="names that the header `Host` may have, with commas; none: any")
     cors_origins: Listed[Origin] = Field((), description="origins of pages whose callers have none of their own, with commas")
     oidc_issuer: Issuer | None = Field(None, description="the company's identity provider, whose JWTs are taken; exactly as its `iss`")
     oidc_audience: str = Field("", description="the audience that its JWTs must be for; needed with the issuer")

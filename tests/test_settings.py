@@ -225,6 +225,14 @@ def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch, n
     assert load_settings() == without
 
 
+@pytest.mark.parametrize("host", ["https://gateway.example", "gateway.example:8080", "gateway.*", "*", "a b", "gateway.example/x"])
+def test_an_allowed_host_is_a_name(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """What no `Host` could ever equal would refuse every request, so it stops the start."""
+    message = refusal(monkeypatch, ALLOWED_HOSTS=f"gateway.example,{host}")
+
+    assert message.startswith("GATEWAY_ALLOWED_HOSTS: must be names without a scheme and a port")
+
+
 def test_unknown_variables_are_listed() -> None:
     """A variable that begins like a setting and is none is found, in order; the commands' own and others' are not."""
     environ = ["GATEWAY_PROT", "PATH", "GATEWAY_PORT", "GATEWAY_URL", "GATEWAY_KEY", "GATEWAY_MASTER_KEYS", "GATEWAY_A", "PORT"]

@@ -19,7 +19,7 @@ from app.api.operations import add_operations
 from app.api.own import add_own_routes
 from app.api.services import Readiness, Services
 from app.catalogue import Catalogue
-from app.domain import Network
+from app.settings import Settings
 
 __all__ = ["Readiness", "Services", "build_app"]
 
@@ -29,17 +29,14 @@ DESCRIPTION = (
 )
 
 
-def build_app(
-    catalogue: Catalogue, *, version: str, caller_rate: str, lifespan: Lifespan[FastAPI], trusted_proxies: tuple[Network, ...] = ()
-) -> FastAPI:
+def build_app(catalogue: Catalogue, settings: Settings, *, version: str, lifespan: Lifespan[FastAPI]) -> FastAPI:
     """The application, whose `lifespan` must set `app.state.services`.
 
     Args:
         catalogue: the operations to offer.
+        settings: the limit on callers, the proxies that are believed, and the hosts that are answered for.
         version: the product's version.
-        caller_rate: the limit on a caller that has none of its own, in slowapi's syntax.
         lifespan: opens and closes what the services need.
-        trusted_proxies: those that are believed what `X-Forwarded-For` says.
     """
     app = FastAPI(
         title="Flxpoint gateway",
@@ -51,16 +48,16 @@ def build_app(
         openapi_url="/gateway/openapi.json",
         redirect_slashes=False,
     )
-    app.state.caller_limit = CallerLimit(caller_rate)
+    app.state.caller_limit = CallerLimit(settings.caller_rate)
     app.state.failure_limit = FailureLimit()
-    answer_in_problems(app)
+    answer_in_problems(app, settings.allowed_hosts)
     add_operations(app, catalogue)
     add_own_routes(app)
     add_me_route(app, catalogue)
     add_admin_routes(app)
     add_preflights(app)
     # The last that is added is the outermost: also what the frame refuses is counted by the client's address, and readable for pages.
-    app.add_middleware(ClientAddress, trusted=trusted_proxies)
+    app.add_middleware(ClientAddress, trusted=settings.trusted_proxies)
     app.add_middleware(CrossOriginHeaders)
     app.openapi = lambda: _described_once(app)  # type: ignore[method-assign]
     return app

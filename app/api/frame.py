@@ -25,6 +25,7 @@ FIXED_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
+    (b"cross-origin-resource-policy", b"same-origin"),
 )
 OWN_HEADERS = {b"x-request-id", *(name for name, _ in FIXED_HEADERS)}
 VISIBLE = frozenset(range(0x21, 0x7F))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -9,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from app.api.frame import RequestFrame
+from app.api.hosts import AllowedHosts
 from app.api.problems import problem_response
 from app.api.services import Services
 from app.domain import Caller
@@ -19,10 +22,17 @@ __all__ = ["answer_in_problems"]
 FROM_STATUS: dict[int, type[GatewayError]] = {404: NotFound, 405: MethodNotAllowed}
 
 
-def answer_in_problems(app: Starlette) -> None:
-    """Put the frame around an application and its errors into problems. Its `state.services` must be there when it serves."""
+def answer_in_problems(app: Starlette, hosts: Sequence[str] = ()) -> None:
+    """Put the frame around an application and its errors into problems. Its `state.services` must be there when it serves.
+
+    Args:
+        app: the application.
+        hosts: what the header `Host` may be; none: anything.
+    """
     app.add_exception_handler(GatewayError, _on_gateway_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    if hosts:
+        app.add_middleware(AllowedHosts, names=hosts, count_refusal=_count_refusal)
     app.add_middleware(RequestFrame, count_refusal=_count_refusal)
 
 

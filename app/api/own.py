@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from app.api.dependencies import TheServices
 from app.api.description import problem_answer
-from app.api.problems import problem_page, problems_page
+from app.api.pages import ASSETS, DOCUMENTATION_START, START, documentation_page, hash_of, page_response
+from app.api.problems import STYLE, problem_page, problems_page
 from app.errors import NotFound
 
 __all__ = ["add_own_routes"]
 
 DOCS = "/gateway/docs"
-ASSETS = "/gateway/docs/assets"
+PROBLEM_STYLE = hash_of(STYLE)
 
 
 async def live() -> JSONResponse:
@@ -35,7 +35,7 @@ async def ready(services: TheServices) -> JSONResponse:
 
 async def problems() -> HTMLResponse:
     """Every problem code."""
-    return HTMLResponse(problems_page())
+    return page_response(problems_page(), style_src=PROBLEM_STYLE)
 
 
 async def problem(code: str) -> Response:
@@ -44,18 +44,17 @@ async def problem(code: str) -> Response:
     if page is None:
         detail = "there is no problem of this code"
         raise NotFound(detail)
-    return HTMLResponse(page)
+    return page_response(page, style_src=PROBLEM_STYLE)
 
 
 async def docs() -> HTMLResponse:
     """The API, to read and to try."""
-    return get_swagger_ui_html(
-        openapi_url="/gateway/openapi.json",
-        title="Flxpoint gateway",
-        swagger_js_url=f"{ASSETS}/swagger-ui-bundle.js",
-        swagger_css_url=f"{ASSETS}/swagger-ui.css",
-        swagger_favicon_url=f"{ASSETS}/favicon.png",
-    )
+    return documentation_page()
+
+
+async def start() -> Response:
+    """The script that starts the documentation's page."""
+    return Response(DOCUMENTATION_START, media_type="text/javascript")
 
 
 def add_own_routes(app: FastAPI) -> None:
@@ -68,4 +67,5 @@ def add_own_routes(app: FastAPI) -> None:
     page = "/gateway/problems/{code}"
     app.add_api_route(page, problem, response_class=HTMLResponse, operation_id="explain-problem", tags=["Gateway"], responses=no_such)
     app.add_api_route(DOCS, docs, include_in_schema=False)
+    app.add_api_route(START, start, include_in_schema=False)
     app.mount(ASSETS, StaticFiles(packages=[("fastapi_offline", "static")]), name="docs-assets")

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from app.errors import PROBLEMS, BodyTooLarge, GatewayError, RequestTimeout, Unauthenticated, UpstreamRefused
 
-__all__ = ["PROBLEM_MEDIA_TYPE", "PROBLEM_SCHEMA", "problem_page", "problem_response", "problems_page"]
+__all__ = ["PROBLEM_MEDIA_TYPE", "PROBLEM_SCHEMA", "STYLE", "problem_page", "problem_response", "problems_page"]
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 STYLE = (
