@@ -31,6 +31,8 @@ class Audit(Protocol):
 
     def sent(self, send: Send, outcome: Outcome | None, *, written: bool) -> None: ...
 
+    def echoed(self, send: Send, finds: int) -> None: ...
+
 
 class Upstream(Protocol):
     """What is needed of the upstream."""
@@ -70,6 +72,8 @@ class Carrier:
             self._audit.sent(send, None, written=stamps.was_written)
             raise
         self._audit.sent(send, outcome, written=stamps.was_written)
+        if stamps.echoes:
+            self._audit.echoed(send, stamps.echoes)
         return outcome
 
     def _value(self, send: Send) -> TokenValue:

@@ -322,6 +322,10 @@ class Stamps(Protocol):
     def was_written(self) -> bool:
         """Whether the request has left, which alone decides what a failure means."""
 
+    @property
+    def echoes(self) -> int:
+        """How often the answer held the token's value."""
+
     async def turn(self) -> None:
         """Wait until the request may be written; to be called when all is ready for that, right before.
 
@@ -334,6 +338,9 @@ class Stamps(Protocol):
 
     def answered(self, at: float) -> None:
         """The answer's status line was read."""
+
+    def echoed(self, finds: int) -> None:
+        """The answer held the token's value so many times."""
 
 
 @dataclass(frozen=True, slots=True)

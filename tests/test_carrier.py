@@ -9,15 +9,16 @@ import pytest
 
 from app.audit.records import send_outcome
 from app.carrier import Carrier
-from app.domain import Outcome, Send, TokenRef, TokenValue
+from app.domain import Linked, Outcome, Send, TokenRef, TokenValue
 from tests.calls import SHOP, make_call
 
 
 @dataclass
 class Room:
-    """Vault, callers, record and upstream in one; the upstream fails by a defect."""
+    """Vault, callers, record and upstream in one; the upstream fails by a defect, unless it has an outcome."""
 
-    told: list[tuple[str, bool | None]] = field(default_factory=list)
+    told: list[tuple[str, bool | int | None]] = field(default_factory=list)
+    outcome: Outcome | None = None
 
     def open(self, _token_id: str) -> tuple[TokenRef, TokenValue]:
         """The shop's token."""
@@ -35,12 +36,18 @@ class Room:
 
     def sent(self, _send: Send, outcome: Outcome | None, *, written: bool) -> None:
         """The outcome."""
-        assert outcome is None
+        assert outcome == self.outcome
         self.told.append(("outcome", written))
+
+    def echoed(self, _send: Send, finds: int) -> None:
+        """An echo."""
+        self.told.append(("echoed", finds))
 
     async def send(self, *_: Any) -> Outcome:
         """The defect."""
-        raise ZeroDivisionError
+        if self.outcome is None:
+            raise ZeroDivisionError
+        return self.outcome
 
 
 @dataclass
@@ -48,6 +55,7 @@ class Moments:
     """A send that had left, or not."""
 
     was_written: bool
+    echoes: int = 0
 
     async def turn(self) -> None:
         """Nothing to wait for."""
@@ -56,6 +64,9 @@ class Moments:
         """Nothing to keep."""
 
     def answered(self, at: float) -> None:
+        """Nothing to keep."""
+
+    def echoed(self, finds: int) -> None:
         """Nothing to keep."""
 
 
@@ -71,3 +82,11 @@ async def test_a_defect_leaves_an_outcome(written: bool) -> None:  # noqa: FBT00
     assert room.told == [("intent", None), ("outcome", written)]
     assert f'"result":"{"unknown" if written else "not-sent"}"' in record
     assert f'"uncertain":{str(written).lower()}' in record
+
+
+async def test_an_echo_of_the_token_is_on_record() -> None:
+    """Beside the outcome, with how often the value stood in the answer."""
+    room, send = Room(outcome=Linked((1,))), Send(attempt=1, lane=SHOP.lane, ids=(1,), calls=(make_call(),), released=0)
+    await Carrier(room, room, room, room)(send, Moments(was_written=True, echoes=2))
+
+    assert room.told == [("intent", None), ("outcome", True), ("echoed", 2)]

@@ -61,7 +61,8 @@ class Lane(BaseModel):
     median_round_trip: float | None = Field(description="Seconds from write to answer, the last minute's median; null while unknown.")
     merging: bool = Field(description="Whether waiting calls share sends where their results can be told apart.")
     alerts: list[str] = Field(
-        description="`token-used-elsewhere`: somebody else uses this token. `merging-ended`: an answer held an ID that nobody asked for."
+        description="`token-used-elsewhere`: somebody else uses this token. `merging-ended`: an answer held an ID that nobody asked for. "
+        "`token-echoed`: an answer held the token's value."
     )
 
 

@@ -15,6 +15,7 @@ from app.audit.records import (
     refusals_counted,
     send_intent,
     send_outcome,
+    token_echoed,
 )
 from app.audit.writer import GroupWriter
 from app.domain import Call, Caller, Linked, Outcome, Send
@@ -89,6 +90,10 @@ class AuditLog:
     def sent(self, send: Send, outcome: Outcome | None, *, written: bool) -> None:
         """A send ended; `outcome` is None where it didn't go out after all."""
         self._writer.put(send_outcome(send, outcome, written=written))
+
+    def echoed(self, send: Send, finds: int) -> None:
+        """The upstream's answer to a send held the token's value so many times; it was taken out."""
+        self._writer.put(token_echoed(send, finds))
 
     async def ended(self, call: Call, end: Linked | GatewayError, *, spent: Spent) -> None:
         """The call ended. Waits until that is on disk, or two seconds have passed.

@@ -23,6 +23,7 @@ __all__ = [
     "refusals_counted",
     "send_intent",
     "send_outcome",
+    "token_echoed",
 ]
 
 Value = str | int | float | bool | None | list[str] | dict[str, str | int]
@@ -37,6 +38,7 @@ class Name(StrEnum):
     REFUSALS_COUNTED = "refusals:counted"
     SEND_INTENT = "send:intent"
     SEND_OUTCOME = "send:outcome"
+    TOKEN_ECHOED = "token:echoed"
     TOKEN_ADDED = "token:added"
     TOKEN_CHANGED = "token:changed"
     TOKEN_ROTATED = "token:rotated"
@@ -94,6 +96,11 @@ def send_outcome(send: Send, outcome: Outcome | None, *, written: bool) -> Recor
         linked_ids=_texts(outcome.order_ids) if isinstance(outcome, Linked) else None,
         uncertain=outcome.uncertain if outcome else written,
     )
+
+
+def token_echoed(send: Send, finds: int) -> Record:
+    """The upstream's answer to a send held the token's value so many times, in its headers and its body; it was taken out of both."""
+    return _record(Name.TOKEN_ECHOED, **_carried(send), finds=finds)
 
 
 def call_outcome(  # noqa: PLR0913 - a record's members

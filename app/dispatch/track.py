@@ -20,6 +20,7 @@ FIRST_AHEAD = 0.005
 LEAST_AHEAD = 0.002
 MOST_AHEAD = 0.25
 PREPARATIONS_KEPT = 9
+TOKEN_ECHOED = "token-echoed"  # noqa: S105 - an alert's name
 
 
 @dataclass(slots=True, eq=False)
@@ -61,6 +62,7 @@ class FlightStamps:
     track: Track
     flight: Flight
     hold: Hold
+    echoes: int = 0
 
     async def turn(self) -> None:
         """Wait for the slot that was taken ahead of time, and see whether the turn still stands.
@@ -93,6 +95,11 @@ class FlightStamps:
         """Tell the lane, and go on."""
         self.track.lane.answered(self.hold, at)
         self.dispatcher.pump(self.track)
+
+    def echoed(self, finds: int) -> None:
+        """Count, and have the lane's operators know."""
+        self.echoes += finds
+        self.track.lane.alerts.add(TOKEN_ECHOED)
 
 
 def timer_delay(seconds: float) -> float:

@@ -18,7 +18,7 @@ from app.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from app.upstream.scrub import Scrubber
+from app.upstream.scrub import Scrubber, readable
 
 __all__ = ["classify", "problem_of", "retry_after_seconds"]
 
@@ -49,9 +49,9 @@ def classify(status: int, headers: Sequence[tuple[str, str]], body: bytes, scrub
     if status == TOO_MANY:
         return RateLimited(retry_after_seconds(fields.get("retry-after"), now))
     if status in TOKEN_REFUSALS:
-        return TokenRejected(status, _shown(body, scrubber))
+        return TokenRejected(status, _shown(fields, body, scrubber))
     if status in CLIENT_ERRORS or status in SERVER_ERRORS:
-        return Refused(status, _shown(body, scrubber))
+        return Refused(status, _shown(fields, body, scrubber))
     return Garbled(f"the upstream answered {status}, which the operation doesn't promise", status)
 
 
@@ -94,7 +94,7 @@ def problem_of(outcome: Failure) -> GatewayError:  # noqa: PLR0911 - one for eac
 
 
 def _linked(fields: dict[str, str], body: bytes) -> Linked | Garbled:
-    if fields.get("content-encoding", "identity").lower() not in ("identity", ""):
+    if _is_encoded(fields):
         return Garbled("the upstream encoded its answer though asked not to", OK)
     try:
         answer = json.loads(body)
@@ -105,7 +105,14 @@ def _linked(fields: dict[str, str], body: bytes) -> Linked | Garbled:
     return Linked(tuple(answer))
 
 
-def _shown(body: bytes, scrubber: Scrubber) -> str:
-    """What the upstream said, scrubbed first and cut after, so that no cut hides a part of the token."""
-    text, _ = scrubber.scrub(body.decode("utf-8", errors="replace"))
+def _is_encoded(fields: dict[str, str]) -> bool:
+    """Whether the body is compressed, though it was asked for as it is: then nothing can be found in it."""
+    return fields.get("content-encoding", "identity").lower() not in ("identity", "")
+
+
+def _shown(fields: dict[str, str], body: bytes, scrubber: Scrubber) -> str:
+    """What the upstream said, scrubbed first and cut after, so that no cut hides a part of the token; nothing that can't be searched."""
+    if _is_encoded(fields):
+        return ""
+    text, _ = scrubber.scrub(readable(body))
     return text.encode()[:SHOWN_BYTES].decode("utf-8", errors="ignore")

@@ -17,7 +17,7 @@ import structlog
 
 from app.domain import Garbled, Outcome, Send, Stamps, TimedOut, TokenValue, Unreachable
 from app.upstream.classify import classify
-from app.upstream.scrub import Scrubber
+from app.upstream.scrub import Scrubber, readable
 from app.upstream.transport import current_stamps, stamping_transport
 
 __all__ = ["TimeLimits", "TokenAuth", "Upstream", "open_upstream"]
@@ -103,7 +103,9 @@ class Upstream:
             # An unread rest makes the connector drop the connection.
             await response.aclose()
         scrubber = Scrubber(value)
-        _report_echo(send, scrubber, response.headers.multi_items(), body)
+        if finds := _echoes(scrubber, response.headers.multi_items(), body):
+            _report_echo(send, finds)
+            stamps.echoed(finds)
         return classify(response.status_code, response.headers.multi_items(), body, scrubber, datetime.now(UTC))
 
 
@@ -142,16 +144,20 @@ async def _read(response: httpx2.Response, limit: int) -> bytes:
     return bytes(body)
 
 
-def _report_echo(send: Send, scrubber: Scrubber, headers: Sequence[tuple[str, str]], body: bytes) -> None:
-    said = "\n".join([*(f"{name}: {field}" for name, field in headers), body.decode("utf-8", errors="replace")])
-    finds = scrubber.scrub(said)[1]
-    if finds:
-        log.error(
-            "the upstream's answer held the token's value; it was taken out",
-            token=send.token.name,
-            finds=finds,
-            request_id=send.calls[0].request_id,
-        )
+def _echoes(scrubber: Scrubber, headers: Sequence[tuple[str, str]], body: bytes) -> int:
+    """How often the token's value stands in an answer, its headers included."""
+    said = "\n".join([*(f"{name}: {field}" for name, field in headers), readable(body)])
+    return scrubber.scrub(said)[1]
+
+
+def _report_echo(send: Send, finds: int) -> None:
+    log.error(
+        "the upstream's answer held the token's value; it was taken out",
+        token=send.token.name,
+        finds=finds,
+        send_id=send.id,
+        request_id=send.calls[0].request_id,
+    )
 
 
 def _failure(cause: BaseException, *, written: bool) -> Outcome:

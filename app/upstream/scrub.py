@@ -9,11 +9,17 @@ from urllib.parse import unquote
 
 from app.domain import TokenValue
 
-__all__ = ["MASK", "Scrubber"]
+__all__ = ["MASK", "Scrubber", "readable"]
 
 MASK = "•••"
 ESCAPED = re.compile(r"\\u([0-9a-f]{4})|\\x([0-9a-f]{2})|\\(.)", re.IGNORECASE | re.DOTALL)
 MOST_LAYERS = 3
+CONTROLS = dict.fromkeys(set(range(0x20)) - {*map(ord, "\t\n\r")})
+
+
+def readable(body: bytes) -> str:
+    """A body as text, without control characters: in UTF-16, say, a NUL stands between any two letters of the token."""
+    return body.decode("utf-8", errors="replace").translate(CONTROLS)
 
 
 class Scrubber:
@@ -30,12 +36,12 @@ class Scrubber:
     def scrub(self, text: str) -> tuple[str, int]:
         """The text with every find masked, whatever its letters' case, and how many there were.
 
-        What holds the value under several layers of encoding is masked whole.
+        What holds the value under several layers of encoding, or broken into lines, is masked whole.
         """
-        if not self._stands_in(text):
+        if not self._stands_in(_joined(text)):
             return text, 0
         scrubbed, finds = re.subn(self._pattern(), MASK, text, flags=re.IGNORECASE)
-        return (MASK, 1) if self._stands_in(scrubbed) else (scrubbed, finds)
+        return (MASK, 1) if self._stands_in(_joined(scrubbed)) else (scrubbed, finds)
 
     def _stands_in(self, text: str) -> bool:
         """Whether the value can be read from the text, by taking off up to three layers of encoding."""
@@ -51,6 +57,11 @@ class Scrubber:
         """Each of the value's characters in any of its forms, or one of the base64 forms."""
         mixed = "".join(_any_form_of(character) for character in self._plain)
         return "|".join([*map(re.escape, sorted(self._encoded, key=len, reverse=True)), mixed])
+
+
+def _joined(text: str) -> str:
+    """The text without blanks, which a token's value never holds, and which stand in base64 after every 76 characters (RFC 2045)."""
+    return "".join(text.split())
 
 
 def _any_form_of(character: str) -> str:

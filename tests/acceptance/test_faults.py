@@ -37,7 +37,21 @@ async def test_an_upstream_fault_has_its_problem(rig: Rig, fault: dict[str, Any]
     assert answer.headers["Gateway-Attempts"] == "1"
     assert "a-simulated-token-value" not in answer.text + str(answer.headers)
     assert (records[-1]["name"], records[-1]["code"], records[-1]["uncertain"]) == ("call:outcome", code, uncertain)
-    assert [record["name"] for record in records] == ["call:intent", "send:intent", "send:outcome", "call:outcome"]
+    names = [record["name"] for record in records if record["name"] != "token:echoed"]
+    assert names == ["call:intent", "send:intent", "send:outcome", "call:outcome"]
+
+
+async def test_an_echo_of_the_token_is_counted_recorded_and_reported(rig: Rig) -> None:
+    """The record names the send and how often the value stood in its answer, and the lane's operators see it; also where all went well."""
+    await rig.plan({"kind": "echo-token", "status": 200, "count": 1})
+    answer = await rig.link("orderIds=1001")
+    records = [record for record in await rig.records() if record.get("request_id") == answer.headers["X-Request-ID"]]
+    [lane] = [lane for lane in await rig.house.services.lanes.report() if lane.token == "shop"]
+
+    [echoed] = [record for record in records if record["name"] == "token:echoed"]
+    [sent] = [record for record in records if record["name"] == "send:intent"]
+    assert (echoed["send_id"], echoed["token"], echoed["finds"]) == (sent["send_id"], "shop", 8)
+    assert "token-echoed" in lane.alerts
 
 
 async def test_an_answer_that_comes_too_late_is_recorded_all_the_same(rig: Rig) -> None:

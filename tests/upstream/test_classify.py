@@ -71,6 +71,24 @@ def test_an_encoded_answer_is_refused(encoding: str) -> None:
     assert isinstance(classify(200, [("content-encoding", encoding)], b"[]", SCRUBBER, NOW), Garbled)
 
 
+@pytest.mark.parametrize("status", [400, 401, 404, 500])
+def test_what_can_not_be_searched_is_not_passed_on(status: int) -> None:
+    """Of an error that was encoded though asked not to nothing is shown."""
+    outcome = classify(status, [("Content-Encoding", "gzip")], b"a-token-value-0001", SCRUBBER, NOW)
+
+    assert isinstance(outcome, Refused | TokenRejected)
+    assert outcome.body == ""
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32"])
+def test_a_token_in_wide_characters_is_found(encoding: str) -> None:
+    """No control character that stands between its letters hides it."""
+    outcome = classify(400, [], "said a-token-value-0001 twice".encode(encoding), SCRUBBER, NOW)
+
+    assert isinstance(outcome, Refused)
+    assert "said •••" in outcome.body
+
+
 def test_what_the_upstream_said_is_scrubbed_and_then_cut() -> None:
     """The body that is passed on has at most 2 KiB, and a token across that edge is masked whole."""
     outcome = classify(400, [], b"x" * 2_040 + b"a-token-value-0001" + b"y" * 100, SCRUBBER, NOW)

@@ -73,8 +73,8 @@ class Moments:
 
     writes: list[float] = field(default_factory=list)
     answers: list[float] = field(default_factory=list)
-
     peers: list[str | None] = field(default_factory=list)
+    echoes: int = 0
 
     @property
     def was_written(self) -> bool:
@@ -92,6 +92,10 @@ class Moments:
     def answered(self, at: float) -> None:
         """Note an answer."""
         self.answers.append(at)
+
+    def echoed(self, finds: int) -> None:
+        """Count."""
+        self.echoes += finds
 
 
 @dataclass
@@ -314,11 +318,13 @@ async def test_a_dropped_connection_is_not_retried_in_silence(method: str) -> No
 
 @pytest.mark.parametrize("status", [400, 401, 500])
 async def test_an_echoed_token_is_taken_out(peer: Peer, status: int) -> None:
-    """Whatever of the token the upstream says back is masked, in each of its encodings."""
+    """Whatever of the token the upstream says back is masked, in each of its encodings, and counted, in headers and body."""
     await peer.plan(kind="echo-token", status=status, count=1)
-    outcome, _ = await peer.send(1001)
+    outcome, moments = await peer.send(1001)
+    _, after = await peer.send(1003)
     body = getattr(outcome, "body", "")
 
+    assert (moments.echoes, after.echoes) == (8, 0)
     assert "•••" in body
     assert VALUE not in body
     assert VALUE[4:-4] not in body

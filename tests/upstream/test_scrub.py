@@ -57,6 +57,24 @@ def test_base64_is_masked_at_every_alignment(value: str, before: bytes, after: b
     assert len(said) - len(scrubbed) + len(MASK) >= len(value) * 4 / 3 - 7
 
 
+@given(value=VALUES, before=st.binary(max_size=80))
+def test_base64_in_lines_is_masked(value: str, before: bytes) -> None:
+    """As mail has it, in lines of 76 characters, one of which may end within the token."""
+    said = base64.encodebytes(before + value.encode() + b"after").decode()
+    scrubbed, finds = Scrubber(TokenValue(value)).scrub(said)
+
+    assert finds >= 1
+    assert base64.b64encode(value.encode())[4:-4].decode() not in "".join(scrubbed.split())
+
+
+@given(value=VALUES, width=st.integers(1, 15))
+def test_a_value_in_lines_is_masked(value: str, width: int) -> None:
+    """However it is broken, a value holds no blanks itself."""
+    said = "\r\n ".join(value[start : start + width] for start in range(0, len(value), width))
+
+    assert Scrubber(TokenValue(value)).scrub(f"said {said} twice") == (MASK, 1)
+
+
 @given(value=VALUES, text=st.text(max_size=200))
 def test_other_text_is_left_alone(value: str, text: str) -> None:
     """What doesn't hold the token comes out as it went in."""

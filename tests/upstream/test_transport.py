@@ -61,6 +61,7 @@ class Silent:
     """Keeps how often a write was told."""
 
     count = 0
+    echoes = 0
 
     @property
     def was_written(self) -> bool:
@@ -75,6 +76,9 @@ class Silent:
         self.count += 1
 
     def answered(self, _at: float) -> None:
+        """Nothing to keep."""
+
+    def echoed(self, _finds: int) -> None:
         """Nothing to keep."""
 
 
