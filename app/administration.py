@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
@@ -12,9 +13,20 @@ from app.callers import CallerRow, CallerStore, GatewayKey, GrantAsked, NewCalle
 from app.domain import TokenValue
 from app.errors import Conflict, ParameterInvalid
 from app.storage import reading, writing
-from app.vault import Keyring, NewToken, TokenChange, TokenRow, TokenStore
+from app.vault import Keyring, KeyUse, NewToken, Resealing, TokenChange, TokenRow, TokenStore
 
-__all__ = ["Administration"]
+__all__ = ["Administration", "Resealed"]
+
+VAULT = "vault"
+
+
+@dataclass(frozen=True, slots=True)
+class Resealed:
+    """What came under the master key `key_id`: so many rows now, so many before."""
+
+    key_id: str
+    count: int
+    already: int
 
 
 class Administration:
@@ -30,6 +42,7 @@ class Administration:
         self._engine = engine
         self._tokens = TokenStore(keyring)
         self._callers = CallerStore()
+        self._keyring = keyring
         self._by = by
 
     async def tokens(self) -> list[TokenRow]:
@@ -112,6 +125,31 @@ class Administration:
             row = await self._tokens.remove(connection, name)
             await append(connection, [administrative(Name.TOKEN_REMOVED, self._by, name, before=_state(row))])
             return row
+
+    async def key_uses(self) -> list[KeyUse]:
+        """Every master key, and how much it seals."""
+        async with reading(self._engine) as connection:
+            return await Resealing(self._keyring).uses(connection)
+
+    async def reseal(self) -> Resealed:
+        """Seal everything under the first master key, in small transactions, each with its record.
+
+        It may be broken off and begun again, and tokens may be changed meanwhile.
+
+        Raises:
+            StartRefused: something doesn't open with the master keys that are here; nothing was changed.
+        """
+        resealing, key_id, count = Resealing(self._keyring), self._keyring.ids[0], 0
+        async with reading(self._engine) as connection:
+            await resealing.check(connection)
+            before = next(use for use in await resealing.uses(connection) if use.first)
+        while True:
+            async with writing(self._engine) as connection:
+                some = await resealing.some(connection)
+                if some is None:
+                    return Resealed(key_id, count, before.tokens + before.keys)
+                await append(connection, [administrative(Name.VAULT_RESEALED, self._by, VAULT, key_id=key_id, count=some)])
+            count += some
 
     async def callers(self) -> list[CallerRow]:
         """Every caller, by name."""

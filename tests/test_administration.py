@@ -13,11 +13,11 @@ import pytest_asyncio
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.administration import Administration
+from app.administration import Administration, Resealed
 from app.audit import list_records
 from app.callers import CallerStore, GrantAsked, NewCaller
 from app.domain import Burst, Pacing, Role, TokenKind, TokenValue
-from app.errors import Conflict, GatewayError, NotFound, ParameterInvalid
+from app.errors import Conflict, GatewayError, NotFound, ParameterInvalid, StartRefused
 from app.storage import current_revision, reading, writing
 from app.vault import Keyring, NewToken, TokenChange
 from tests.storage.database import migrated
@@ -87,6 +87,30 @@ async def test_a_change_leaves_what_it_doesnt_name(administration: Administratio
     after = (await administration.change_token("shop", TokenChange(burst=Burst.WINDOW))).token
 
     assert after == replace(before, burst=Burst.WINDOW)
+
+
+async def test_sealing_anew_is_on_record(engine: AsyncEngine, administration: Administration) -> None:
+    """By the key's ID and how many rows came under it; where nothing was left to do, nothing is recorded."""
+    await administration.add_token(SHOP)
+    both = Administration(engine, Keyring({"k2": bytes(32), "k1": bytes(range(32))}), BY)
+
+    first, again = await both.reseal(), await both.reseal()
+
+    assert (first, again) == (Resealed("k2", 2, 0), Resealed("k2", 0, 2))
+    assert (await records(engine))[1:] == [recorded("vault:resealed", "vault", key_id="k2", count=2)]
+    assert [(use.id, use.tokens, use.keys) for use in await both.key_uses()] == [("k2", 1, 1), ("k1", 0, 0)]
+
+
+async def test_keys_that_dont_open_everything_reseal_nothing(engine: AsyncEngine, administration: Administration) -> None:
+    """What can't be opened is named, and nothing is changed or recorded."""
+    await administration.add_token(SHOP)
+    before = await records(engine)
+
+    with pytest.raises(StartRefused, match=r"here: shop, token-fingerprint$"):
+        await Administration(engine, Keyring({"k2": bytes(32)}), BY).reseal()
+
+    assert await records(engine) == before
+    assert await administration.tokens()
 
 
 async def test_each_change_of_a_caller_is_on_record(engine: AsyncEngine, administration: Administration) -> None:

@@ -46,6 +46,7 @@ class Name(StrEnum):
     TOKEN_DISABLED = "token:disabled"
     TOKEN_RESUMED = "token:resumed"
     TOKEN_REMOVED = "token:removed"
+    VAULT_RESEALED = "vault:resealed"
     CALLER_ADDED = "caller:added"
     CALLER_CHANGED = "caller:changed"
     CALLER_ENABLED = "caller:enabled"

@@ -81,6 +81,8 @@ def _detail(record: dict[str, Any]) -> str:
         return f"linked {', '.join(record['linked_ids']) or 'nothing new'}"
     if "ids" in record:
         return f"{record['parameter']}={','.join(record['ids'])}"
+    if "key_id" in record:
+        return f"{record['count']} under {record['key_id']}"
     if "count" in record:
         return f"{record['count']} times from {record['address']}"
     return str(record.get("reason") or record.get("subject") or "")

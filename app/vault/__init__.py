@@ -2,6 +2,7 @@
 
 from app.vault.keyring import Keyring, load_keyring
 from app.vault.registry import NewToken, TokenChange, TokenRow, TokenStore
+from app.vault.reseal import KeyUse, Resealing
 from app.vault.vault import Vault
 
-__all__ = ["Keyring", "NewToken", "TokenChange", "TokenRow", "TokenStore", "Vault", "load_keyring"]
+__all__ = ["KeyUse", "Keyring", "NewToken", "Resealing", "TokenChange", "TokenRow", "TokenStore", "Vault", "load_keyring"]

@@ -44,6 +44,11 @@ class Keyring:
         self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
         self._sealing_id = next(iter(self._ciphers))
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The keys' IDs; the first is the one that seals."""
+        return tuple(self._ciphers)
+
     def seal(self, secret: bytes, place: str) -> Sealed:
         """Encrypt a secret for one place (say, one row); it opens nowhere else."""
         nonce = os.urandom(NONCE_BYTES)

@@ -22,7 +22,7 @@ def test_help_is_status_0(shell: Shell) -> None:
     ran = shell("--help")
 
     assert (ran.status, ran.err) == (0, "")
-    assert all(name in ran.out for name in ("serve", "demo", "simulate", "lanes", "openapi", "token", "caller", "audit", "db"))
+    assert all(name in ran.out for name in ("serve", "demo", "simulate", "lanes", "openapi", "token", "caller", "vault", "audit", "db"))
 
 
 @pytest.mark.parametrize("arguments", [("nothing",), ("token", "nothing"), ("token", "add"), ("token", "add", "a", "--kind", "none")])
@@ -40,6 +40,8 @@ def test_a_slip_in_the_arguments_is_status_2(shell: Shell, arguments: tuple[str,
         ("token", "list"),
         ("caller", "list"),
         ("audit", "list"),
+        ("vault", "status"),
+        ("vault", "reseal"),
         ("db", "upgrade"),
         ("db", "current"),
         ("openapi",),
