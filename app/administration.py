@@ -118,10 +118,11 @@ class Administration:
         """Remove a token and every grant of it.
 
         Raises:
-            NotFound
+            NotFound, Conflict
         """
         async with writing(self._engine) as connection:
-            _changeable(await self._tokens.show(connection, name), name)
+            before = await self._tokens.show(connection, name)
+            _removable(before, name, enabled=before.token.enabled)
             row = await self._tokens.remove(connection, name)
             await append(connection, [administrative(Name.TOKEN_REMOVED, self._by, name, before=_state(row))])
             return row
@@ -248,10 +249,11 @@ class Administration:
         """Remove a caller with its keys and grants.
 
         Raises:
-            NotFound
+            NotFound, Conflict
         """
         async with writing(self._engine) as connection:
-            _changeable(await self._callers.show(connection, name), name)
+            before = await self._callers.show(connection, name)
+            _removable(before, name, enabled=before.enabled)
             row = await self._callers.remove(connection, name)
             await append(connection, [administrative(Name.CALLER_REMOVED, self._by, name)])
             return row
@@ -277,6 +279,11 @@ def _paced(row: TokenRow) -> dict[str, str | int]:
 def _state(row: TokenRow) -> dict[str, str | int]:
     """All that is on record of a token that comes or goes; of its value only the fingerprint."""
     return _paced(row) | {"enabled": row.token.enabled, "fingerprint": row.fingerprint}
+
+
+def _removable(row: R, name: str, *, enabled: bool) -> R:
+    """The row, unless the configuration file declares it now. What it no longer declares is disabled, and may go."""
+    return _changeable(row, name) if enabled else row
 
 
 def _texts(grants: tuple[GrantAsked, ...]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,7 +19,8 @@ from app.api import Services, build_app, build_control
 from app.audit import AuditLog, GroupWriter
 from app.callers import Authentication, Directory, IdentityProvider, KeyUses, Origins, ProviderKeys, Verifier
 from app.carrier import Carrier
-from app.catalogue import load_catalogue
+from app.catalogue import Catalogue, load_catalogue
+from app.declaration import Keeper
 from app.dispatch import Dispatcher
 from app.gateway import Gateway
 from app.opening import open_state
@@ -40,17 +42,21 @@ def product_version() -> str:
     return version("flxpoint-gateway")
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, hangup: asyncio.Event | None = None) -> FastAPI:
     """The gateway's application. Its lifespan opens the state folder, the database and the upstream's client, and closes them.
 
+    Args:
+        settings: everything an operator can set.
+        hangup: when it is set, the configuration file is read again, and it is cleared; a change of the file needs no such sign.
+
     Raises:
-        StartRefused: the catalogue can't be used. The lifespan raises it for keys and database.
+        StartRefused: the catalogue can't be used. The lifespan raises it for keys, database and configuration file.
     """
     catalogue = load_catalogue(settings.catalogue)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _open_house(settings) as house:
+        async with _open_house(settings, catalogue, hangup or asyncio.Event()) as house:
             app.state.house = house
             app.state.services = house.services
             yield
@@ -132,9 +138,13 @@ class House:
 
 
 @asynccontextmanager
-async def _open_house(settings: Settings) -> AsyncIterator[House]:
+async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.Event) -> AsyncIterator[House]:
     async with AsyncExitStack() as stack:
         engine, keyring = await stack.enter_async_context(open_state(settings))
+        if settings.config_file:
+            keeper = Keeper(settings.config_file, engine, keyring, os.environ, [one.id for one in catalogue])
+            await keeper.apply()
+            await stack.enter_async_context(keeper.watching(hangup))
         upstream = open_upstream(str(settings.upstream_url))
         stack.push_async_callback(upstream.aclose)
         appender = Appender(engine)

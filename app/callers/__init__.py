@@ -3,9 +3,10 @@
 from app.callers.authentication import Authentication, Verifier
 from app.callers.directory import Directory, Known
 from app.callers.expiry import parse_duration, parse_end
+from app.callers.hashed import HashedKey, HashedKeyStore, parse_hashed
 from app.callers.identity import IdentityProvider
 from app.callers.keyrows import KeyRow
-from app.callers.keys import GatewayKey, make_key
+from app.callers.keys import GatewayKey, make_key, parse_key
 from app.callers.networks import client_address, neighbourhood
 from app.callers.origins import Origins
 from app.callers.presented import Jwt, Presented
@@ -20,6 +21,8 @@ __all__ = [
     "Directory",
     "GatewayKey",
     "GrantAsked",
+    "HashedKey",
+    "HashedKeyStore",
     "IdentityProvider",
     "Jwt",
     "KeyRow",
@@ -35,4 +38,6 @@ __all__ = [
     "neighbourhood",
     "parse_duration",
     "parse_end",
+    "parse_hashed",
+    "parse_key",
 ]

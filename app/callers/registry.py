@@ -94,6 +94,16 @@ class CallerStore:
             Conflict: the name is in use.
             NotFound: a grant names no token.
         """
+        row = await self.add_without_key(connection, new)
+        key = await add_key(connection, row.id, expires_at)
+        return await self.show(connection, new.name), key
+
+    async def add_without_key(self, connection: AsyncConnection, new: NewCaller) -> CallerRow:
+        """Add a caller, with its grants.
+
+        Raises:
+            ParameterInvalid, Conflict, NotFound: as `add`.
+        """
         _check_new(new)
         if await self._row(connection, new.name):
             message = f"there is a caller named {new.name} already"
@@ -102,9 +112,8 @@ class CallerStore:
         await connection.execute(insert(callers).values(row))
         for asked in new.grants:
             await self.grant(connection, new.name, asked)
-        key = await add_key(connection, str(row["id"]), expires_at)
         await touch_revision(connection)
-        return await self.show(connection, new.name), key
+        return await self.show(connection, new.name)
 
     async def change(self, connection: AsyncConnection, new: NewCaller) -> CallerRow:
         """Make the caller of that name what `new` says, its grants included. Its keys stay.

@@ -7,7 +7,7 @@ import sys
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.cli import audit, callers, database, demo, description, lanes, serve, simulate, tokens, vault
+from app.cli import audit, callers, database, demo, description, keys, lanes, serve, simulate, tokens, vault
 from app.errors import GatewayError, StartRefused
 
 __all__ = ["main", "program"]
@@ -24,7 +24,14 @@ program = typer.Typer(
 )
 for command in (serve.serve, demo.demo, simulate.simulate, lanes.lanes, description.openapi):
     program.command()(command)
-groups = {"token": tokens.group, "caller": callers.group, "vault": vault.group, "audit": audit.group, "db": database.group}
+groups = {
+    "token": tokens.group,
+    "caller": callers.group,
+    "key": keys.group,
+    "vault": vault.group,
+    "audit": audit.group,
+    "db": database.group,
+}
 for name, group in groups.items():
     program.add_typer(group, name=name)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 from typing import Annotated
 
 import structlog
@@ -30,7 +31,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on; default GATEWAY_PORT, else 8080.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes; one, while turns are counted in the process.")] = 1,
 ) -> None:
-    """Run the gateway until SIGTERM or Ctrl-C."""
+    """Run the gateway until SIGTERM or Ctrl-C. SIGHUP has it read the configuration file again."""
     if workers > 1:
         message = f"--workers: must be 1, not {workers}: turns are counted in the process, so a second one would break Flxpoint's limit"
         raise StartRefused(message)
@@ -44,7 +45,10 @@ def serve(
 
 
 async def _serve(settings: Settings) -> None:
-    app = create_app(settings)
+    hangup = asyncio.Event()
+    # Also without a configuration file: the signal's default would end the process.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
+    app = create_app(settings, hangup)
     async with app.router.lifespan_context(app):
         _settle_memory()
         config = gateway_config(app, host=settings.host, port=settings.port, grace=settings.shutdown_grace)

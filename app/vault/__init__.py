@@ -1,8 +1,8 @@
 """The tokens: sealed at rest, known outside by name only, opened for one send at a time."""
 
 from app.vault.keyring import Keyring, load_keyring
-from app.vault.registry import NewToken, TokenChange, TokenRow, TokenStore
+from app.vault.registry import NewToken, TokenChange, TokenRow, TokenStore, is_value
 from app.vault.reseal import KeyUse, Resealing
 from app.vault.vault import Vault
 
-__all__ = ["KeyUse", "Keyring", "NewToken", "Resealing", "TokenChange", "TokenRow", "TokenStore", "Vault", "load_keyring"]
+__all__ = ["KeyUse", "Keyring", "NewToken", "Resealing", "TokenChange", "TokenRow", "TokenStore", "Vault", "is_value", "load_keyring"]

@@ -18,7 +18,7 @@ from app.storage import touch_revision
 from app.storage.tables import sealed_keys, tokens
 from app.vault.keyring import Keyring, Sealed, SealedWrongly
 
-__all__ = ["NewToken", "TokenChange", "TokenRow", "TokenStore", "place_of", "sealed_in", "token_of"]
+__all__ = ["NewToken", "TokenChange", "TokenRow", "TokenStore", "is_value", "place_of", "sealed_in", "token_of"]
 
 VALUE_PATTERN = re.compile(r"[!-~]{16,512}", re.ASCII)
 HIGHEST_RATE = 1_000
@@ -186,14 +186,21 @@ class TokenStore:
         """Every token, by name."""
         return [_read(row) for row in (await connection.execute(select(tokens).order_by(tokens.c.name))).mappings()]
 
+    async def holder_of(self, connection: AsyncConnection, value: TokenValue) -> str | None:
+        """The name of the token that has this value, if one has.
+
+        Raises:
+            ParameterInvalid: it isn't a value.
+        """
+        value_hash = await self._hash(connection, value)
+        return (await connection.execute(select(tokens.c.name).where(tokens.c.value_hash == value_hash))).scalar_one_or_none()
+
     async def _row(self, connection: AsyncConnection, name: str) -> RowMapping | None:
         return (await connection.execute(select(tokens).where(tokens.c.name == name))).mappings().one_or_none()
 
     async def _sealed(self, connection: AsyncConnection, token_id: str, name: str, value: TokenValue) -> dict[str, object]:
-        _check(VALUE_PATTERN.fullmatch(value.reveal()), "a token's value has 16 to 512 visible ASCII characters and no blanks")
-        secret = value.reveal().encode("ascii")
-        sealed = self._keyring.seal(secret, place_of(token_id, name))
-        value_hash = hmac.digest(await self._fingerprint_key(connection), secret, hashlib.sha256)
+        value_hash = await self._hash(connection, value)
+        sealed = self._keyring.seal(value.reveal().encode("ascii"), place_of(token_id, name))
         if (await connection.execute(select(tokens.c.id).where(tokens.c.value_hash == value_hash))).first():
             message = "this value is held already: one token has one lane, under one name"
             raise Conflict(message)
@@ -203,6 +210,11 @@ class TokenStore:
             "sealed": sealed.ciphertext,
             "value_hash": value_hash,
         }
+
+    async def _hash(self, connection: AsyncConnection, value: TokenValue) -> bytes:
+        """What tells the value from all others, and says nothing of it without the key."""
+        _check(is_value(value), "a token's value has 16 to 512 visible ASCII characters and no blanks")
+        return hmac.digest(await self._fingerprint_key(connection), value.reveal().encode("ascii"), hashlib.sha256)
 
     async def _fingerprint_key(self, connection: AsyncConnection) -> bytes:
         """The key of the values' hash: made once, sealed in the database, so that it outlives the master keys."""
@@ -215,6 +227,11 @@ class TokenStore:
         except SealedWrongly as error:
             message = f"GATEWAY_MASTER_KEYS: the master keys that are here don't open what is sealed: {error}"
             raise StartRefused(message) from error
+
+
+def is_value(value: TokenValue) -> bool:
+    """Whether the value has a form that a token's may have."""
+    return VALUE_PATTERN.fullmatch(value.reveal()) is not None
 
 
 def place_of(token_id: str, name: str) -> str:

@@ -1,0 +1,123 @@
+"""Bringing the callers to their declared state, in the transaction that is handed over."""
+
+from __future__ import annotations
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.audit import Name
+from app.callers import CallerRow, CallerStore, HashedKey, HashedKeyStore, NewCaller
+from app.declaration.journal import Journal, refusing
+from app.declaration.reading import DeclaredCaller
+from app.errors import Conflict, NotFound
+from app.vault import TokenRow
+
+__all__ = ["DeclaredCallers"]
+
+
+class DeclaredCallers:
+    """The callers of a declaration.
+
+    Args:
+        declared: what the file says.
+        tokens: all tokens, as they are once the declared ones are in place.
+        journal: takes the changes down.
+    """
+
+    def __init__(self, declared: tuple[DeclaredCaller, ...], tokens: list[TokenRow], journal: Journal) -> None:
+        self._store = CallerStore()
+        self._keys = HashedKeyStore()
+        self._declared = {one.new.name: one for one in declared}
+        self._tokens = {row.token.name: row for row in tokens}
+        self._journal = journal
+
+    async def apply(self, connection: AsyncConnection) -> None:
+        """Disable what isn't declared any more; add and change what is.
+
+        Raises:
+            StartRefused: a name or a key is another's, or a grant names no token; the message names the place.
+        """
+        existing = {row.name: row for row in await self._store.all(connection)}
+        for row in existing.values():
+            if row.declared:
+                await self._withdraw(connection, row)
+        for one in self._declared.values():
+            with refusing(one.place):
+                row = await self._bring(connection, one.new, existing.get(one.new.name))
+                await self._bring_keys(connection, row, one.keys)
+
+    async def _withdraw(self, connection: AsyncConnection, row: CallerRow) -> None:
+        """Take back what is no longer declared, before anything is given: a key may go from one caller to another."""
+        left_over = row.name not in self._declared
+        if left_over and row.enabled:
+            await self._set_enabled(connection, row.name, enabled=False)
+        wanted = {key.id: (name, key.sha256) for name, one in self._declared.items() for key in one.keys}
+        for key in await self._keys.of(connection, row.id):
+            # Who isn't declared any more keeps its keys, to come back with them, but for those that are another's now.
+            stays = key.id not in wanted if left_over else wanted.get(key.id) == (row.name, key.sha256)
+            if not stays:
+                await self._keys.remove(connection, key.id)
+                self._journal.add(Name.CALLER_KEY_REVOKED, row.name, credential_id=key.id)
+
+    async def _bring(self, connection: AsyncConnection, new: NewCaller, row: CallerRow | None) -> CallerRow:
+        self._check_grants(new)
+        if row is None:
+            return await self._add(connection, new)
+        if not row.declared:
+            message = (
+                f"a caller named {new.name} was added otherwise: rename one of the two, or remove that one with `caller remove {new.name}`"
+            )
+            raise Conflict(message)
+        before, after = _traits(row.as_new()), _traits(new)
+        if before != after:
+            await self._store.change(connection, new)
+            self._journal.add_difference(Name.CALLER_CHANGED, new.name, before, after)
+        if not row.enabled:
+            await self._set_enabled(connection, new.name, enabled=True)
+        return row
+
+    async def _add(self, connection: AsyncConnection, new: NewCaller) -> CallerRow:
+        row = await self._store.add_without_key(connection, new)
+        await self._store.set_declared(connection, new.name, declared=True)
+        grants = [str(grant) for grant in new.grants]
+        self._journal.add(Name.CALLER_ADDED, new.name, role=new.role, weight=new.weight, rate=new.rate, grants=grants)
+        return row
+
+    async def _bring_keys(self, connection: AsyncConnection, row: CallerRow, keys: tuple[HashedKey, ...]) -> None:
+        existing = {key.id: key for key in await self._keys.of(connection, row.id)}
+        for key in keys:
+            before = existing.get(key.id)
+            if before is None:
+                await self._keys.add(connection, row.id, key)
+                self._journal.add(Name.CALLER_KEY_ADDED, row.name, credential_id=key.id, expires_at=key.expires_at)
+            elif before.expires_at != key.expires_at:
+                await self._keys.set_expiry(connection, key)
+                ends = {"before": before.expires_at, "after": key.expires_at}
+                self._journal.add(Name.CALLER_KEY_CHANGED, row.name, credential_id=key.id, **ends)
+
+    def _check_grants(self, new: NewCaller) -> None:
+        for grant in new.grants:
+            token = self._tokens.get(grant.token)
+            if token is None:
+                message = f"a grant names the token {grant.token}, which there isn't"
+                raise NotFound(message)
+            if token.declared and not token.token.enabled:
+                message = f"a grant names the token {grant.token}, which isn't declared any more"
+                raise NotFound(message)
+
+    async def _set_enabled(self, connection: AsyncConnection, name: str, *, enabled: bool) -> None:
+        await self._store.set_enabled(connection, name, enabled=enabled)
+        self._journal.add(Name.CALLER_ENABLED if enabled else Name.CALLER_DISABLED, name)
+
+
+def _traits(new: NewCaller) -> dict[str, object]:
+    """Everything but the name, in one form, whether it was read from the file or the database."""
+    return {
+        "grants": [str(grant) for grant in new.grants],
+        "default_token": new.default_token,
+        "role": new.role,
+        "weight": new.weight,
+        "rate": new.rate,
+        "networks": list(new.networks),
+        "origins": list(new.origins),
+        "claims": dict(new.claims),
+    }

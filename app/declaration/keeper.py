@@ -1,0 +1,104 @@
+"""Keeping to the configuration file: at the start, on SIGHUP, and when one of its files changes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.declaration.applying import Applied, apply
+from app.declaration.reading import read_declaration
+from app.declaration.sources import Sources
+from app.errors import StartRefused
+from app.vault import Keyring
+
+__all__ = ["Keeper"]
+
+LOOK_SECONDS = 0.4
+
+log = structlog.get_logger(__name__)
+
+
+class Keeper:
+    """Brings tokens and callers to what the configuration file declares.
+
+    Args:
+        path: the file.
+        engine: the database.
+        keyring: seals the tokens' values.
+        environ: the variables that the file may refer to.
+        operations: the catalogue's.
+    """
+
+    def __init__(self, path: Path, engine: AsyncEngine, keyring: Keyring, environ: Mapping[str, str], operations: Collection[str]) -> None:
+        self._path = path
+        self._engine = engine
+        self._keyring = keyring
+        self._environ = environ
+        self._operations = operations
+        self._sources = Sources()
+        self._decided = True
+
+    async def apply(self) -> Applied:
+        """Read the file and apply it.
+
+        Raises:
+            StartRefused: the file, or what it refers to, is wrong or in another's way; nothing was changed.
+            sqlalchemy.exc.SQLAlchemyError: the database can't be written; nothing was changed.
+        """
+        self._sources = Sources()
+        declaration = await asyncio.to_thread(read_declaration, self._path, self._sources, self._environ, self._operations)
+        applied = await apply(self._engine, self._keyring, declaration)
+        counts = {"tokens": applied.tokens, "callers": applied.callers, "changes": applied.changes}
+        log.info("the configuration file was applied", file=str(self._path), **counts)
+        return applied
+
+    @asynccontextmanager
+    async def watching(self, hangup: asyncio.Event) -> AsyncIterator[None]:
+        """Apply the file again, while the context lasts, at each `hangup` and when one of its files has changed.
+
+        Where that fails, what was applied last stays, and an error in the log says why.
+        """
+        task = asyncio.create_task(self._watch(hangup))
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _watch(self, hangup: asyncio.Event) -> None:
+        before: Mapping[Path, bytes] = {}
+        while True:
+            asked = await _hears(hangup, LOOK_SECONDS)
+            now = await asyncio.to_thread(self._sources.look)
+            # Twice the same, so that a file which is being written isn't taken half for the whole.
+            settled = now == before and (now != self._sources.read_as or not self._decided)
+            before = now
+            if asked or settled:
+                await self._try()
+
+    async def _try(self) -> None:
+        self._decided = True
+        try:
+            await self.apply()
+        except StartRefused as error:
+            log.error("the configuration file is wrong; going on as before", reason=str(error))  # noqa: TRY400 - the reason is all there is to know
+        except Exception:
+            # The task's outermost edge: what was applied last stays in force, and the next look tries again.
+            self._decided = False
+            log.exception("the configuration file can't be applied; going on as before")
+
+
+async def _hears(hangup: asyncio.Event, within: float) -> bool:
+    try:
+        async with asyncio.timeout(within):
+            await hangup.wait()
+    except TimeoutError:
+        return False
+    hangup.clear()
+    return True

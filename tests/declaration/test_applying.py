@@ -1,0 +1,377 @@
+"""Bringing tokens and callers to what is declared: what is changed, what is on record, what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.administration import Administration
+from app.audit import list_records
+from app.callers import Directory, GatewayKey, GrantAsked, NewCaller, parse_key
+from app.domain import Caller, TokenKind, TokenValue
+from app.errors import Conflict, CredentialsInvalid, StartRefused
+from app.storage import current_revision, reading, writing
+from app.vault import NewToken, Vault
+
+from .files import CALLERS, CANARY, KEY, KEYRING, TOKENS, Files
+
+BY = "configuration:gateway.yaml"
+NOTHING = "tokens: []"
+
+
+def ada(engine: AsyncEngine) -> Administration:
+    """An operator with the command line."""
+    return Administration(engine, KEYRING, "command:ada")
+
+
+async def records(engine: AsyncEngine) -> list[dict[str, Any]]:
+    """What is on record, oldest first, but for the IDs and times that are always there."""
+    async with reading(engine) as connection:
+        found = (await list_records(connection, limit=100))[::-1]
+    assert all(record.pop("id") and record.pop("at") for record in found)
+    return found
+
+
+async def everything(engine: AsyncEngine) -> tuple[object, ...]:
+    """All that applying could change."""
+    async with reading(engine) as connection:
+        revision = await current_revision(connection)
+    return revision, await ada(engine).tokens(), await ada(engine).callers(), await records(engine)
+
+
+async def value_of(engine: AsyncEngine, name: str) -> str:
+    """A token's value, as a send would get it."""
+    vault = Vault(KEYRING)
+    async with reading(engine) as connection:
+        await vault.load(connection)
+    return next(vault.open(token.id)[1].reveal() for token in vault.tokens if token.name == name)
+
+
+async def proven(engine: AsyncEngine, key: str = KEY) -> Caller:
+    """Whose key that is.
+
+    Raises:
+        CredentialsInvalid
+    """
+    directory = Directory()
+    async with reading(engine) as connection:
+        await directory.load(connection)
+    parsed = parse_key(key)
+    assert isinstance(parsed, GatewayKey)
+    return directory.prove(parsed)
+
+
+def recorded(name: str, subject: str, **members: Any) -> dict[str, Any]:
+    """A record of the configuration file's."""
+    return {"name": name, "by": BY, "subject": subject} | members
+
+
+async def test_what_is_declared_is_made(engine: AsyncEngine, files: Files) -> None:
+    """Token, caller, grant and key are there, usable, marked as declared, and on record without a secret."""
+    applied = await files.apply(engine)
+
+    token, caller = await ada(engine).token("shop"), await proven(engine)
+    row = await ada(engine).caller("order-service")
+    assert (applied.tokens, applied.callers) == (1, 1)
+    assert applied.changes == {"token:added": 1, "caller:added": 1, "caller:key-added": 1}
+    assert (token.declared, row.declared, token.token.enabled, row.enabled) == (True, True, True, True)
+    assert await value_of(engine, "shop") == f"{CANARY}1"
+    assert (caller.name, [grant.token_name for grant in caller.grants]) == ("order-service", ["shop"])
+    assert [key.id for key in row.keys] == ["0123456789ab"]
+    found = await records(engine)
+    paced = {"kind": "account", "rate": 2, "burst": "window", "pacing": "learned"}
+    assert found == [
+        recorded("token:added", "shop", **paced, fingerprint=token.fingerprint),
+        recorded("caller:added", "order-service", weight=1, grants=["shop"]),
+        recorded("caller:key-added", "order-service", credential_id="0123456789ab"),
+    ]
+    assert not any(secret in str(found) for secret in (CANARY, "C" * 43))
+
+
+async def test_the_same_again_writes_nothing(engine: AsyncEngine, files: Files) -> None:
+    """Where nothing differs, the revision isn't touched, no token is rotated and nothing is put on record."""
+    await files.apply(engine)
+    before = await everything(engine)
+
+    applied = await files.apply(engine)
+
+    assert applied.changes == {}
+    assert await everything(engine) == before
+
+
+async def test_only_what_differs_is_changed(engine: AsyncEngine, files: Files) -> None:
+    """Changed members are on record as they were and as they are; the value, the ID and the key stay."""
+    await files.apply(engine)
+    before = await ada(engine).token("shop"), await ada(engine).caller("order-service")
+    files.declare("""
+tokens:
+  - {name: shop, kind: source, value: {file: shop.value}, rate: 3, burst: spaced, pacing: proven}
+callers:
+  - name: order-service
+    grants: [{token: shop, operations: [link-orders]}]
+    default_token: shop
+    role: admin
+    weight: 2
+    rate: 5/second
+    networks: [10.0.0.0/8]
+    origins: [https://shop.example]
+    claims: {azp: shop-frontend}
+    keys: [{file: order-service.key, expires: 2027-01-01T00:00:00Z}]
+""")
+
+    await files.apply(engine)
+
+    token, caller = await ada(engine).token("shop"), await ada(engine).caller("order-service")
+    ends = "2027-01-01T00:00:00.000000+00:00"
+    assert (token.token.id, token.token.version, token.fingerprint) == (before[0].token.id, 1, before[0].fingerprint)
+    assert (caller.id, caller.keys[0].id, caller.keys[0].expires_at) == (before[1].id, before[1].keys[0].id, ends)
+    assert (await records(engine))[3:] == [
+        recorded(
+            "token:changed",
+            "shop",
+            before=['kind: "account"', "rate: 2", 'burst: "window"', 'pacing: "learned"'],
+            after=['kind: "source"', "rate: 3", 'burst: "spaced"', 'pacing: "proven"'],
+        ),
+        recorded(
+            "caller:changed",
+            "order-service",
+            before=[
+                *('grants: ["shop"]', "default_token: null", "role: null", "weight: 1", "rate: null"),
+                *("networks: []", "origins: []", "claims: {}"),
+            ],
+            after=[
+                *('grants: ["shop:link-orders"]', 'default_token: "shop"', 'role: "admin"', "weight: 2", 'rate: "5/second"'),
+                *('networks: ["10.0.0.0/8"]', 'origins: ["https://shop.example"]', 'claims: {"azp": "shop-frontend"}'),
+            ],
+        ),
+        recorded("caller:key-changed", "order-service", credential_id="0123456789ab", after=ends),
+    ]
+    settled = await everything(engine)
+    await files.apply(engine)
+    assert await everything(engine) == settled
+
+
+async def test_another_value_is_a_rotation(engine: AsyncEngine, files: Files) -> None:
+    """A token whose file holds another value is rotated: the same token, one version on."""
+    await files.apply(engine)
+    before = await ada(engine).token("shop")
+    files.write(shop__value=f"{CANARY}2")
+
+    applied = await files.apply(engine)
+
+    after = await ada(engine).token("shop")
+    assert (after.token.id, after.token.version) == (before.token.id, 2)
+    assert applied.changes == {"token:rotated": 1}
+    assert await value_of(engine, "shop") == f"{CANARY}2"
+    assert (await records(engine))[-1] == recorded("token:rotated", "shop", before=before.fingerprint, after=after.fingerprint)
+
+
+async def test_what_isnt_declared_any_more_is_disabled(engine: AsyncEngine, files: Files) -> None:
+    """Its key is refused, its rows stay, and once it is declared again it is as before."""
+    await files.apply(engine)
+    made = await ada(engine).token("shop"), await ada(engine).caller("order-service")
+    files.declare(NOTHING)
+
+    gone = await files.apply(engine)
+
+    token, caller = await ada(engine).token("shop"), await ada(engine).caller("order-service")
+    assert gone.changes == {"token:disabled": 1, "caller:disabled": 1}
+    assert (token.token.enabled, token.declared, caller.enabled, caller.declared) == (False, True, False, True)
+    with pytest.raises(CredentialsInvalid):
+        await proven(engine)
+    assert (await files.apply(engine)).changes == {}
+
+    files.declare(TOKENS + CALLERS)
+    back = await files.apply(engine)
+
+    assert back.changes == {"token:enabled": 1, "caller:enabled": 1}
+    assert (await ada(engine).token("shop"), await ada(engine).caller("order-service")) == made
+    assert (await proven(engine)).name == "order-service"
+
+
+async def test_keys_come_and_go(engine: AsyncEngine, files: Files) -> None:
+    """A key that isn't declared any more is refused, a new one is taken, and a new secret under an old ID replaces the old one."""
+    await files.apply(engine)
+    other = f"fgk_aaaaaaaaaaaa_{'D' * 43}"
+    (files.folder / "order-service.key").write_text(other, encoding="utf-8")
+    exchanged = await files.apply(engine)
+    with pytest.raises(CredentialsInvalid):
+        await proven(engine)
+    assert (await proven(engine, other)).name == "order-service"
+
+    (files.folder / "order-service.key").write_text(other.replace("D", "E"), encoding="utf-8")
+    replaced = await files.apply(engine)
+
+    assert exchanged.changes == replaced.changes == {"caller:key-revoked": 1, "caller:key-added": 1}
+    with pytest.raises(CredentialsInvalid):
+        await proven(engine, other)
+    assert (await proven(engine, other.replace("D", "E"))).name == "order-service"
+
+
+async def test_a_renamed_token_goes_on_under_its_new_name(engine: AsyncEngine, files: Files) -> None:
+    """A value that is declared under another name than before takes the old one's place: one value has one lane, under one name."""
+    await files.apply(engine)
+    before = await ada(engine).token("shop")
+    files.declare((TOKENS + CALLERS).replace("name: shop", "name: store").replace("token: shop", "token: store"))
+
+    applied = await files.apply(engine)
+
+    tokens = await ada(engine).tokens()
+    assert [(row.token.name, row.token.lane, row.token.enabled) for row in tokens] == [("store", before.token.lane, True)]
+    assert {name: applied.changes[name] for name in ("token:removed", "token:added")} == {"token:removed": 1, "token:added": 1}
+    assert [str(grant) for grant in (await ada(engine).caller("order-service")).grants] == ["store"]
+
+
+async def test_a_renamed_caller_keeps_its_key(engine: AsyncEngine, files: Files) -> None:
+    """A key that is declared for another caller than before is that one's alone."""
+    await files.apply(engine)
+    files.declare(TOKENS + CALLERS.replace("order-service", "orders", 1))
+
+    await files.apply(engine)
+
+    assert (await proven(engine)).name == "orders"
+    old = await ada(engine).caller("order-service")
+    assert (old.enabled, old.keys) == (False, ())
+
+
+async def test_a_key_goes_from_one_caller_to_another(engine: AsyncEngine, files: Files) -> None:
+    """Two declared callers may exchange their keys in one step, whatever their order."""
+    other = f"fgk_aaaaaaaaaaaa_{'D' * 43}"
+    files.write(a=KEY, b=other)
+    files.declare("callers:\n- {name: a, keys: [{file: a}]}\n- {name: b, keys: [{file: b}]}")
+    await files.apply(engine)
+    files.write(a=other, b=KEY)
+
+    await files.apply(engine)
+
+    assert ((await proven(engine)).name, (await proven(engine, other)).name) == ("b", "a")
+
+
+async def test_the_declared_is_changed_nowhere_else(engine: AsyncEngine, files: Files) -> None:
+    """Every change by an operator is refused as a conflict, and a declared caller may be granted an operator's token."""
+    await ada(engine).add_token(NewToken("store", TokenKind.ACCOUNT, TokenValue(f"{CANARY}5")))
+    files.declare(TOKENS + CALLERS.replace("[{token: shop}]", "[{token: shop}, {token: store}]"))
+    await files.apply(engine)
+    before = await everything(engine)
+
+    for work in (
+        ada(engine).rotate_token("shop", TokenValue(f"{CANARY}9")),
+        ada(engine).set_token_enabled("shop", enabled=False),
+        ada(engine).remove_token("shop"),
+        ada(engine).grant("order-service", GrantAsked("store")),
+        ada(engine).revoke("order-service", "shop"),
+        ada(engine).rotate_key("order-service"),
+        ada(engine).remove_caller("order-service"),
+    ):
+        with pytest.raises(Conflict, match="is declared in the configuration file; change it there"):
+            await work
+
+    assert await everything(engine) == before
+
+
+async def test_what_is_left_over_may_be_removed(engine: AsyncEngine, files: Files) -> None:
+    """What isn't declared any more can be removed by an operator, and is made anew when it is declared again."""
+    await files.apply(engine)
+    files.declare(NOTHING)
+    await files.apply(engine)
+
+    await ada(engine).remove_caller("order-service")
+    await ada(engine).remove_token("shop")
+
+    files.declare(TOKENS + CALLERS)
+    assert (await files.apply(engine)).changes == {"token:added": 1, "caller:added": 1, "caller:key-added": 1}
+
+
+SHOP = NewToken("shop", TokenKind.ACCOUNT, TokenValue(f"{CANARY}7"))
+HELD = NewToken("held", TokenKind.ACCOUNT, TokenValue(f"{CANARY}1"))
+
+
+async def test_a_clash_is_refused_whole(engine: AsyncEngine, files: Files) -> None:
+    """What was made otherwise stops the declaration, which then changes nothing; the message names it and says what to do."""
+    await ada(engine).add_token(SHOP)
+    before = await everything(engine)
+    told = "a token named shop was added otherwise: rename one of the two, or remove that one with `token remove shop`"
+
+    with pytest.raises(StartRefused) as refused:
+        await files.apply(engine)
+
+    assert str(refused.value) == f"GATEWAY_CONFIG_FILE: {files.path}:3: tokens[0]: {told}"
+    assert await everything(engine) == before
+
+
+async def test_a_callers_clash_is_refused_whole(engine: AsyncEngine, files: Files) -> None:
+    """A caller's name that is in use takes the tokens that were declared beside it back too."""
+    await ada(engine).add_caller(NewCaller("order-service"))
+    before = await everything(engine)
+    told = "a caller named order-service was added otherwise: rename one of the two, or remove that one with `caller remove order-service`"
+
+    with pytest.raises(StartRefused) as refused:
+        await files.apply(engine)
+
+    assert str(refused.value) == f"GATEWAY_CONFIG_FILE: {files.path}:6: callers[0]: {told}"
+    assert await everything(engine) == before
+
+
+async def test_a_value_that_another_token_has_is_refused(engine: AsyncEngine, files: Files) -> None:
+    """One value has one name: neither an operator's token nor another declared one may have it too."""
+    await ada(engine).add_token(HELD)
+    with pytest.raises(StartRefused, match=re.escape("tokens[0]: its value is held by the token held already: one token has one lane")):
+        await files.apply(engine)
+    await ada(engine).remove_token("held")
+
+    files.declare(f"{TOKENS}  - {{name: store, kind: account, value: {{file: shop.value}}}}")
+    with pytest.raises(StartRefused, match=re.escape(":4: tokens[1]: its value is held by the token shop already")) as refused:
+        await files.apply(engine)
+
+    assert CANARY not in str(refused.value)
+    assert await ada(engine).tokens() == []
+
+
+async def test_a_key_that_another_caller_has_is_refused(engine: AsyncEngine, files: Files) -> None:
+    """A key of an operator's caller isn't taken from it."""
+    _, key = await ada(engine).add_caller(NewCaller("old"))
+    (files.folder / "order-service.key").write_text(key.reveal(), encoding="utf-8")
+
+    with pytest.raises(StartRefused, match=re.escape(f"callers[0]: the key {key.id} is old's already")) as refused:
+        await files.apply(engine)
+
+    assert key.secret not in str(refused.value)
+
+
+async def test_a_grant_of_no_token_is_refused(engine: AsyncEngine, files: Files) -> None:
+    """A grant names a token that is declared or that an operator added, not one that there isn't or that isn't declared any more."""
+    files.declare(CALLERS)
+    with pytest.raises(StartRefused, match=re.escape("callers[0]: a grant names the token shop, which there isn't")):
+        await files.apply(engine)
+
+    files.declare(TOKENS + CALLERS)
+    await files.apply(engine)
+    files.declare(CALLERS)
+    with pytest.raises(StartRefused, match=re.escape("callers[0]: a grant names the token shop, which isn't declared any more")):
+        await files.apply(engine)
+
+    assert (await ada(engine).token("shop")).token.enabled
+
+
+async def test_what_cant_be_recorded_isnt_done(engine: AsyncEngine, files: Files) -> None:
+    """A declaration whose records can't be written changes nothing."""
+    async with writing(engine) as connection:
+        await connection.exec_driver_sql("DROP TABLE audit_records")
+
+    with pytest.raises(SQLAlchemyError):
+        await files.apply(engine)
+
+    assert (await ada(engine).tokens(), await ada(engine).callers()) == ([], [])
+
+
+async def test_of_two_at_once_one_does_it(engine: AsyncEngine, files: Files) -> None:
+    """The database's lock lets one after the other in: what the first has done, the second finds."""
+    applied = await asyncio.gather(*(files.apply(engine) for _ in range(4)))
+
+    assert sorted(len(one.changes) for one in applied) == [0, 0, 0, 3]
+    assert len(await records(engine)) == 3
