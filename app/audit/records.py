@@ -44,7 +44,6 @@ class Name(StrEnum):
     TOKEN_ROTATED = "token:rotated"
     TOKEN_ENABLED = "token:enabled"
     TOKEN_DISABLED = "token:disabled"
-    TOKEN_CHANGED = "token:changed"
     TOKEN_RESUMED = "token:resumed"
     TOKEN_REMOVED = "token:removed"
     VAULT_RESEALED = "vault:resealed"

@@ -11,9 +11,9 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from app.callers import GrantAsked, is_origin, parse_hashed
+from app.callers import GrantAsked, parse_hashed
 from app.declaration.document import Document, Location
-from app.domain import NAME_PATTERN, Burst, Pacing, Role, TokenKind
+from app.domain import NAME_PATTERN, Burst, Pacing, Role, TokenKind, is_origin
 from app.settings import is_rate
 
 __all__ = ["CallerForm", "Form", "GrantForm", "KeyForm", "Reference", "TokenForm", "read_form"]
