@@ -30,7 +30,10 @@ PUBLIC = {
     "GET /gateway/problems",
     "GET /gateway/problems/{code}",
     "GET /gateway/docs",
+    "GET /gateway/docs/start.js",
     "ANY /gateway/docs/assets/",
+    "OPTIONS /orders/link",
+    "OPTIONS /gateway/me",
 }
 """What needs no credential. A new route stands here, or in the other list."""
 
