@@ -203,7 +203,8 @@ class CredentialsMissing(Unauthenticated):
 class CredentialsInvalid(Unauthenticated):
     """The credential is not valid.
 
-    It is unknown, expired, withdrawn, given twice, or not a gateway key. The gateway doesn't say which.
+    It is unknown, expired, withdrawn, given twice, used from where its caller may not call from, or not a gateway key. The gateway doesn't
+    say which.
     """
 
     code = "credentials-invalid"

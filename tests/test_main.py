@@ -1,11 +1,32 @@
-"""The house put together, when its database fails under it."""
+"""The house put together: what it sees of changes, and what it does when its database fails under it."""
 
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
 
+from app.administration import Administration
+from app.opening import open_state
 from tests.rig import rigged, until
+
+
+async def test_a_revoked_key_is_refused_within_two_seconds(tmp_path: Path) -> None:
+    """A running gateway, which nobody tells, lets a key in no longer than 2 s after it was revoked elsewhere."""
+    async with rigged(tmp_path) as rig:
+        before = (await rig.link("")).status_code
+        async with open_state(rig.settings) as (engine, keyring):
+            await Administration(engine, keyring, "test:elsewhere").rotate_key("order-service")
+        revoked = time.monotonic()
+
+        async def refused() -> bool:
+            return (await rig.link("")).status_code == 401
+
+        await until(refused)
+        took = time.monotonic() - revoked
+
+    assert before == 400
+    assert took < 2
 
 
 async def test_callers_known_go_on_while_the_database_can_not_be_read(tmp_path: Path) -> None:

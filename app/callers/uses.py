@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager, suppress
 from typing import Self
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.callers.keyrows import keep_uses
@@ -28,11 +27,13 @@ class KeyUses:
     Args:
         engine: the database.
         clock: seconds since the epoch.
+        every: seconds between two writings.
     """
 
-    def __init__(self, engine: AsyncEngine, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, engine: AsyncEngine, clock: Callable[[], float] = time.time, every: float = WRITTEN_EVERY_SECONDS) -> None:
         self._engine = engine
         self._clock = clock
+        self._every = every
         self._noted: dict[str, float] = {}
 
     def note(self, key_id: str) -> None:
@@ -41,19 +42,21 @@ class KeyUses:
 
     async def write(self) -> None:
         """Write what was noted. If that fails it is logged, and what was noted is kept for the next time: no call may fail of it."""
-        if not self._noted:
+        noted = dict(self._noted)
+        if not noted:
             return
-        noted, self._noted = self._noted, {}
         try:
             async with writing(self._engine) as connection:
                 await keep_uses(connection, noted)
-        except SQLAlchemyError:
-            log.exception("the last uses of keys can't be written; trying again in a minute")
-            self._noted = noted | self._noted
+        except Exception:
+            # The outermost edge of a task that must go on.
+            log.exception("the last uses of keys can't be written; trying again with the next")
+            return
+        self._noted = {key: at for key, at in self._noted.items() if noted.get(key) != at}
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[Self]:
-        """Write every minute while the context lasts, and at its end."""
+        """Write time and again while the context lasts, and at its end."""
         writing_on = asyncio.create_task(self._keep_writing())
         try:
             yield self
@@ -65,5 +68,5 @@ class KeyUses:
 
     async def _keep_writing(self) -> None:
         while True:
-            await asyncio.sleep(WRITTEN_EVERY_SECONDS)
+            await asyncio.sleep(self._every)
             await self.write()

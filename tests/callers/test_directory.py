@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from app.callers import Authentication, Directory, GrantAsked, Known, NewCaller, Presented, make_key
+from app.callers import Authentication, Directory, GrantAsked, Jwt, Known, NewCaller, Presented, make_key
 from app.callers.keys import GatewayKey, parse_key
-from app.domain import Caller, Grant, Role
+from app.domain import Caller, CredentialKind, Grant, Role
 from app.errors import CredentialsInvalid, CredentialsMissing, Unauthenticated, UpstreamTokenPresented
 from app.storage import writing
 
@@ -274,6 +274,36 @@ async def test_a_key_from_elsewhere_is_refused_as_any_other(engine: AsyncEngine,
     assert (refused.value.recorded_as, other.recorded_as) == ("network-not-allowed", "credentials-invalid")
     assert [(line["event"], line["caller"], line["address"]) for line in lines] == [("network-not-allowed", "order-service", address)]
     assert used == []
+
+
+class Believing:
+    """A verifier that takes every JWT for one caller's."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    def recognises(self, jwt: Jwt) -> bool:
+        """Every one."""
+        return bool(jwt.text)
+
+    async def verify(self, jwt: Jwt) -> Caller:
+        """Whose it is."""
+        assert jwt.text
+        return self._caller
+
+
+async def test_networks_hold_for_every_kind_of_credential() -> None:
+    """Also a JWT that proves its caller is good only from that caller's networks; a use of a key it isn't."""
+    caller = Caller("c1", "pages", "jwt-1", credential=CredentialKind.JWT, networks=(ip_network("10.0.0.0/8"),))
+    used: list[str] = []
+    authentication = Authentication(Directory(), (Believing(caller),), note_use=used.append)
+
+    inside = await authentication.authenticate(Presented([f"Bearer {JWT}"], address="10.0.0.1"))
+
+    assert inside is caller
+    assert used == []
+    with pytest.raises(CredentialsInvalid):
+        await authentication.authenticate(Presented([f"Bearer {JWT}"], address="192.0.2.1"))
 
 
 class CountedKey:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.callers import Authentication, Directory, KeyUses, Presented
 from app.storage import current_revision, reading
+from tests.rig import until
 
 from .database import loaded, shown, with_caller
 
@@ -93,6 +96,39 @@ async def test_uses_that_cant_be_written_are_kept(engine: AsyncEngine, tmp_path:
     await uses.write()
 
     assert await last_used(engine) == EARLY_TEXT
+
+
+async def test_uses_are_written_time_and_again(engine: AsyncEngine) -> None:
+    """While the process runs, each use is written before long, the later ones too."""
+    _, key = await with_caller(engine)
+    clock = Clock()
+
+    async def seen() -> bool:
+        return await last_used(engine) == datetime.fromtimestamp(clock.now, UTC).isoformat(timespec="microseconds")
+
+    async with KeyUses(engine, clock, every=0.01).kept() as uses:
+        for clock.now in (EARLY, LATE):
+            uses.note(key.id)
+            await until(seen)
+
+    assert await last_used(engine) == LATE_TEXT
+
+
+async def test_a_use_while_another_is_written_isnt_lost(engine: AsyncEngine) -> None:
+    """What is noted during a writing is written by the next."""
+    _, key = await with_caller(engine)
+    clock = Clock()
+    uses = KeyUses(engine, clock)
+    uses.note(key.id)
+    first = asyncio.create_task(uses.write())
+    await asyncio.sleep(0)
+    clock.now = LATE
+    uses.note(key.id)
+    await first
+    between = await last_used(engine)
+    await uses.write()
+
+    assert (between, await last_used(engine)) == (EARLY_TEXT, LATE_TEXT)
 
 
 async def test_what_was_noted_is_written_at_the_end(engine: AsyncEngine) -> None:
