@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlalchemy import Connection, event
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 __all__ = ["open_engine", "prepare", "reading", "writing"]
 
 BUSY_TIMEOUT_MS = 5_000
+SWITCH_POLL_MS = 10
 
 
 def open_engine(url: str) -> AsyncEngine:
@@ -32,9 +34,28 @@ def open_engine(url: str) -> AsyncEngine:
 def prepare(connection: DBAPIConnection | sqlite3.Connection) -> None:
     """Have a connection to SQLite keep this module's promises."""
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_MS}"):
+    for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
+    _write_ahead(cursor)
     cursor.close()
+
+
+def _write_ahead(cursor: DBAPICursor | sqlite3.Cursor) -> None:
+    """Switch the database to WAL, which it then stays in.
+
+    Of two that switch a new database at once SQLite tells one that it is busy, without waiting: to wait could deadlock.
+    """
+    for _ in range(BUSY_TIMEOUT_MS // SWITCH_POLL_MS):
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+            time.sleep(SWITCH_POLL_MS / 1_000)
+        else:
+            return
+    message = "database is locked"
+    raise sqlite3.OperationalError(message)
 
 
 @asynccontextmanager

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from sqlalchemy import select, update
@@ -11,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.storage import current_revision, reading, touch_revision, writing
+from app.storage.engine import prepare
 from app.storage.tables import grants, revision
 
 from .database import opened
@@ -26,6 +30,26 @@ async def test_every_connection_is_durable(engine: AsyncEngine, pragma: str, val
         found = [(await connection.exec_driver_sql(f"PRAGMA {pragma}")).scalar_one() for connection in (first, second)]
 
     assert found == [value, value]
+
+
+def test_several_that_open_a_new_database_at_once_all_can(tmp_path: Path) -> None:
+    """None is told that the database is locked, though only one of them switches it to WAL."""
+
+    def open_and_write(path: Path, together: Barrier) -> str:
+        connection = sqlite3.connect(path, isolation_level=None)
+        together.wait()
+        prepare(connection)
+        connection.execute("CREATE TABLE IF NOT EXISTS numbers (number INTEGER)")
+        mode: str = connection.execute("PRAGMA journal_mode").fetchone()[0]
+        connection.close()
+        return mode
+
+    with ThreadPoolExecutor(4) as pool:
+        for round_ in range(50):
+            together, path = Barrier(4), tmp_path / f"{round_}.db"
+            modes = [opening.result() for opening in [pool.submit(open_and_write, path, together) for _ in range(4)]]
+
+            assert modes == ["wal"] * 4
 
 
 async def test_what_was_written_is_there_after_reopening(tmp_path: Path, engine: AsyncEngine) -> None:
