@@ -1,8 +1,22 @@
 """The tokens: sealed at rest, known outside by name only, opened for one send at a time."""
 
 from app.vault.keyring import Keyring, load_keyring
+from app.vault.own_keys import TICKET_SIGNING, own_key
 from app.vault.registry import NewToken, TokenChange, TokenRow, TokenStore, is_value
 from app.vault.reseal import KeyUse, Resealing
 from app.vault.vault import Vault
 
-__all__ = ["KeyUse", "Keyring", "NewToken", "Resealing", "TokenChange", "TokenRow", "TokenStore", "Vault", "is_value", "load_keyring"]
+__all__ = [
+    "TICKET_SIGNING",
+    "KeyUse",
+    "Keyring",
+    "NewToken",
+    "Resealing",
+    "TokenChange",
+    "TokenRow",
+    "TokenStore",
+    "Vault",
+    "is_value",
+    "load_keyring",
+    "own_key",
+]

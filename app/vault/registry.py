@@ -5,18 +5,17 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-import secrets
 from dataclasses import dataclass, replace
 
 from sqlalchemy import RowMapping, delete, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as insert_or_skip
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain import NAME_PATTERN, Burst, Pacing, TokenKind, TokenRef, TokenValue, new_id, utc_now
-from app.errors import Conflict, NotFound, ParameterInvalid, StartRefused
+from app.errors import Conflict, NotFound, ParameterInvalid
 from app.storage import touch_revision
-from app.storage.tables import sealed_keys, tokens
-from app.vault.keyring import Keyring, Sealed, SealedWrongly
+from app.storage.tables import tokens
+from app.vault.keyring import Keyring, Sealed
+from app.vault.own_keys import own_key
 
 __all__ = ["NewToken", "TokenChange", "TokenRow", "TokenStore", "is_value", "place_of", "sealed_in", "token_of"]
 
@@ -217,16 +216,8 @@ class TokenStore:
         return hmac.digest(await self._fingerprint_key(connection), value.reveal().encode("ascii"), hashlib.sha256)
 
     async def _fingerprint_key(self, connection: AsyncConnection) -> bytes:
-        """The key of the values' hash: made once, sealed in the database, so that it outlives the master keys."""
-        fresh = self._keyring.seal(secrets.token_bytes(32), FINGERPRINT_KEY)
-        made = insert_or_skip(sealed_keys).values(name=FINGERPRINT_KEY, key_id=fresh.key_id, nonce=fresh.nonce, sealed=fresh.ciphertext)
-        await connection.execute(made.on_conflict_do_nothing())
-        found = await connection.execute(select(sealed_keys).where(sealed_keys.c.name == FINGERPRINT_KEY))
-        try:
-            return self._keyring.open(sealed_in(found.mappings().one()), FINGERPRINT_KEY)
-        except SealedWrongly as error:
-            message = f"GATEWAY_MASTER_KEYS: the master keys that are here don't open what is sealed: {error}"
-            raise StartRefused(message) from error
+        """The key of the values' hash."""
+        return await own_key(connection, self._keyring, FINGERPRINT_KEY)
 
 
 def is_value(value: TokenValue) -> bool:

@@ -1,0 +1,36 @@
+"""The gateway's own keys: made once, sealed in the database, one for all replicas, so that they outlive the master keys."""
+
+from __future__ import annotations
+
+import secrets
+
+from sqlalchemy import select
+from sqlalchemy.dialects.sqlite import insert as insert_or_skip
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.errors import StartRefused
+from app.storage.tables import sealed_keys
+from app.vault.keyring import Keyring, Sealed, SealedWrongly
+
+__all__ = ["TICKET_SIGNING", "own_key"]
+
+KEY_BYTES = 32
+TICKET_SIGNING = "ticket-signing"
+"""The name of the key that signs tickets, the seed of an Ed25519 key."""
+
+
+async def own_key(connection: AsyncConnection, keyring: Keyring, name: str) -> bytes:
+    """The 32 random bytes of that name, made in this transaction where there are none yet.
+
+    Raises:
+        StartRefused: they don't open with the master keys that are here.
+    """
+    fresh = keyring.seal(secrets.token_bytes(KEY_BYTES), name)
+    made = insert_or_skip(sealed_keys).values(name=name, key_id=fresh.key_id, nonce=fresh.nonce, sealed=fresh.ciphertext)
+    await connection.execute(made.on_conflict_do_nothing())
+    row = (await connection.execute(select(sealed_keys).where(sealed_keys.c.name == name))).mappings().one()
+    try:
+        return keyring.open(Sealed(row["key_id"], row["nonce"], row["sealed"]), name)
+    except SealedWrongly as error:
+        message = f"GATEWAY_MASTER_KEYS: the master keys that are here don't open what is sealed: {error}"
+        raise StartRefused(message) from error
