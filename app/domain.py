@@ -28,6 +28,7 @@ __all__ = [
     "Operation",
     "Outcome",
     "Pacing",
+    "PageTicket",
     "Parameter",
     "Priority",
     "RateLimited",
@@ -189,8 +190,8 @@ class Caller:
     `rate` is the gateway's limit on the caller, in slowapi's syntax; None means the gateway's default. A token has one grant at most;
     `by_name` and `by_token` find it by the token's name and ID. `networks` are those it may call from, everywhere where there are none;
     `origins` those of its pages, the gateway's own list where there are none. A ticket narrows its caller's rights: fewer grants, no role,
-    one origin, and `only_ids` where it names the very IDs; None means all. `expires_at` is the credential's end, in seconds since the
-    epoch.
+    one origin, and, where it names the very IDs, `only_ids`, as values of `only_parameter`; None means all. `expires_at` is the
+    credential's end, in seconds since the epoch.
     """
 
     id: str
@@ -204,6 +205,7 @@ class Caller:
     credential: CredentialKind = CredentialKind.KEY
     networks: tuple[Network, ...] = ()
     origins: frozenset[str] = frozenset()
+    only_parameter: str | None = None
     only_ids: frozenset[int] | None = None
     expires_at: float | None = None
     by_name: Mapping[str, Grant] = field(init=False, repr=False, compare=False)
@@ -212,6 +214,25 @@ class Caller:
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_name", {grant.token_name: grant for grant in self.grants})
         object.__setattr__(self, "by_token", {grant.token_id: grant for grant in self.grants})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageTicket:
+    """A ticket: what a page of one origin may call with it, in its caller's name; times in whole seconds since the epoch.
+
+    `ids` are the only values that `parameter` may have; None means any, of any parameter. `token_name` isn't known of one that was read.
+    """
+
+    id: str
+    caller_id: str
+    origin: str
+    token_id: str
+    operations: tuple[str, ...]
+    issued_at: int
+    expires_at: int
+    parameter: str | None = None
+    ids: tuple[int, ...] | None = None
+    token_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

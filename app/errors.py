@@ -160,7 +160,7 @@ class TokenAmbiguous(BadRequest):
 class RequestMalformed(BadRequest):
     """The request can't be understood.
 
-    A header that may stand once was given twice, or the request broke HTTP's own rules.
+    A header that may stand once was given twice, the request broke HTTP's own rules, or its body isn't what the route takes.
     """
 
     code = "request-malformed"
@@ -277,7 +277,8 @@ class OriginNotAllowed(Forbidden):
 class TicketIdsNotAllowed(Forbidden):
     """The ticket is for other IDs.
 
-    The ticket names the IDs that may be given, and the call had others. Ask the backend that gave the ticket for another one.
+    The ticket names the IDs that may be given, and for which parameter; the call had others, or gave them for another. Ask the backend
+    that gave the ticket for another one.
     """
 
     code = "ticket-ids-not-allowed"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from app.callers import check_ids
 from app.catalogue import check_request
 from app.dispatch import LaneState, Settled, Ticket
 from app.domain import Call, Caller, Linked, Operation, TokenRef, new_id
@@ -148,6 +149,7 @@ class Gateway:
 
     def _check(self, asked: Asked) -> Call:
         parameter, ids = check_request(asked.operation, asked.query, has_body=asked.has_body)
+        check_ids(asked.caller, parameter, ids)
         if len(asked.token_names) > 1:
             detail = "the header Gateway-Token may stand once"
             raise RequestMalformed(detail)

@@ -17,7 +17,17 @@ from starlette.types import ASGIApp
 
 from app.api import Services, build_app, build_control
 from app.audit import AuditLog, GroupWriter
-from app.callers import Authentication, Directory, IdentityProvider, KeyUses, Origins, ProviderKeys, Verifier
+from app.callers import (
+    Authentication,
+    Directory,
+    IdentityProvider,
+    KeyUses,
+    Origins,
+    ProviderKeys,
+    TicketKey,
+    TicketVerifier,
+    Verifier,
+)
 from app.carrier import Carrier
 from app.catalogue import Catalogue, load_catalogue
 from app.declaration import Keeper
@@ -25,10 +35,11 @@ from app.dispatch import Dispatcher
 from app.gateway import Gateway
 from app.opening import open_state
 from app.settings import Settings
-from app.storage import Appender, current_revision, reading
+from app.storage import Appender, current_revision, reading, writing
 from app.supervision import Supervision
+from app.ticketing import TicketOffice
 from app.upstream import open_documents, open_upstream
-from app.vault import Vault
+from app.vault import TICKET_SIGNING, Keyring, Vault, own_key
 
 __all__ = ["House", "create_app", "create_control", "house_of", "product_version"]
 
@@ -150,8 +161,14 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
         appender = Appender(engine)
         stack.push_async_callback(appender.aclose)
         writer = GroupWriter(appender)
+        ticket_key = await _ticket_key(engine, keyring)
         vault, directory, audit = Vault(keyring), Directory(), AuditLog(writer)
+        origins = Origins(directory, frozenset(settings.cors_origins))
         uses = await stack.enter_async_context(KeyUses(engine).kept())
+        verifiers = (
+            TicketVerifier(ticket_key, directory, origins, time.time),
+            *await _provider(stack, settings, directory),
+        )
         dispatcher = Dispatcher(
             time.monotonic,
             Carrier(vault, directory, audit, upstream),
@@ -162,9 +179,10 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
         house = House(engine, vault, directory, dispatcher, audit, settings.shutdown_grace)
         house.services = Services(
             gateway=Gateway(vault, audit, dispatcher, time.monotonic),
-            origins=Origins(directory, frozenset(settings.cors_origins)),
-            callers=Authentication(directory, await _verifiers(stack, settings, directory), note_use=uses.note),
+            callers=Authentication(directory, verifiers, note_use=uses.note),
+            origins=origins,
             tokens=vault,
+            tickets=TicketOffice(ticket_key, origins, catalogue, audit, time.time),
             refusals=house.audit,
             readiness=house,
             lanes=Supervision(vault, dispatcher, audit),
@@ -177,8 +195,8 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
         yield house
 
 
-async def _verifiers(stack: AsyncExitStack, settings: Settings, directory: Directory) -> tuple[Verifier, ...]:
-    """Who can tell whose a JWT is. The identity provider need not answer for the gateway to start."""
+async def _provider(stack: AsyncExitStack, settings: Settings, directory: Directory) -> tuple[Verifier, ...]:
+    """Who can tell whose a JWT of the identity provider is, if there is one. It need not answer for the gateway to start."""
     if settings.oidc_issuer is None:
         return ()
     documents = open_documents()
@@ -186,6 +204,11 @@ async def _verifiers(stack: AsyncExitStack, settings: Settings, directory: Direc
     keys = ProviderKeys(settings.oidc_issuer, documents)
     await stack.enter_async_context(keys.kept_fresh())
     return (IdentityProvider(settings.oidc_issuer, settings.oidc_audience, keys, directory),)
+
+
+async def _ticket_key(engine: AsyncEngine, keyring: Keyring) -> TicketKey:
+    async with writing(engine) as connection:
+        return TicketKey(await own_key(connection, keyring, TICKET_SIGNING))
 
 
 async def _close(house: House, writer: GroupWriter, refreshing: asyncio.Task[None]) -> None:

@@ -18,6 +18,7 @@ from app.api.me import add_me_route
 from app.api.operations import add_operations
 from app.api.own import add_own_routes
 from app.api.services import Readiness, Services
+from app.api.tickets import add_ticket_routes
 from app.catalogue import Catalogue
 from app.settings import Settings
 
@@ -55,6 +56,7 @@ def build_app(catalogue: Catalogue, settings: Settings, *, version: str, lifespa
     add_own_routes(app)
     add_me_route(app, catalogue)
     add_admin_routes(app)
+    add_ticket_routes(app)
     add_preflights(app)
     # The last that is added is the outermost: also what the frame refuses is counted by the client's address, and readable for pages.
     app.add_middleware(ClientAddress, trusted=settings.trusted_proxies)

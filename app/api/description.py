@@ -70,12 +70,12 @@ def describe_api(app: FastAPI) -> dict[str, Any]:
     components = document.setdefault("components", {})
     components.setdefault("schemas", {})["Problem"] = PROBLEM_SCHEMA
     components["securitySchemes"] = {
-        "gatewayKey": {"type": "http", "scheme": "bearer", "description": "A gateway key, `fgk_<id>_<secret>`."},
+        "gatewayKey": {"type": "http", "scheme": "bearer", "description": "A gateway key, `fgk_<id>_<secret>`, or a page's ticket."},
         "gatewayKeyAsToken": {
             "type": "apiKey",
             "in": "header",
             "name": "X-API-TOKEN",
-            "description": "The same key where a client of Flxpoint puts its token. Never a Flxpoint token.",
+            "description": "The same where a client of Flxpoint puts its token. Never a Flxpoint token.",
         },
     }
     return document

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from app.callers import Presented
+from app.callers import Presented, TicketAsked
 from app.dispatch import LaneReport
-from app.domain import Caller, TokenRef
+from app.domain import Caller, PageTicket, TokenRef
 from app.gateway import Gateway
 
 __all__ = ["Readiness", "Services"]
@@ -33,6 +33,12 @@ class Tokens(Protocol):
 
     def token(self, token_id: str) -> TokenRef | None:
         """The token of that ID, if there is one."""
+
+
+class Tickets(Protocol):
+    """Where backends get tickets for their pages."""
+
+    async def issue(self, caller: Caller, asked: TicketAsked, *, request_id: str, address: str | None) -> tuple[PageTicket, str]: ...
 
 
 class Refusals(Protocol):
@@ -64,6 +70,7 @@ class Services:
     callers: Callers
     origins: Origins
     tokens: Tokens
+    tickets: Tickets
     refusals: Refusals
     readiness: Readiness
     lanes: Lanes

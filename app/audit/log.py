@@ -8,6 +8,7 @@ from typing import Protocol
 
 from app.audit.records import (
     Name,
+    Record,
     administrative,
     call_intent,
     call_outcome,
@@ -15,10 +16,11 @@ from app.audit.records import (
     refusals_counted,
     send_intent,
     send_outcome,
+    ticket_issued,
     token_echoed,
 )
 from app.audit.writer import GroupWriter
-from app.domain import Call, Caller, Linked, Outcome, Send
+from app.domain import Call, Caller, Linked, Outcome, PageTicket, Send
 from app.errors import AuditUnavailable, GatewayError
 
 __all__ = ["AuditLog"]
@@ -159,15 +161,27 @@ class AuditLog:
         Raises:
             AuditUnavailable: it isn't on disk.
         """
-        try:
-            await self._writer.write(administrative(Name.TOKEN_RESUMED, by, token, operations=operations), required=True)
-        except AuditUnavailable as error:
-            detail = "this can't be put on record, so nothing was changed"
-            raise AuditUnavailable(detail, retry_after=error.retry_after) from None
+        record = administrative(Name.TOKEN_RESUMED, by, token, operations=operations)
+        await self._announce(record, "this can't be put on record, so nothing was changed")
+
+    async def ticket_issued(self, ticket: PageTicket, *, request_id: str, caller: Caller, address: str | None) -> None:
+        """A ticket is about to be given out.
+
+        Raises:
+            AuditUnavailable: it isn't on disk.
+        """
+        record = ticket_issued(ticket, request_id=request_id, caller=caller, address=address)
+        await self._announce(record, "the ticket can't be put on record, so it wasn't given out")
 
     async def settled(self) -> None:
         """Wait until everything that was given so far is on disk."""
         await self._writer.settled()
+
+    async def _announce(self, record: Record, refusal: str) -> None:
+        try:
+            await self._writer.write(record, required=True)
+        except AuditUnavailable as error:
+            raise AuditUnavailable(refusal, retry_after=error.retry_after) from None
 
     def flush(self) -> None:
         """Have the sums written now."""

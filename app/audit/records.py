@@ -6,11 +6,12 @@ IDs are strings, since canonical JSON (RFC 8785) can't hold 64-bit integers; wai
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 
 import orjson
 
-from app.domain import Call, Caller, Linked, Outcome, Send, new_id, utc_now
+from app.domain import Call, Caller, Linked, Outcome, PageTicket, Send, new_id, utc_now
 from app.errors import GatewayError
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "refusals_counted",
     "send_intent",
     "send_outcome",
+    "ticket_issued",
     "token_echoed",
 ]
 
@@ -47,6 +49,7 @@ class Name(StrEnum):
     TOKEN_RESUMED = "token:resumed"
     TOKEN_REMOVED = "token:removed"
     VAULT_RESEALED = "vault:resealed"
+    TICKET_ISSUED = "ticket:issued"
     CALLER_ADDED = "caller:added"
     CALLER_CHANGED = "caller:changed"
     CALLER_ENABLED = "caller:enabled"
@@ -144,6 +147,20 @@ def call_refused(  # noqa: PLR0913 - a record's members
 def refusals_counted(*, address: str, caller: str | None, code: str, count: int) -> Record:
     """So many requests from one address were refused with one code since the last such record, before they became calls."""
     return _record(Name.REFUSALS_COUNTED, address=address, caller=caller, code=code, count=count)
+
+
+def ticket_issued(ticket: PageTicket, *, request_id: str, caller: Caller, address: str | None) -> Record:
+    """A ticket is given out; `origin` is that of the page which it is good on."""
+    return _record(
+        Name.TICKET_ISSUED,
+        **_who(request_id, caller, address, ticket.origin),
+        ticket_id=ticket.id,
+        token=ticket.token_name,
+        operations=list(ticket.operations),
+        parameter=ticket.parameter,
+        ids=None if ticket.ids is None else _texts(ticket.ids),
+        expires_at=datetime.fromtimestamp(ticket.expires_at, UTC).isoformat(timespec="microseconds"),
+    )
 
 
 def administrative(name: Name, by: str, subject: str, **members: Value) -> Record:

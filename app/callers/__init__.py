@@ -12,6 +12,9 @@ from app.callers.origins import Origins
 from app.callers.presented import Jwt, Presented
 from app.callers.provider import ProviderKeys
 from app.callers.registry import CallerRow, CallerStore, GrantAsked, NewCaller
+from app.callers.ticket_key import TicketKey
+from app.callers.ticket_terms import TicketAsked, check_ids, draw_up
+from app.callers.ticket_verifier import TicketVerifier
 from app.callers.uses import KeyUses
 
 __all__ = [
@@ -32,8 +35,13 @@ __all__ = [
     "Origins",
     "Presented",
     "ProviderKeys",
+    "TicketAsked",
+    "TicketKey",
+    "TicketVerifier",
     "Verifier",
+    "check_ids",
     "client_address",
+    "draw_up",
     "make_key",
     "neighbourhood",
     "parse_duration",

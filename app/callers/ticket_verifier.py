@@ -1,0 +1,77 @@
+"""Who a ticket proves to call: its caller, narrowed to what the ticket names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from app.callers.directory import Directory
+from app.callers.origins import Origins
+from app.callers.presented import Jwt, invalid
+from app.callers.ticket_key import TicketKey, is_ticket
+from app.domain import Caller, CredentialKind, Grant, PageTicket
+from app.errors import OriginNotAllowed
+
+__all__ = ["TicketVerifier"]
+
+
+class TicketVerifier:
+    """Proves callers by tickets. A ticket never gives more than its caller has at that moment.
+
+    It dies with its caller, and loses what is taken from its caller. It doesn't die with the key that it was asked with: keys are replaced
+    in the ordinary course, which should break no page, and an hour is a ticket's longest life. Whoever must stop them disables the caller.
+
+    Args:
+        key: signed them.
+        directory: the callers.
+        origins: whose pages may call.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(self, key: TicketKey, directory: Directory, origins: Origins, clock: Callable[[], float]) -> None:
+        self._key = key
+        self._directory = directory
+        self._origins = origins
+        self._clock = clock
+
+    def recognises(self, jwt: Jwt) -> bool:
+        """Whether the JWT says that it is a ticket."""
+        return is_ticket(jwt)
+
+    async def verify(self, jwt: Jwt) -> Caller:
+        """The caller, with the ticket's rights only.
+
+        Raises:
+            CredentialsInvalid: it isn't of the gateway's making, its time is over or hasn't come, or its caller is gone.
+            OriginNotAllowed: its origin was taken from its caller.
+        """
+        ticket = self._key.read(jwt)
+        caller = self._directory.caller(ticket.caller_id)
+        if caller is None or not ticket.issued_at <= self._clock() < ticket.expires_at:
+            raise invalid()
+        if ticket.origin not in self._origins.of(caller):
+            detail = "the caller's pages may not have this origin any more"
+            raise OriginNotAllowed(detail)
+        return _narrowed(caller, ticket)
+
+
+def _narrowed(caller: Caller, ticket: PageTicket) -> Caller:
+    return replace(
+        caller,
+        credential=CredentialKind.TICKET,
+        credential_id=f"ticket:{ticket.id}",
+        role=None,
+        grants=_still_granted(caller, ticket),
+        default_token_id=ticket.token_id,
+        origins=frozenset({ticket.origin}),
+        only_parameter=ticket.parameter,
+        only_ids=None if ticket.ids is None else frozenset(ticket.ids),
+        expires_at=ticket.expires_at,
+    )
+
+
+def _still_granted(caller: Caller, ticket: PageTicket) -> tuple[Grant, ...]:
+    grant = caller.by_token.get(ticket.token_id)
+    if grant is None:
+        return ()
+    return (replace(grant, operations=frozenset(filter(grant.covers, ticket.operations))),)

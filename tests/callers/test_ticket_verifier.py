@@ -1,0 +1,173 @@
+"""Who a ticket proves, for how long, and what of it is left when its caller loses something."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.callers import CallerRow, Directory, GrantAsked, Jwt, NewCaller, Origins, TicketVerifier
+from app.domain import Caller, CredentialKind, Grant, Role, TokenRef
+from app.errors import CredentialsInvalid, OriginNotAllowed
+from app.storage import writing
+
+from .database import STORE, loaded, with_tokens
+from .tickets import KEY, NOW, SHOP, made
+
+Change = Callable[[AsyncConnection], Awaitable[object]]
+
+
+@dataclass
+class Known:
+    """A caller, and a ticket of its page."""
+
+    engine: AsyncEngine
+    directory: Directory
+    row: CallerRow
+    token: TokenRef
+    now: float = NOW + 1
+    shared: frozenset[str] = frozenset()
+
+    async def prove(self, **given: Any) -> Caller:
+        """The caller that its ticket proves now."""
+        verifier = TicketVerifier(KEY, self.directory, Origins(self.directory, self.shared), lambda: self.now)
+        return await verifier.verify(Jwt(KEY.sign(made(**({"caller_id": self.row.id, "token_id": self.token.id} | given)))))
+
+    async def after(self, change: Change) -> None:
+        """Change something, and let the directory see it."""
+        async with writing(self.engine) as connection:
+            await change(connection)
+        await loaded(self.engine, self.directory)
+
+
+async def known(engine: AsyncEngine, *grants: GrantAsked, origins: Sequence[str] = (SHOP,)) -> Known:
+    """A caller with a role, a weight and a rate, that may use two tokens unless told otherwise."""
+    tokens = await with_tokens(engine, "shop", "store")
+    new = NewCaller(
+        "order-service", grants or (GrantAsked("shop"), GrantAsked("store")), "store", Role.ADMIN, 7, "5/second", origins=origins
+    )
+    async with writing(engine) as connection:
+        row, _ = await STORE.add(connection, new)
+    return Known(engine, await loaded(engine), row, tokens["shop"])
+
+
+async def test_a_ticket_proves_its_caller_narrowed_to_its_terms(engine: AsyncEngine) -> None:
+    """One token, the operations named, one origin, no role; weight and rate, and so its turns, are the caller's."""
+    one = await known(engine)
+
+    caller = await one.prove()
+
+    assert caller == Caller(
+        id=one.row.id,
+        name="order-service",
+        credential_id=f"ticket:{made().id}",
+        grants=(Grant(one.token.id, "shop", frozenset({"link-orders"})),),
+        default_token_id=one.token.id,
+        role=None,
+        weight=7,
+        rate="5/second",
+        credential=CredentialKind.TICKET,
+        origins=frozenset({SHOP}),
+        expires_at=NOW + 300,
+    )
+
+
+async def test_a_ticket_for_ids_carries_them(engine: AsyncEngine) -> None:
+    """The caller may give only those, for their parameter."""
+    caller = await (await known(engine)).prove(parameter="orderIds", ids=(1, 2))
+
+    assert (caller.only_parameter, caller.only_ids) == ("orderIds", frozenset({1, 2}))
+
+
+@pytest.mark.parametrize(
+    ("now", "good"),
+    [(NOW - 1, False), (NOW - 0.001, False), (NOW, True), (NOW + 299.999, True), (NOW + 300, False), (NOW + 301, False)],
+)
+async def test_a_ticket_is_good_from_its_making_to_its_end(engine: AsyncEngine, now: float, good: bool) -> None:  # noqa: FBT001 - a column of the table
+    """To the second, without any leeway on either side."""
+    one = await known(engine)
+    one.now = now
+
+    if good:
+        assert (await one.prove()).id == one.row.id
+    else:
+        with pytest.raises(CredentialsInvalid):
+            await one.prove()
+
+
+async def test_a_ticket_of_nobody_proves_nobody(engine: AsyncEngine) -> None:
+    """A caller that never was is as good as one that is gone."""
+    with pytest.raises(CredentialsInvalid):
+        await (await known(engine)).prove(caller_id="caller-2")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda connection: STORE.remove(connection, "order-service"), lambda it: STORE.set_enabled(it, "order-service", enabled=False)],
+    ids=["removed", "disabled"],
+)
+async def test_a_ticket_dies_with_its_caller(engine: AsyncEngine, change: Change) -> None:
+    """Removing or disabling the caller ends its tickets."""
+    one = await known(engine)
+    await one.after(change)
+
+    with pytest.raises(CredentialsInvalid):
+        await one.prove()
+
+
+async def test_a_disabled_callers_ticket_lives_again_with_its_caller(engine: AsyncEngine) -> None:
+    """Its time goes on meanwhile."""
+    one = await known(engine)
+    await one.after(lambda connection: STORE.set_enabled(connection, "order-service", enabled=False))
+    await one.after(lambda connection: STORE.set_enabled(connection, "order-service", enabled=True))
+
+    assert (await one.prove()).id == one.row.id
+
+
+async def test_a_ticket_outlives_the_key_that_it_was_asked_with(engine: AsyncEngine) -> None:
+    """Keys are replaced in the ordinary course; that breaks no page."""
+    one = await known(engine)
+    await one.after(lambda connection: STORE.rotate_key(connection, "order-service"))
+
+    assert (await one.prove()).id == one.row.id
+
+
+async def test_a_ticket_loses_what_is_taken_from_its_caller(engine: AsyncEngine) -> None:
+    """A revoked token is gone from the ticket; so is an operation, and one that is added isn't there."""
+    one = await known(engine, GrantAsked("shop", ("link-orders", "other")), GrantAsked("store"))
+    both = {"operations": ("link-orders", "other")}
+    before = await one.prove(**both)
+    await one.after(lambda connection: STORE.grant(connection, "order-service", GrantAsked("shop", ("other", "third"))))
+    narrowed = await one.prove(**both)
+    await one.after(lambda connection: STORE.revoke(connection, "order-service", "shop"))
+    revoked = await one.prove(**both)
+
+    assert before.grants[0].operations == frozenset({"link-orders", "other"})
+    assert narrowed.grants == (replace(before.grants[0], operations=frozenset({"other"})),)
+    assert revoked.grants == ()
+
+
+async def test_a_ticket_never_gains_what_its_caller_gains(engine: AsyncEngine) -> None:
+    """A grant for all operations, a role and further tokens stay the caller's."""
+    one = await known(engine)
+    caller = await one.prove(operations=("other",))
+
+    assert caller.grants == (Grant(one.token.id, "shop", frozenset({"other"})),)
+    assert caller.role is None
+
+
+async def test_a_ticket_ends_where_its_origin_is_taken_from_its_caller(engine: AsyncEngine) -> None:
+    """The caller's present origins count; the gateway's list where it has none."""
+    one = await known(engine)
+    await one.after(lambda it: STORE.change(it, replace(one.row.as_new(), origins=("https://desk.example",))))
+    with pytest.raises(OriginNotAllowed):
+        await one.prove()
+    await one.after(lambda it: STORE.change(it, replace(one.row.as_new(), origins=())))
+    with pytest.raises(OriginNotAllowed):
+        await one.prove()
+    one.shared = frozenset({SHOP})
+
+    assert (await one.prove()).origins == {SHOP}
