@@ -17,7 +17,7 @@ from app.storage.migrate import upgrade
 from app.storage.tables import sealed_keys
 from app.vault import Keyring, load_keyring
 
-__all__ = ["open_database", "open_state"]
+__all__ = ["may_make_key", "open_database", "open_state"]
 
 
 @asynccontextmanager
@@ -51,11 +51,15 @@ async def open_state(settings: Settings) -> AsyncIterator[tuple[AsyncEngine, Key
         StartRefused: the folder, the database or the keys can't be used.
     """
     async with open_database(settings) as engine:
-        async with reading(engine) as connection:
-            holds_secrets = (await connection.execute(select(func.count()).select_from(sealed_keys))).scalar_one() > 0
         given = settings.master_keys.get_secret_value() if settings.master_keys else None
-        may_make = settings.environment is not Environment.PRODUCTION and settings.master_keys_file is None and not holds_secrets
-        yield engine, load_keyring(given, settings.keys_file, may_make=may_make)
+        yield engine, load_keyring(given, settings.keys_file, may_make=await may_make_key(engine, settings))
+
+
+async def may_make_key(engine: AsyncEngine, settings: Settings) -> bool:
+    """Whether a master key may be made where there is none: it would open nothing of what is sealed already."""
+    async with reading(engine) as connection:
+        holds_secrets = (await connection.execute(select(func.count()).select_from(sealed_keys))).scalar_one() > 0
+    return settings.environment is not Environment.PRODUCTION and settings.master_keys_file is None and not holds_secrets
 
 
 def _make_private(settings: Settings) -> None:

@@ -7,7 +7,7 @@ import sys
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.cli import audit, callers, database, demo, description, keys, lanes, serve, simulate, tokens, vault
+from app.cli import audit, callers, check, database, demo, description, keys, lanes, serve, simulate, tokens, vault
 from app.errors import GatewayError, StartRefused
 
 __all__ = ["main", "program"]
@@ -22,7 +22,7 @@ program = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve.serve, demo.demo, simulate.simulate, lanes.lanes, description.openapi):
+for command in (serve.serve, demo.demo, simulate.simulate, lanes.lanes, description.openapi, check.check):
     program.command()(command)
 groups = {
     "token": tokens.group,

@@ -72,14 +72,10 @@ class Keeper:
                 await task
 
     async def _watch(self, hangup: asyncio.Event) -> None:
-        before: Mapping[Path, bytes] = {}
         while True:
             asked = await _hears(hangup, LOOK_SECONDS)
-            now = await asyncio.to_thread(self._sources.look)
-            # Twice the same, so that a file which is being written isn't taken half for the whole.
-            settled = now == before and (now != self._sources.read_as or not self._decided)
-            before = now
-            if asked or settled:
+            changed = await asyncio.to_thread(self._sources.changed)
+            if asked or changed or not self._decided:
                 await self._try()
 
     async def _try(self) -> None:

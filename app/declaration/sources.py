@@ -26,6 +26,7 @@ class Sources:
 
     def __init__(self) -> None:
         self.read_as: dict[Path, bytes] = {}
+        self._seen: Mapping[Path, bytes] = {}
 
     def read(self, path: Path) -> bytes:
         """A file's content, of 1 MiB at most.
@@ -41,8 +42,17 @@ class Sources:
         self.read_as[path] = hashlib.sha256(content).digest()
         return content
 
-    def look(self) -> Mapping[Path, bytes]:
-        """The same files as they are now."""
+    def changed(self) -> bool:
+        """Look again: whether the files hold something else now, and did so already at the look before.
+
+        A file that is being written isn't taken half for the whole.
+        """
+        now = self._look()
+        settled = now == self._seen
+        self._seen = now
+        return settled and now != self.read_as
+
+    def _look(self) -> Mapping[Path, bytes]:
         now = Sources()
         for path in self.read_as:
             with suppress(NotReadable):

@@ -2,6 +2,7 @@
 
 from app.storage.appender import Appender
 from app.storage.engine import open_engine, reading, writing
+from app.storage.rehearsal import rehearsed
 from app.storage.revision import current_revision, touch_revision
 
-__all__ = ["Appender", "current_revision", "open_engine", "reading", "touch_revision", "writing"]
+__all__ = ["Appender", "current_revision", "open_engine", "reading", "rehearsed", "touch_revision", "writing"]

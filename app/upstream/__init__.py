@@ -3,5 +3,6 @@
 from app.upstream.classify import problem_of
 from app.upstream.client import Upstream, open_upstream
 from app.upstream.documents import Documents, open_documents
+from app.upstream.reach import NotReached, reach
 
-__all__ = ["Documents", "Upstream", "open_documents", "open_upstream", "problem_of"]
+__all__ = ["Documents", "NotReached", "Upstream", "open_documents", "open_upstream", "problem_of", "reach"]

@@ -98,6 +98,19 @@ class Process:
 
         until(answers)
 
+    def wait_for_line(self, text: str, count: int = 1) -> None:
+        """Wait until its log holds a text, so many times.
+
+        Raises:
+            TimeoutError: it doesn't in time.
+        """
+
+        def logged() -> bool:
+            assert self.process.poll() is None, self.err
+            return self.err.count(text) >= count
+
+        until(logged)
+
     def stop(self) -> int:
         """Send SIGTERM and wait for its end; the exit status."""
         self.process.terminate()

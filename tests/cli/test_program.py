@@ -22,7 +22,8 @@ def test_help_is_status_0(shell: Shell) -> None:
     ran = shell("--help")
 
     assert (ran.status, ran.err) == (0, "")
-    assert all(name in ran.out for name in ("serve", "demo", "simulate", "lanes", "openapi", "token", "caller", "vault", "audit", "db"))
+    commands = ("serve", "demo", "simulate", "lanes", "openapi", "check", "token", "caller", "key", "vault", "audit", "db")
+    assert all(name in ran.out for name in commands)
 
 
 @pytest.mark.parametrize("arguments", [("nothing",), ("token", "nothing"), ("token", "add"), ("token", "add", "a", "--kind", "none")])

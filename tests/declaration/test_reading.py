@@ -13,7 +13,7 @@ from app.declaration import Sources
 from app.domain import Burst, Pacing, Role, TokenKind
 from app.errors import StartRefused
 
-from .files import CANARY, KEY, Files
+from .files import CALLERS, CANARY, KEY, TOKENS, Files
 
 SECRETS = (CANARY, "C" * 43)
 WHOLE = """
@@ -246,7 +246,22 @@ def test_a_change_of_any_file_is_seen(files: Files) -> None:
         sources.read(files.folder / "none")
 
     os.utime(files.path, (1, 1))
-    assert sources.look() == sources.read_as
-
+    untouched = [sources.changed() for _ in range(3)]
     files.write(none=f"{CANARY}1")
-    assert sources.look() != sources.read_as
+    written = [sources.changed() for _ in range(3)]
+
+    assert untouched == [False, False, False]
+    assert written == [False, True, True]
+
+
+def test_a_file_that_is_being_written_is_no_change_yet(files: Files) -> None:
+    """Only what two looks find the same is taken for the file's content, and what was read for no change."""
+    sources = Sources()
+    sources.read(files.path)
+    found = []
+    for text in (TOKENS, TOKENS + "callers:", TOKENS + CALLERS):
+        files.declare(text)
+        found.append(sources.changed())
+
+    assert found == [False, False, False]
+    assert not sources.changed()

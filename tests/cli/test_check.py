@@ -1,0 +1,276 @@
+"""`check`: what it finds, and that it changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.callers import NewCaller
+from app.cli.state import administer
+from app.domain import TokenKind, TokenValue
+from app.storage.migrate import newest_schema
+from app.vault import NewToken
+
+from .processes import environment, free_port, run, started
+from .shell import Shell
+
+CANARY = "a-canary-value-000"
+KEY = "fgk_0123456789ab_" + "C" * 43
+DECLARED = """
+tokens:
+- {name: shop, kind: account, value: {file: shop.value}}
+callers:
+- {name: order-service, grants: [{token: shop}], keys: [{file: caller.key}]}
+"""
+NAMES = [
+    "settings",
+    "catalogue",
+    "state folder",
+    "database",
+    "master keys",
+    "configuration file",
+    "address",
+    "upstream",
+    "identity provider",
+]
+
+
+@pytest.fixture
+def listening() -> Iterator[int]:
+    """The port of a server that takes connections."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield int(server.getsockname()[1])
+
+
+@pytest.fixture
+def ready(shell: Shell, listening: int, tmp_path: Path) -> Shell:
+    """A shell in which everything holds: an upstream that can be reached, a state folder with a token, a configuration file."""
+    (tmp_path / "shop.value").write_text(f"{CANARY}1", encoding="utf-8")
+    (tmp_path / "caller.key").write_text(KEY, encoding="utf-8")
+    (tmp_path / "gateway.yaml").write_text(DECLARED, encoding="utf-8")
+    upstream = f"http://127.0.0.1:{listening}"
+    shell.set(UPSTREAM_URL=upstream, OIDC_ISSUER=upstream, OIDC_AUDIENCE="gateway", CONFIG_FILE=str(tmp_path / "gateway.yaml"), PORT="0")
+    administer(lambda ada: ada.add_token(NewToken("store", TokenKind.ACCOUNT, TokenValue(f"{CANARY}2"))))
+    return shell
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """A folder's files, with the time of their last change."""
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir() if path.is_file()}
+
+
+def found(shell: Shell, *options: str) -> dict[str, tuple[str, str]]:
+    """What `check` found, by name, and the status that it ended with as `exit`."""
+    ran = shell("check", "--json", *options)
+    document: list[dict[str, Any]] = json.loads(ran.out)
+    assert not any(secret in ran.out + ran.err for secret in (CANARY, "C" * 43))
+    assert ran.status == int(any(one["status"] == "failed" for one in document))
+    return {one["name"]: (one["status"], one["text"]) for one in document}
+
+
+def test_everything_holds(ready: Shell, listening: int, tmp_path: Path) -> None:
+    """Each check is one line, in one order, and says what it found; not a file of the state folder is changed or made."""
+    before = contents(ready.state_dir)
+    ran = ready("check")
+
+    reached = f"127.0.0.1:{listening} answers, without TLS"
+    would = "would change: token:added 1, caller:added 1, caller:key-added 1"
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out.splitlines() == [
+        "ok       settings: every variable names a setting",
+        "ok       catalogue: operations: link-orders",
+        f"ok       state folder: {ready.state_dir} can be written",
+        f"ok       database: has schema {newest_schema()}, the newest",
+        "ok       master keys: open every token, 1 in all",
+        f"ok       configuration file: declares 1 tokens and 1 callers; {would}",
+        "ok       address: a free port of 127.0.0.1",
+        f"ok       upstream: {reached}",
+        f"ok       identity provider: {reached}",
+    ]
+    assert contents(ready.state_dir) == before
+    assert set(before) == {"gateway.db", "master.keys"}
+    assert {path.name for path in tmp_path.iterdir()} == {"state", "shop.value", "caller.key", "gateway.yaml"}
+
+
+def test_before_the_first_start_nothing_is_made(shell: Shell) -> None:
+    """Where nothing is there yet, it says what would be made."""
+    shell.set(PORT="0")
+
+    told = found(shell, "--offline")
+
+    assert list(told) == NAMES
+    assert told["state folder"] == ("ok", f"{shell.state_dir} would be made")
+    assert told["database"] == ("ok", f"none yet; would be made with schema {newest_schema()}")
+    assert told["master keys"] == ("ok", f"none yet; one would be made at {shell.state_dir / 'master.keys'}")
+    assert told["configuration file"] == ("ok", "none")
+    assert told["upstream"] == ("skipped", "offline")
+    assert told["identity provider"] == ("ok", "none")
+    assert not shell.state_dir.exists()
+
+
+def test_a_wrong_setting_ends_it(shell: Shell) -> None:
+    """Without settings there is nothing to check by; the one line names the variable."""
+    shell.set(PORT="eighty")
+
+    ran = shell("check")
+
+    assert (ran.status, ran.err, ran.out.count("\n")) == (1, "", 1)
+    assert ran.out.startswith("failed   settings: GATEWAY_PORT: ")
+
+
+Spoil = Callable[[Shell, Path], object]
+SPOILED: dict[str, tuple[Spoil, str, str, str]] = {
+    "a slip in a variable": (lambda shell, _: shell.set(PROT="1"), "settings", "warning", "GATEWAY_PROT"),
+    "no catalogue": (
+        lambda shell, _: shell.set(CATALOGUE="none.yaml"),
+        "catalogue",
+        "failed",
+        "GATEWAY_CATALOGUE: none.yaml can't be read",
+    ),
+    "a file for a folder": (
+        lambda shell, folder: shell.set(STATE_DIR=str(folder / "shop.value" / "state")),
+        "state folder",
+        "failed",
+        "is no folder",
+    ),
+    "no database": (
+        lambda shell, _: (shell.state_dir / "gateway.db").write_bytes(b"no database" * 1_000),
+        "database",
+        "failed",
+        "GATEWAY_DATABASE_URL: the database can't be used: file is not a database",
+    ),
+    "a newer database": (
+        lambda shell, _: execute(shell, "UPDATE alembic_version SET version_num = '9999'"),
+        "database",
+        "failed",
+        "the database has schema 9999, which this version doesn't know",
+    ),
+    "an older database": (
+        lambda shell, _: make_older(shell),
+        "database",
+        "warning",
+        f"has schema 0002; the start would bring it to {newest_schema()}",
+    ),
+    "no master key": (lambda shell, _: (shell.state_dir / "master.keys").unlink(), "master keys", "failed", "GATEWAY_MASTER_KEYS: set it"),
+    "no master key in production": (
+        lambda shell, folder: shell.set(ENVIRONMENT="production", STATE_DIR=str(folder / "new")),
+        "master keys",
+        "failed",
+        "GATEWAY_MASTER_KEYS: set it",
+    ),
+    "another master key": (
+        lambda shell, _: shell.set(MASTER_KEYS="k1:" + "A" * 43 + "="),
+        "master keys",
+        "failed",
+        "GATEWAY_MASTER_KEYS: these tokens don't open with the master keys that are here: store",
+    ),
+    "no configuration file": (
+        lambda _, folder: (folder / "gateway.yaml").unlink(),
+        "configuration file",
+        "failed",
+        "can't be read: No such file",
+    ),
+    "no secret": (
+        lambda _, folder: (folder / "shop.value").unlink(),
+        "configuration file",
+        "failed",
+        "gateway.yaml:3: tokens[0].value.file: the file can't be read: No such file or directory",
+    ),
+    "a clash": (
+        lambda *_: administer(lambda ada: ada.add_caller(NewCaller("order-service"))),
+        "configuration file",
+        "failed",
+        "gateway.yaml:5: callers[0]: a caller named order-service was added otherwise",
+    ),
+    "a value that is held": (
+        lambda _, folder: (folder / "shop.value").write_text(f"{CANARY}2"),
+        "configuration file",
+        "failed",
+        "tokens[0]: its value is held by the token store already",
+    ),
+    "a port in use": (
+        lambda shell, _: shell.set(PORT=os.environ["GATEWAY_UPSTREAM_URL"].rpartition(":")[2]),
+        "address",
+        "failed",
+        "can't be listened on: Address already in use",
+    ),
+    "no upstream": (lambda shell, _: shell.set(UPSTREAM_URL=f"http://127.0.0.1:{free_port()}"), "upstream", "failed", "127.0.0.1:"),
+    "no provider": (lambda shell, _: shell.set(OIDC_ISSUER=f"http://127.0.0.1:{free_port()}"), "identity provider", "failed", "127.0.0.1:"),
+}
+
+
+def execute(shell: Shell, *statements: str) -> None:
+    """Change the database by hand."""
+    with closing(sqlite3.connect(shell.state_dir / "gateway.db")) as connection:
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
+
+
+def make_older(shell: Shell) -> None:
+    """Take the newest migrations back."""
+    columns = {
+        "tokens": ["declared"],
+        "callers": ["enabled", "declared", "networks", "origins", "claims"],
+        "caller_keys": ["expires_at", "last_used_at"],
+    }
+    drops = [f"ALTER TABLE {table} DROP COLUMN {column}" for table, names in columns.items() for column in names]
+    execute(shell, *drops, "UPDATE alembic_version SET version_num = '0002'")
+
+
+@pytest.mark.parametrize("what", SPOILED)
+def test_what_doesnt_hold_is_found(ready: Shell, tmp_path: Path, what: str) -> None:
+    """What would stop a start, or the first call, is told in the check's line, ends with status 1, and changes nothing."""
+    spoil, name, status, text = SPOILED[what]
+    spoil(ready, tmp_path)
+    before = contents(ready.state_dir)
+
+    told = found(ready)
+
+    assert list(told) == NAMES
+    assert told[name][0] == status
+    assert text in told[name][1]
+    assert {one for one, (ended, _) in told.items() if ended not in {"ok", "skipped"}} == {name}
+    assert contents(ready.state_dir) == before
+
+
+def test_what_a_file_declared_is_told_where_there_is_none(ready: Shell, tmp_path: Path, listening: int) -> None:
+    """Without the configuration file that it came from, nobody can change it."""
+    with started("serve", variables=environment_of(ready, listening, tmp_path), folder=tmp_path / "serve") as gateway:
+        gateway.wait_for_line("starting to serve")
+        gateway.stop()
+    ready.set(CONFIG_FILE="")
+
+    told = found(ready)["configuration file"]
+
+    assert told == ("warning", "none, though one declared these, which only a file can change: shop, order-service")
+
+
+def environment_of(shell: Shell, upstream: int, folder: Path, port: int = 0) -> dict[str, str]:
+    """What a gateway's process is given, to serve from a shell's state folder."""
+    return environment(
+        STATE_DIR=shell.state_dir, UPSTREAM_URL=f"http://127.0.0.1:{upstream}", CONFIG_FILE=folder / "gateway.yaml", PORT=port
+    )
+
+
+def test_it_works_beside_a_running_server(ready: Shell, listening: int, tmp_path: Path) -> None:
+    """A gateway that serves from the state folder is no fault, its port in use neither, and it goes on serving."""
+    port = free_port()
+    variables = environment_of(ready, listening, tmp_path, port)
+    with started("serve", variables=variables, folder=tmp_path / "serve") as gateway:
+        gateway.wait_for(f"http://127.0.0.1:{port}/gateway/health/ready")
+        checked = run("check", variables=variables)
+        gateway.wait_for(f"http://127.0.0.1:{port}/gateway/health/ready")
+        status = gateway.stop()
+
+    assert (checked.returncode, checked.stderr, status) == (0, "", 0)
+    assert f"ok       address: 127.0.0.1:{port} is in use; a gateway serves from this state folder" in checked.stdout
+    assert "declares 1 tokens and 1 callers; would change: nothing" in checked.stdout
