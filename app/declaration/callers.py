@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.audit import Name
 from app.callers import CallerRow, CallerStore, HashedKey, HashedKeyStore, NewCaller
-from app.declaration.journal import Journal, refusing
+from app.declaration.journal import Journal, Trait, refusing
 from app.declaration.reading import DeclaredCaller
 from app.errors import Conflict, NotFound
 from app.vault import TokenRow
@@ -67,10 +67,10 @@ class DeclaredCallers:
                 f"a caller named {new.name} was added otherwise: rename one of the two, or remove that one with `caller remove {new.name}`"
             )
             raise Conflict(message)
-        before, after = _traits(row.as_new()), _traits(new)
-        if before != after:
+        before = row.as_new()
+        if before != new:
             await self._store.change(connection, new)
-            self._journal.add_difference(Name.CALLER_CHANGED, new.name, before, after)
+            self._journal.add_difference(Name.CALLER_CHANGED, new.name, _traits(before), _traits(new))
         if not row.enabled:
             await self._set_enabled(connection, new.name, enabled=True)
         return row
@@ -78,8 +78,7 @@ class DeclaredCallers:
     async def _add(self, connection: AsyncConnection, new: NewCaller) -> CallerRow:
         row = await self._store.add_without_key(connection, new)
         await self._store.set_declared(connection, new.name, declared=True)
-        grants = [str(grant) for grant in new.grants]
-        self._journal.add(Name.CALLER_ADDED, new.name, role=new.role, weight=new.weight, rate=new.rate, grants=grants)
+        self._journal.add(Name.CALLER_ADDED, new.name, **_traits(new))
         return row
 
     async def _bring_keys(self, connection: AsyncConnection, row: CallerRow, keys: tuple[HashedKey, ...]) -> None:
@@ -109,15 +108,15 @@ class DeclaredCallers:
         self._journal.add(Name.CALLER_ENABLED if enabled else Name.CALLER_DISABLED, name)
 
 
-def _traits(new: NewCaller) -> dict[str, object]:
-    """Everything but the name, in one form, whether it was read from the file or the database."""
+def _traits(new: NewCaller) -> dict[str, Trait]:
+    """What a caller is made of, as records have it; without what it hasn't."""
     return {
-        "grants": [str(grant) for grant in new.grants],
-        "default_token": new.default_token,
         "role": new.role,
         "weight": new.weight,
         "rate": new.rate,
-        "networks": list(new.networks),
-        "origins": list(new.origins),
-        "claims": dict(new.claims),
+        "grants": [str(grant) for grant in new.grants],
+        "default_token": new.default_token,
+        "networks": list(new.networks) or None,
+        "origins": list(new.origins) or None,
+        "claims": [f"{name}={value}" for name, value in sorted(new.claims.items())] or None,
     }

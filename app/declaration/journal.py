@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +9,9 @@ from contextlib import contextmanager
 from app.audit import Name, Record, administrative
 from app.errors import GatewayError, StartRefused
 
-__all__ = ["Journal", "refusing"]
+__all__ = ["Journal", "Trait", "refusing"]
+
+Trait = str | int | list[str] | None
 
 
 class Journal:
@@ -24,11 +25,11 @@ class Journal:
         self.records: list[Record] = []
         self._by = by
 
-    def add(self, name: Name, subject: str, **members: str | int | list[str] | None) -> None:
+    def add(self, name: Name, subject: str, **members: Trait) -> None:
         """A token or a caller was changed."""
         self.records.append(administrative(name, self._by, subject, **members))
 
-    def add_difference(self, name: Name, subject: str, before: Mapping[str, object], after: Mapping[str, object]) -> None:
+    def add_difference(self, name: Name, subject: str, before: Mapping[str, Trait], after: Mapping[str, Trait]) -> None:
         """Some of its members have other values now."""
         changed = [member for member in after if before[member] != after[member]]
         self.add(name, subject, before=[_text(one, before[one]) for one in changed], after=[_text(one, after[one]) for one in changed])
@@ -52,5 +53,5 @@ def refusing(place: str) -> Iterator[None]:
         raise StartRefused(message) from error
 
 
-def _text(member: str, value: object) -> str:
-    return f"{member}: {json.dumps(value, ensure_ascii=False)}"
+def _text(member: str, trait: Trait) -> str:
+    return f"{member}={' '.join(trait) if isinstance(trait, list) else trait or ''}"

@@ -7,15 +7,13 @@ from dataclasses import replace
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.audit import Name
-from app.declaration.journal import Journal, refusing
+from app.declaration.journal import Journal, Trait, refusing
 from app.declaration.reading import DeclaredToken
 from app.domain import TokenRef
 from app.errors import Conflict
 from app.vault import NewToken, TokenRow, TokenStore
 
 __all__ = ["DeclaredTokens"]
-
-TRAITS = ("kind", "rate", "burst", "pacing")
 
 
 class DeclaredTokens:
@@ -68,8 +66,7 @@ class DeclaredTokens:
         await self._free(connection, new)
         row = await self._store.add(connection, new)
         await self._store.set_declared(connection, new.name, declared=True)
-        traits = {name: str(value) if name != "rate" else new.rate for name, value in _traits(new).items()}
-        self._journal.add(Name.TOKEN_ADDED, new.name, **traits, fingerprint=row.fingerprint)
+        self._journal.add(Name.TOKEN_ADDED, new.name, **_traits(new), fingerprint=row.fingerprint)
 
     async def _change(self, connection: AsyncConnection, new: NewToken, token: TokenRef) -> None:
         before, after = _traits(token), _traits(new)
@@ -101,5 +98,5 @@ class DeclaredTokens:
         self._journal.add(Name.TOKEN_ENABLED if enabled else Name.TOKEN_DISABLED, name)
 
 
-def _traits(token: NewToken | TokenRef) -> dict[str, object]:
-    return {name: getattr(token, name) for name in TRAITS}
+def _traits(token: NewToken | TokenRef) -> dict[str, Trait]:
+    return {"kind": token.kind.value, "rate": token.rate, "burst": token.burst.value, "pacing": token.pacing.value}

@@ -134,19 +134,16 @@ callers:
         recorded(
             "token:changed",
             "shop",
-            before=['kind: "account"', "rate: 2", 'burst: "window"', 'pacing: "learned"'],
-            after=['kind: "source"', "rate: 3", 'burst: "spaced"', 'pacing: "proven"'],
+            before=["kind=account", "rate=2", "burst=window", "pacing=learned"],
+            after=["kind=source", "rate=3", "burst=spaced", "pacing=proven"],
         ),
         recorded(
             "caller:changed",
             "order-service",
-            before=[
-                *('grants: ["shop"]', "default_token: null", "role: null", "weight: 1", "rate: null"),
-                *("networks: []", "origins: []", "claims: {}"),
-            ],
+            before=["role=", "weight=1", "rate=", "grants=shop", "default_token=", "networks=", "origins=", "claims="],
             after=[
-                *('grants: ["shop:link-orders"]', 'default_token: "shop"', 'role: "admin"', "weight: 2", 'rate: "5/second"'),
-                *('networks: ["10.0.0.0/8"]', 'origins: ["https://shop.example"]', 'claims: {"azp": "shop-frontend"}'),
+                *("role=admin", "weight=2", "rate=5/second", "grants=shop:link-orders", "default_token=shop"),
+                *("networks=10.0.0.0/8", "origins=https://shop.example", "claims=azp=shop-frontend"),
             ],
         ),
         recorded("caller:key-changed", "order-service", credential_id="0123456789ab", after=ends),
@@ -154,6 +151,29 @@ callers:
     settled = await everything(engine)
     await files.apply(engine)
     assert await everything(engine) == settled
+
+
+@pytest.mark.parametrize("member", ["networks", "origins", "claims", "grants"])
+async def test_a_member_that_is_taken_out_is_taken_back(engine: AsyncEngine, files: Files, member: str) -> None:
+    """What a caller has no longer in the file it has no longer at all."""
+    members = {
+        "networks": "[10.0.0.0/8]",
+        "origins": "[https://shop.example]",
+        "claims": "{a: b=c}",
+        "grants": "[{token: shop}]",
+    }
+    before, after = (
+        TOKENS + "callers:\n- name: x\n" + "".join(f"  {name}: {text}\n" for name, text in members.items() if name not in without)
+        for without in ((), (member,))
+    )
+    files.declare(before)
+    await files.apply(engine)
+    files.declare(after)
+
+    applied = await files.apply(engine)
+
+    assert applied.changes == {"caller:changed": 1}
+    assert not getattr(await ada(engine).caller("x"), member)
 
 
 async def test_another_value_is_a_rotation(engine: AsyncEngine, files: Files) -> None:
