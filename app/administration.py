@@ -67,7 +67,7 @@ class Administration:
         """
         async with writing(self._engine) as connection:
             row = await self._tokens.add(connection, new)
-            await append(connection, [administrative(Name.TOKEN_ADDED, self._by, new.name, after=_state(row))])
+            await append(connection, [administrative(Name.TOKEN_ADDED, self._by, new.name, after=_token_state(row))])
             return row
 
     async def change_token(self, name: str, change: TokenChange) -> TokenRow:
@@ -83,7 +83,7 @@ class Administration:
         async with writing(self._engine) as connection:
             before = _changeable(await self._tokens.show(connection, name), name)
             row = await self._tokens.change(connection, change.of(before.token))
-            members = {"before": _paced(before), "after": _paced(row)}
+            members = {"before": _token_traits(before), "after": _token_traits(row)}
             await append(connection, [administrative(Name.TOKEN_CHANGED, self._by, name, **members)])
             return row
 
@@ -124,7 +124,7 @@ class Administration:
             before = await self._tokens.show(connection, name)
             _removable(before, name, enabled=before.token.enabled)
             row = await self._tokens.remove(connection, name)
-            await append(connection, [administrative(Name.TOKEN_REMOVED, self._by, name, before=_state(row))])
+            await append(connection, [administrative(Name.TOKEN_REMOVED, self._by, name, before=_token_state(row))])
             return row
 
     async def key_uses(self) -> list[KeyUse]:
@@ -271,14 +271,14 @@ def _changeable(row: R, name: str) -> R:
     return row
 
 
-def _paced(row: TokenRow) -> dict[str, str | int]:
+def _token_traits(row: TokenRow) -> dict[str, str | int]:
     token = row.token
     return {"kind": token.kind.value, "rate": token.rate, "burst": token.burst.value, "pacing": token.pacing.value}
 
 
-def _state(row: TokenRow) -> dict[str, str | int]:
+def _token_state(row: TokenRow) -> dict[str, str | int]:
     """All that is on record of a token that comes or goes; of its value only the fingerprint."""
-    return _paced(row) | {"enabled": row.token.enabled, "fingerprint": row.fingerprint}
+    return _token_traits(row) | {"enabled": row.token.enabled, "fingerprint": row.fingerprint}
 
 
 def _removable(row: R, name: str, *, enabled: bool) -> R:

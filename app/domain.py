@@ -14,6 +14,8 @@ import uuid_utils
 
 __all__ = [
     "NAME_PATTERN",
+    "NO_PARAMETER",
+    "Accepted",
     "Burst",
     "Call",
     "Caller",
@@ -249,9 +251,16 @@ class Parameter:
     coalesce: bool = False
 
 
+NO_PARAMETER = Parameter("", 0)
+"""Of a call to an operation that takes none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One entry of the catalogue: what may be called, by which tokens, and how its answer is bounded."""
+    """One entry of the catalogue: what may be called, by which tokens, and how its answer is bounded.
+
+    `probes` are the kinds of token that an operator's test asks it for; of a probe without parameters only the answer's status matters.
+    """
 
     id: str
     method: str
@@ -263,6 +272,7 @@ class Operation:
     idempotent: bool
     max_answer_bytes: int
     responses: Mapping[str, object] = field(default_factory=dict)
+    probes: frozenset[TokenKind] = frozenset()
 
     def parameter(self, name: str) -> Parameter | None:
         """The declared parameter of that very name."""
@@ -273,7 +283,8 @@ class Operation:
 class Call:
     """One request of one caller for one operation, checked and with its token chosen.
 
-    `arrived` and `deadline` are on the process's monotonic clock, in seconds.
+    `arrived` and `deadline` are on the process's monotonic clock, in seconds. `test`: an operator tests the token with it: that needs no
+    grant and no kind, goes alone, and tells no breaker.
     """
 
     id: str
@@ -288,6 +299,7 @@ class Call:
     address: str | None = None
     origin: str | None = None
     priority: Priority = Priority.INTERACTIVE
+    test: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -374,6 +386,14 @@ class Linked:
 
 
 @dataclass(frozen=True, slots=True)
+class Accepted:
+    """The upstream took a request of whose answer only the status matters."""
+
+    status: int
+    uncertain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """The upstream answered an error status other than 401, 403 and 429. `body` is scrubbed and cut at 2 KiB."""
 
@@ -434,5 +454,5 @@ class Garbled:
 Failure = Refused | TokenRejected | RateLimited | Unreachable | TimedOut | Garbled
 """How one send ended otherwise than well."""
 
-Outcome = Linked | Failure
+Outcome = Linked | Accepted | Failure
 """How one send ended."""

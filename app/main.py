@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp
 
+from app.administration import Administration
 from app.api import Services, build_app, build_control
 from app.audit import AuditLog, GroupWriter
 from app.callers import (
@@ -38,6 +39,7 @@ from app.settings import Settings
 from app.storage import Appender, current_revision, reading, writing
 from app.supervision import Supervision
 from app.ticketing import TicketOffice
+from app.trial import Trial
 from app.upstream import open_documents, open_upstream
 from app.vault import TICKET_SIGNING, Keyring, Vault, own_key
 
@@ -100,6 +102,7 @@ class House:
     _revision: int = -1
     _fresh: bool = False
     _draining: bool = False
+    _refreshing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def reasons(self) -> list[str]:
         """Why traffic should not come here; empty when ready."""
@@ -123,29 +126,35 @@ class House:
             sqlalchemy.exc.SQLAlchemyError: the database can't be read.
             StartRefused: a token doesn't open.
         """
-        async with reading(self.engine) as connection:
-            revision = await current_revision(connection)
+        # One at a time: of two, the one that read first could be the last to be used.
+        async with self._refreshing:
+            async with reading(self.engine) as connection:
+                revision = await current_revision(connection)
+                if revision != self._revision:
+                    tokens, callers = await self.vault.read(connection), await self.directory.read(connection)
+            # From here to the end without a pause: no value may go out before its lane is known, and who sees the change
+            # sees the gateway ready.
             if revision != self._revision:
-                tokens, callers = await self.vault.read(connection), await self.directory.read(connection)
-        # From here to the end without a pause: no value may go out before its lane is known, and who sees the change
-        # sees the gateway ready.
-        if revision != self._revision:
-            self.vault.use(tokens)
-            self.directory.use(callers)
-            self.dispatcher.know(self.vault.tokens)
-            self._revision = revision
-        self._fresh = True
+                self.vault.use(tokens)
+                self.directory.use(callers)
+                self.dispatcher.know(self.vault.tokens)
+                self._revision = revision
+            self._fresh = True
+
+    async def heed_changes(self) -> None:
+        """Refresh. While that fails the gateway goes on with what it knows and is not ready; `keep_fresh` tries again."""
+        try:
+            await self.refresh()
+        except Exception:
+            # The outermost edge of a task, or of a change that is made: whatever fails, it goes on with what is known.
+            self._fresh = False
+            log.exception("tokens and callers can't be read; going on with those known")
 
     async def keep_fresh(self) -> None:
-        """Refresh for ever. While that fails the gateway goes on with what it knows and is not ready."""
+        """Refresh for ever."""
         while True:
             await asyncio.sleep(REFRESH_SECONDS)
-            try:
-                await self.refresh()
-            except Exception:
-                # The task's outermost edge: whatever fails, it goes on with what is known, isn't ready, and tries again.
-                self._fresh = False
-                log.exception("tokens and callers can't be read; going on with those known")
+            await self.heed_changes()
 
 
 @asynccontextmanager
@@ -186,6 +195,10 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
             refusals=house.audit,
             readiness=house,
             lanes=Supervision(vault, dispatcher, audit),
+            trials=Trial(vault, dispatcher, audit, catalogue.probes, time.monotonic),
+            administration=lambda by: Administration(engine, keyring, by),
+            heed_changes=house.heed_changes,
+            operations=frozenset(operation.id for operation in catalogue),
             default_wait=settings.default_wait,
             max_wait=settings.max_wait,
         )

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from app.api.admin import Resumed, shown
+from app.api.admin import Resumed, shown, shown_test
 from app.api.handlers import answer_in_problems
 from app.api.protocol import BoundedProtocol
 from app.api.services import Services
@@ -42,7 +42,17 @@ def build_control(services: Services) -> Starlette:
         held_back = await services.lanes.resume(name, by=f"control:{request.state.uid}")
         return JSONResponse(Resumed(token=name, operations=held_back).model_dump(mode="json"))
 
-    control = Starlette(routes=[Route("/lanes", lanes), Route("/tokens/{name}/resume", resume, methods=["POST"])])
+    async def test(request: Request) -> JSONResponse:
+        by, request_id = f"control:{request.state.uid}", request.state.request_id
+        tested = await services.trials.run(request.path_params["name"], by=by, request_id=request_id)
+        return JSONResponse(shown_test(tested).model_dump(mode="json"))
+
+    routes = [
+        Route("/lanes", lanes),
+        Route("/lanes/{name}/resume", resume, methods=["POST"]),
+        Route("/tokens/{name}/test", test, methods=["POST"]),
+    ]
+    control = Starlette(routes=routes)
     control.state.services = services
     answer_in_problems(control)
     return control

@@ -6,12 +6,13 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 
 from app.api.problems import PROBLEM_MEDIA_TYPE, PROBLEM_SCHEMA
 from app.domain import Operation, Parameter
 from app.errors import PROBLEMS
 
-__all__ = ["CREDENTIALS", "describe_api", "described", "problem_answer"]
+__all__ = ["CREDENTIALS", "describe_api", "described", "json_body", "problem_answer"]
 
 NOT_OF_CALLS = {"not-found", "method-not-allowed", "conflict", "role-required"}
 CREDENTIALS: list[dict[str, list[str]]] = [{"gatewayKey": []}, {"gatewayKeyAsToken": []}]
@@ -93,6 +94,23 @@ def problem_answer(codes: list[str]) -> dict[str, Any]:
     """An answer that is a problem of one of these codes."""
     schema = {"$ref": "#/components/schemas/Problem"}
     return {"description": ", ".join(f"`{code}`" for code in codes), "content": {PROBLEM_MEDIA_TYPE: {"schema": schema}}}
+
+
+def json_body(model: type[BaseModel]) -> dict[str, Any]:
+    """A request's body, which the route reads by itself: a JSON object of this model."""
+    schema = model.model_json_schema()
+    named = schema.pop("$defs", {})
+    return {"required": True, "content": {"application/json": {"schema": _inlined(schema, named)}}}
+
+
+def _inlined(schema: Any, named: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
+    """A schema with what it refers to put in its place, and without the defaults of members that have none."""
+    if isinstance(schema, list):
+        return [_inlined(one, named) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    whole = {**named.get(str(schema.get("$ref", "")).rpartition("/")[2], {}), **schema}
+    return {name: _inlined(one, named) for name, one in whole.items() if name != "$ref" and (name, one) != ("default", None)}
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:

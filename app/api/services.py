@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from app.administration import Administration
 from app.callers import Presented, TicketAsked
 from app.dispatch import LaneReport
 from app.domain import Caller, PageTicket, TokenRef
 from app.gateway import Gateway
+from app.trial import Tested
 
 __all__ = ["Readiness", "Services"]
 
@@ -62,9 +64,19 @@ class Lanes(Protocol):
     async def resume(self, name: str, *, by: str) -> list[str]: ...
 
 
+class Trials(Protocol):
+    """Who tests tokens."""
+
+    async def run(self, name: str, *, by: str, request_id: str) -> Tested: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The collaborators; waits in seconds."""
+    """The collaborators; waits in seconds.
+
+    `administration` makes changes as somebody (`how:name`); `heed_changes` has this process keep to them at once. `operations` are those
+    that may be granted.
+    """
 
     gateway: Gateway
     callers: Callers
@@ -74,5 +86,9 @@ class Services:
     refusals: Refusals
     readiness: Readiness
     lanes: Lanes
+    trials: Trials
+    administration: Callable[[str], Administration]
+    heed_changes: Callable[[], Awaitable[None]]
+    operations: frozenset[str]
     default_wait: float
     max_wait: float

@@ -173,6 +173,20 @@ class AuditLog:
         record = ticket_issued(ticket, request_id=request_id, caller=caller, address=address)
         await self._announce(record, "the ticket can't be put on record, so it wasn't given out")
 
+    async def tested(self, token: str, *, by: str, request_id: str, probes: list[str], seems: str | None, code: str) -> None:  # noqa: PLR0913 - a record's members
+        """A token was tested; its sends are on record themselves.
+
+        Args:
+            token: the token's name.
+            by: who did it, as `how:name`.
+            request_id: of the request that asked for it.
+            probes: what was asked and answered, in words.
+            seems: the kind that the token seems to be of, if the answers tell.
+            code: `ok`, or a problem's.
+        """
+        members = {"token": token, "request_id": request_id, "probes": probes, "seems": seems, "code": code}
+        await self._writer.write(administrative(Name.TOKEN_TESTED, by, token, **members), required=False)
+
     async def settled(self) -> None:
         """Wait until everything that was given so far is on disk."""
         await self._writer.settled()

@@ -46,6 +46,7 @@ class Name(StrEnum):
     TOKEN_ROTATED = "token:rotated"
     TOKEN_ENABLED = "token:enabled"
     TOKEN_DISABLED = "token:disabled"
+    TOKEN_TESTED = "token:tested"
     TOKEN_RESUMED = "token:resumed"
     TOKEN_REMOVED = "token:removed"
     VAULT_RESEALED = "vault:resealed"
@@ -83,8 +84,9 @@ def send_intent(send: Send) -> Record:
         **_carried(send),
         attempt=send.attempt,
         operation=send.operation.id,
-        parameter=send.parameter.name,
-        ids=_texts(send.ids),
+        parameter=send.parameter.name or None,
+        ids=_texts(send.ids) if send.operation.parameters else None,
+        test=send.calls[0].test or None,
     )
 
 

@@ -1,6 +1,7 @@
 """What may be called: the operations, read from the catalogue file, and the rules a call must keep. Pure but for one file read."""
 
 from app.catalogue.catalogue import Catalogue, load_catalogue
+from app.catalogue.deduction import Deduction
 from app.catalogue.rule import check_request
 
-__all__ = ["Catalogue", "check_request", "load_catalogue"]
+__all__ = ["Catalogue", "Deduction", "check_request", "load_catalogue"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,6 +14,7 @@ from app.errors import StartRefused
 
 __all__ = ["Catalogue", "load_catalogue", "parse_catalogue"]
 
+PROBE = "x-gateway-probe"
 METHODS = ("get", "put", "post", "delete", "patch")
 
 
@@ -35,27 +36,39 @@ class _QueryParameter(_Strict):
     description: str = ""
 
 
-class _Operation(_Strict):
+class _Described(_Strict):
     operation_id: Annotated[str, Field(alias="operationId", pattern=r"^[a-z][a-z0-9-]{0,63}$")]
     summary: str = ""
     description: str = ""
-    parameters: tuple[_QueryParameter, ...]
     responses: dict[str, object]
-    exactly_one_of: Annotated[tuple[str, ...], Field(alias="x-gateway-exactly-one-of", min_length=1)]
     token_kinds: Annotated[frozenset[TokenKind], Field(alias="x-gateway-token-kinds", min_length=1)]
+    max_answer_bytes: Annotated[int, Field(alias="x-gateway-max-answer-bytes", ge=1, le=64 * 2**20)] = 2**20
+
+
+class _Operation(_Described):
+    parameters: tuple[_QueryParameter, ...]
+    exactly_one_of: Annotated[tuple[str, ...], Field(alias="x-gateway-exactly-one-of", min_length=1)]
     idempotent: Annotated[bool, Field(alias="x-gateway-idempotent")] = False
     coalesce: Annotated[tuple[str, ...], Field(alias="x-gateway-coalesce")] = ()
-    max_answer_bytes: Annotated[int, Field(alias="x-gateway-max-answer-bytes", ge=1, le=64 * 2**20)] = 2**20
+
+
+class _Probe(_Described):
+    parameters: Annotated[tuple[object, ...], Field(max_length=0)] = ()
+    probes: Annotated[frozenset[TokenKind], Field(alias=PROBE, min_length=1)]
+
+
+M = TypeVar("M", bound=_Described)
 
 
 class Catalogue:
     """The operations that may be called, by their ID.
 
-    Iterating gives them in the order of the file.
+    Iterating gives them in the order of the file. `probes`, which operators test tokens with and callers can't call, are apart.
     """
 
-    def __init__(self, operations: Mapping[str, Operation]) -> None:
+    def __init__(self, operations: Mapping[str, Operation], probes: tuple[Operation, ...] = ()) -> None:
         self._operations = dict(operations)
+        self.probes = probes
 
     def __iter__(self) -> Iterator[Operation]:
         return iter(self._operations.values())
@@ -99,29 +112,61 @@ def parse_catalogue(document: object) -> Catalogue:
     for path, methods in paths.items():
         for method in METHODS:
             if isinstance(methods, dict) and method in methods:
-                operation = _operation(str(path), method, methods[method])
+                operation = _entry(str(path), method, methods[method])
                 if operation.id in operations:
                     message = f"paths.{path}.{method}.operationId: {operation.id} stands twice"
                     raise ValueError(message)
                 operations[operation.id] = operation
+    probes = tuple(operations.pop(one.id) for one in list(operations.values()) if one.probes)
     if not operations:
         message = "paths: should hold at least one operation"
         raise ValueError(message)
-    return Catalogue(operations)
+    return Catalogue(operations, _unambiguous(probes))
 
 
-def _operation(path: str, method: str, described: object) -> Operation:
+def _unambiguous(probes: tuple[Operation, ...]) -> tuple[Operation, ...]:
+    for kind in TokenKind:
+        first = [one.id for one in probes if kind in one.probes]
+        if len(first) > 1:
+            message = f"paths: a test of tokens of kind {kind} should begin with one operation, not with {' and '.join(first)}: {PROBE}"
+            raise ValueError(message)
+    return probes
+
+
+def _entry(path: str, method: str, described: object) -> Operation:
     place = f"paths.{path}.{method}"
     if not path.startswith("/") or path.startswith("/gateway") or "{" in path:
         message = f"{place}: the path should begin with / but not with /gateway, and hold no variables in this version"
         raise ValueError(message)
-    try:
-        read = _Operation.model_validate(described)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join([place, *(str(step) for step in first["loc"])])
-        message = f"{where}: {first['msg']}"
-        raise ValueError(message) from error
+    if isinstance(described, dict) and PROBE in described:
+        return _probe(path, method, described)
+    return _operation(path, method, described)
+
+
+def _probe(path: str, method: str, described: object) -> Operation:
+    place = f"paths.{path}.{method}"
+    if method != "get":
+        message = f"{place}.{PROBE}: a probe should be a GET, which changes nothing"
+        raise ValueError(message)
+    read = _read(_Probe, place, described)
+    return Operation(
+        id=read.operation_id,
+        method=method.upper(),
+        path=path,
+        summary=read.summary,
+        description=read.description,
+        token_kinds=read.token_kinds,
+        parameters=(),
+        idempotent=False,  # a test shows what its one send met, instead of trying again
+        max_answer_bytes=read.max_answer_bytes,
+        responses=read.responses,
+        probes=read.probes,
+    )
+
+
+def _operation(path: str, method: str, described: object) -> Operation:
+    place = f"paths.{path}.{method}"
+    read = _read(_Operation, place, described)
     return Operation(
         id=read.operation_id,
         method=method.upper(),
@@ -134,6 +179,16 @@ def _operation(path: str, method: str, described: object) -> Operation:
         max_answer_bytes=read.max_answer_bytes,
         responses=read.responses,
     )
+
+
+def _read(model: type[M], place: str, described: object) -> M:
+    try:
+        return model.model_validate(described)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join([place, *(str(step) for step in first["loc"])])
+        message = f"{where}: {first['msg']}"
+        raise ValueError(message) from error
 
 
 def _chosen_parameters(place: str, read: _Operation) -> tuple[Parameter, ...]:

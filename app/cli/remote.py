@@ -15,20 +15,20 @@ from app.domain import NAME_PATTERN
 from app.errors import PROBLEMS, NotFound, StartRefused
 from app.settings import PREFIX, load_settings
 
-__all__ = ["lanes_of_running", "resume_in_running"]
+__all__ = ["lanes_of_running", "resume_in_running", "tested_by_running"]
 
 URL, KEY = f"{PREFIX}URL", f"{PREFIX}KEY"
 PATIENCE_SECONDS = 10.0
+TEST_SECONDS = 60.0  # its probes wait for their turns, 20 s in all, and a send that left is awaited
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How the gateway is reached: in words, the address, what stands before a token's name, and the socket, if it is one."""
+    """How the gateway is reached: in words, the address, what its paths begin with, and the socket, if it is one."""
 
     words: str
     base: str
-    lanes: str
-    tokens: str
+    prefix: str
     socket: Path | None = None
     headers: dict[str, str] = field(default_factory=dict, repr=False)
 
@@ -41,7 +41,7 @@ def lanes_of_running() -> list[dict[str, Any]]:
         GatewayError: it refused.
     """
     way = _way()
-    answer = _ask(way, "GET", way.lanes)
+    answer = _ask(way, "GET", "/lanes")
     if not isinstance(answer, list):
         raise _no_gateway(way, "it answered with no list of lanes")
     return answer
@@ -54,26 +54,45 @@ def resume_in_running(token: str) -> list[str]:
         StartRefused: no gateway could be asked.
         GatewayError: it refused.
     """
-    if not NAME_PATTERN.fullmatch(token):
-        message = f"there is no token named {token}"
-        raise NotFound(message)
+    _check_name(token)
     way = _way()
-    answer = _ask(way, "POST", f"{way.tokens}/{token}/resume")
+    answer = _ask(way, "POST", f"/lanes/{token}/resume")
     if not isinstance(answer, dict) or "operations" not in answer:
         raise _no_gateway(way, "it answered with no list of operations")
     return list(answer["operations"])
 
 
+def tested_by_running(token: str) -> dict[str, Any]:
+    """Have the running gateway test a token; what came of it, as the API gives it.
+
+    Raises:
+        StartRefused: no gateway could be asked.
+        GatewayError: it refused.
+    """
+    _check_name(token)
+    way = _way()
+    answer = _ask(way, "POST", f"/tokens/{token}/test", patience=TEST_SECONDS)
+    if not isinstance(answer, dict) or "probes" not in answer:
+        raise _no_gateway(way, "it answered with no test")
+    return answer
+
+
+def _check_name(token: str) -> None:
+    """Keep what is no name out of an address."""
+    if not NAME_PATTERN.fullmatch(token):
+        message = f"there is no token named {token}"
+        raise NotFound(message)
+
+
 def _way() -> Way:
     url = os.environ.get(URL)
     if url:
-        lanes = "/gateway/admin/lanes"
-        return Way(_shown(url), url, lanes, lanes, headers={"Authorization": f"Bearer {_key()}"})
+        return Way(_shown(url), url, "/gateway/admin", headers={"Authorization": f"Bearer {_key()}"})
     path = control_path(load_settings().state_dir)
     if reason := fits(path):
         message = f"{path} can't be a socket, since {reason}: set {URL} and {KEY} to reach the gateway otherwise"
         raise StartRefused(message)
-    return Way(str(path), "http://gateway", "/lanes", "/tokens", socket=path)
+    return Way(str(path), "http://gateway", "", socket=path)
 
 
 def _shown(url: str) -> str:
@@ -100,13 +119,13 @@ def _key() -> str:
     return key
 
 
-def _ask(way: Way, method: str, path: str) -> Any:  # noqa: ANN401 - JSON
+def _ask(way: Way, method: str, path: str, *, patience: float = PATIENCE_SECONDS) -> Any:  # noqa: ANN401 - JSON
     if way.socket:
         _knock(way)
     transport = httpx2.HTTPTransport(uds=str(way.socket) if way.socket else None, trust_env=False)
     try:
-        with httpx2.Client(transport=transport, base_url=way.base, trust_env=False, timeout=PATIENCE_SECONDS) as client:
-            response = client.request(method, path, headers=way.headers)
+        with httpx2.Client(transport=transport, base_url=way.base, trust_env=False, timeout=patience) as client:
+            response = client.request(method, way.prefix + path, headers=way.headers)
     except httpx2.TransportError as error:
         raise _no_gateway(way, str(error) or type(error).__name__) from None
     return _answer(way, response)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from app.cli.output import print_json, print_members, print_table
-from app.cli.remote import resume_in_running
+from app.cli.remote import resume_in_running, tested_by_running
 from app.cli.state import administer
 from app.domain import Burst, Pacing, TokenKind, TokenValue
 from app.errors import ParameterInvalid
@@ -23,6 +23,7 @@ group = typer.Typer(help="The Flxpoint tokens that the gateway holds. A value go
 Name = Annotated[str, typer.Argument(help="The token's name.")]
 ValueFile = Annotated[Path | None, typer.Option(help="File that holds the value; otherwise it is read from standard input.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+AGREES = {True: "yes", False: "no", None: "can't be told"}
 PACING_HELP = "Use what is learned of the network, or only what no network can break: slower, by a round trip for each send."
 
 
@@ -103,6 +104,19 @@ def resume(name: Name) -> None:
     print(f"resumed {name}: {', '.join(held_back) or 'nothing was held back'}")
 
 
+@group.command("test")
+def try_(name: Name, as_json: Json = False) -> None:  # noqa: FBT002 - a flag of the command line
+    """Have a running gateway ask Flxpoint, in the token's turn, whether it takes the token, and as which kind."""
+    tested = tested_by_running(name)
+    if as_json:
+        print_json(tested)
+        return
+    rows = [(one["operation"], one["status"] or one["result"], _milliseconds(one["round_trip"])) for one in tested["probes"]]
+    print_table(("probe", "answer", "round trip"), rows, nothing="nothing was sent")
+    print(f"on file: {tested['kind']}; seems to be: {tested['seems'] or 'unknown'}; agrees: {AGREES[tested['agrees']]}")
+    print(tested["verdict"])
+
+
 @group.command()
 def remove(name: Name) -> None:
     """Remove the token and every grant of it."""
@@ -123,6 +137,10 @@ def _value(path: Path | None) -> TokenValue:
         message = f"the value can't be read: {type(error).__name__}"
         raise ParameterInvalid(message) from None
     return TokenValue(text.strip("\r\n"))
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds * 1_000:.0f} ms"
 
 
 def _members(row: TokenRow) -> dict[str, object]:

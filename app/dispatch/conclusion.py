@@ -11,7 +11,7 @@ from app.dispatch.lane import Lane
 from app.dispatch.retry import decide, pause_after
 from app.dispatch.sharing import halves, is_divisible, share_of, strangers
 from app.dispatch.ticket import Place, Ticket
-from app.domain import Call, Linked, Outcome, RateLimited, Refused, TokenRejected, Unreachable, new_id
+from app.domain import Accepted, Call, Linked, Outcome, RateLimited, Refused, TokenRejected, Unreachable, new_id
 
 __all__ = ["Conclusion", "Part", "conclude"]
 
@@ -68,9 +68,11 @@ def _tell(lane: Lane, tickets: Sequence[Ticket], outcome: Outcome, now: float, c
     calls, since = [ticket.call for ticket in tickets], now if tickets[0].released is None else tickets[0].released
     operation = calls[0].operation.id
     match outcome:
+        case _ if calls[0].test:
+            pass  # what an operator's test finds neither opens nor closes a breaker: it asks for another operation than the callers do
         case TokenRejected():
             conclusion.suspended = operation if lane.refused(operation, now) else None
-        case Linked() | Refused(uncertain=False):
+        case Linked() | Accepted() | Refused(uncertain=False):
             lane.accepted(operation)
         case _:
             for call in calls:

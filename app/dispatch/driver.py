@@ -207,10 +207,10 @@ class Dispatcher:
             call.deadline,
             weight=call.caller.weight,
             priority=call.priority,
-            subject=f"{call.operation.id} {parameter.name}",
+            subject="" if call.test else f"{call.operation.id} {parameter.name}",
             ids=frozenset(call.ids),
             cap=parameter.max_items if self._coalesce and parameter.coalesce else 0,
-            operation=call.operation.id,
+            operation="" if call.test else call.operation.id,
             arrived=call.arrived,
         )
 

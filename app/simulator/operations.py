@@ -7,12 +7,13 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 from app.simulator.answers import Answer, json_answer, message
-from app.simulator.tokens import ACCOUNT, SimulatedToken
+from app.simulator.tokens import ACCOUNT, SOURCE, SimulatedToken
 from app.simulator.world import LARGEST_ID, World
 
 LARGEST_LIST: Final = 50
 """Values in one list parameter, as Flxpoint caps them."""
 ACCOUNT_ID: Final = 4711
+SHOWN_ORDERS: Final = 10
 
 _ID = re.compile(r"[1-9][0-9]{0,18}")
 
@@ -67,9 +68,23 @@ def account(_world: World, request: UpstreamRequest) -> Answer:
     return json_answer(200, {"id": ACCOUNT_ID, "name": "Simulated account", "timezone": "UTC", "currency": "USD"})
 
 
+def fulfillment_requests(_world: World, request: UpstreamRequest) -> Answer:
+    """Answer that there are none to account and source tokens, 403 to channel tokens."""
+    if request.token.kind not in {ACCOUNT, SOURCE}:
+        return message(403, "This token may not read fulfillment requests.")
+    return json_answer(200, [])
+
+
+def orders(world: World, _request: UpstreamRequest) -> Answer:
+    """Answer a few orders. All kinds of token may."""
+    return json_answer(200, [{"id": order.id} for order in world.orders[:SHOWN_ORDERS]])
+
+
 OPERATIONS: Final[Mapping[str, tuple[str, Callable[[World, UpstreamRequest], Answer]]]] = {
     "/orders/link": ("PATCH", link),
     "/account": ("GET", account),
+    "/fulfillment-requests": ("GET", fulfillment_requests),
+    "/orders": ("GET", orders),
 }
 """Each path's one method and its operation."""
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from app.domain import Failure, Garbled, Linked, Outcome, RateLimited, Refused, TimedOut, TokenRejected, Unreachable
+from app.domain import Accepted, Failure, Garbled, Linked, Outcome, RateLimited, Refused, TimedOut, TokenRejected, Unreachable
 from app.errors import (
     GatewayError,
     UpstreamBadRequest,
@@ -33,7 +33,15 @@ ASSUMED_RETRY_AFTER = 1.0
 LONGEST_RETRY_AFTER = 60.0
 
 
-def classify(status: int, headers: Sequence[tuple[str, str]], body: bytes, scrubber: Scrubber, now: datetime) -> Outcome:
+def classify(  # noqa: PLR0913 - an answer's parts
+    status: int,
+    headers: Sequence[tuple[str, str]],
+    body: bytes,
+    scrubber: Scrubber,
+    now: datetime,
+    *,
+    lists_ids: bool = True,
+) -> Outcome:
     """The outcome of a whole answer.
 
     Args:
@@ -42,10 +50,11 @@ def classify(status: int, headers: Sequence[tuple[str, str]], body: bytes, scrub
         body: the whole body, as it came (it was asked for unencoded).
         scrubber: finds the token's value in what is passed on.
         now: the time in UTC, for a `Retry-After` that is a date.
+        lists_ids: whether the body is to be a list of IDs; otherwise only the status matters.
     """
     fields = {name.lower(): value for name, value in headers}
     if status == OK:
-        return _linked(fields, body)
+        return _linked(fields, body) if lists_ids else Accepted(status)
     if status == TOO_MANY:
         return RateLimited(retry_after_seconds(fields.get("retry-after"), now))
     if status in TOKEN_REFUSALS:
@@ -71,8 +80,8 @@ def retry_after_seconds(value: str | None, now: datetime) -> float | None:
     return min(max(0.0, (date - now).total_seconds()), LONGEST_RETRY_AFTER)
 
 
-def problem_of(outcome: Failure) -> GatewayError:  # noqa: PLR0911 - one for each outcome
-    """The problem that the caller gets for a send that failed."""
+def problem_of(outcome: Accepted | Failure) -> GatewayError:  # noqa: PLR0911 - one for each outcome
+    """The problem that the caller gets for a send that failed, or that gave no list of IDs."""
     match outcome:
         case Refused(status=400, body=body):
             return UpstreamBadRequest("Flxpoint answered 400", upstream_body=body)
@@ -89,6 +98,8 @@ def problem_of(outcome: Failure) -> GatewayError:  # noqa: PLR0911 - one for eac
             return UpstreamUnreachable(reason, uncertain=uncertain)
         case TimedOut(reason=reason):
             return UpstreamTimeout(reason, uncertain=True)
+        case Accepted(status=status):
+            return UpstreamInvalidResponse(f"Flxpoint answered {status}, and its answer was not read", uncertain=True)
         case Garbled(reason=reason):
             return UpstreamInvalidResponse(reason, uncertain=True)
 

@@ -92,7 +92,7 @@ class Upstream:
 
     async def _exchange(self, send: Send, value: TokenValue, stamps: Stamps) -> Outcome:
         # A whole address is parsed once; a path, a base and parameters would be four times.
-        request = self._client.build_request(send.operation.method, f"{self._base}{send.operation.path}?{_query(send)}")
+        request = self._client.build_request(send.operation.method, f"{self._base}{send.operation.path}{_query(send)}")
         response = await self._client.send(request, auth=TokenAuth(value), stream=True, follow_redirects=False)
         stamps.answered(time.monotonic())
         try:
@@ -106,7 +106,8 @@ class Upstream:
         if finds := _echoes(scrubber, response.headers.multi_items(), body):
             _report_echo(send, finds)
             stamps.echoed(finds)
-        return classify(response.status_code, response.headers.multi_items(), body, scrubber, datetime.now(UTC))
+        lists_ids, now = bool(send.operation.parameters), datetime.now(UTC)
+        return classify(response.status_code, response.headers.multi_items(), body, scrubber, now, lists_ids=lists_ids)
 
 
 def open_upstream(base_url: str, limits: TimeLimits | None = None) -> Upstream:
@@ -131,8 +132,10 @@ def _headers() -> dict[str, str]:
 
 
 def _query(send: Send) -> str:
+    if not send.operation.parameters:
+        return ""
     name, ids = send.parameter.name, [str(one) for one in send.ids]
-    return urlencode([(name, one) for one in ids] if send.parameter.explode else [(name, ",".join(ids))])
+    return "?" + urlencode([(name, one) for one in ids] if send.parameter.explode else [(name, ",".join(ids))])
 
 
 async def _read(response: httpx2.Response, limit: int) -> bytes:

@@ -210,7 +210,7 @@ async def test_the_lanes_are_described(rig: Rig) -> None:
     reading, resuming = document["paths"][LANES]["get"], document["paths"][LANES + "/{token}/resume"]["post"]
     schema = reading["responses"]["200"]["content"]["application/json"]["schema"]
     assert schema["items"] == {"$ref": "#/components/schemas/Lane"}
-    assert {"Breaker", "Lane", "Problem", "Resumed"} <= set(document["components"]["schemas"])
+    assert set(document["components"]["schemas"]) >= {"Breaker", "Lane", "Problem", "Resumed"}
     assert reading["security"] == resuming["security"] == [{"gatewayKey": []}, {"gatewayKeyAsToken": []}]
     assert "`role-required`" in reading["responses"]["4XX"]["description"]
     assert "`not-found`" in resuming["responses"]["4XX"]["description"]

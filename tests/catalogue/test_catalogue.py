@@ -18,6 +18,7 @@ from app.settings import SHIPPED_CATALOGUE
 LINK = ("paths", "/orders/link", "patch")
 FIRST = (*LINK, "parameters", 0)
 GONE = object()
+ACCOUNT = ("paths", "/account", "get")
 
 
 def shipped() -> dict[str, Any]:
@@ -139,6 +140,37 @@ def test_other_names_in_the_file_change_the_rule(tmp_path: Path) -> None:
     assert refused.value.members["declared"] == ["order_id", "orderItemIds", "channelIds"]
 
 
+def test_probes_are_no_operations_that_callers_have() -> None:
+    """What tokens are tested with is apart: reading requests without parameters, one for each kind of token."""
+    catalogue = load_catalogue(SHIPPED_CATALOGUE)
+
+    assert [one.id for one in catalogue] == ["link-orders"]
+    assert "get-account" not in catalogue
+    assert [(one.id, one.method, one.path, sorted(one.probes), sorted(one.token_kinds)) for one in catalogue.probes] == [
+        ("get-account", "GET", "/account", ["account"], ["account"]),
+        ("list-fulfillment-requests", "GET", "/fulfillment-requests", ["source"], ["account", "source"]),
+        ("list-orders", "GET", "/orders", ["channel"], ["account", "channel", "source"]),
+    ]
+    assert not any(one.parameters or one.idempotent for one in catalogue.probes)
+
+
+def test_two_probes_of_one_kind_stop_the_start(tmp_path: Path) -> None:
+    """A test begins with one operation; which, must be plain."""
+    document = edited((*ACCOUNT, "x-gateway-probe"), ["account", "source"])
+
+    assert "source should begin with one operation, not with get-account and list-fulfillment-requests" in refusal(
+        written(tmp_path, document)
+    )
+
+
+def test_a_catalogue_may_do_without_probes(tmp_path: Path) -> None:
+    """Tokens can't be tested then; all else works."""
+    document = shipped()
+    document["paths"] = {"/orders/link": document["paths"]["/orders/link"]}
+
+    assert load_catalogue(written(tmp_path, document)).probes == ()
+
+
 def test_merging_by_a_parameter_that_is_not_declared_stops_the_start(tmp_path: Path) -> None:
     """A name that was changed in one place and not in the other would silently end merging."""
     document = shipped()
@@ -158,6 +190,12 @@ def test_merging_by_a_parameter_that_is_not_declared_stops_the_start(tmp_path: P
         (("paths",), {"/orders/link": None}, "paths"),
         (("paths",), {"/orders/link": {"pacth": {}}}, "paths"),
         (LINK, None, "paths./orders/link.patch: "),
+        ((*ACCOUNT, "x-gateway-probe"), [], "paths./account.get.x-gateway-probe: "),
+        ((*ACCOUNT, "x-gateway-probe"), ["wholesale"], "paths./account.get.x-gateway-probe"),
+        ((*ACCOUNT, "parameters"), [{"name": "a", "in": "query"}], "paths./account.get.parameters: "),
+        ((*ACCOUNT, "x-gateway-token-kinds"), GONE, "paths./account.get.x-gateway-token-kinds: "),
+        ((*ACCOUNT, "operationId"), "link-orders", "paths./orders/link.patch.operationId: link-orders stands twice"),
+        (("paths", "/account"), {"post": {"x-gateway-probe": ["account"]}}, "paths./account.post.x-gateway-probe: "),
         (("paths", "orders/link"), {"patch": {}}, "paths.orders/link.patch: "),
         (("paths", "/gateway/orders"), {"patch": {}}, "paths./gateway/orders.patch: "),
         (("paths", "/orders/{id}"), {"get": {}}, "paths./orders/{id}.get: "),

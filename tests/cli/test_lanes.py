@@ -172,12 +172,59 @@ def test_a_token_is_resumed_over_the_address(shell: Shell, served: Served, keys:
 
 
 @pytest.mark.parametrize("name", ["none", "no name", "a/b", "../x", ""])
-def test_a_token_that_isnt_there_isnt_resumed(shell: Shell, served: Served, keys: dict[str, str], name: str) -> None:
+def test_a_token_that_isnt_there_isnt_resumed_or_tested(shell: Shell, served: Served, keys: dict[str, str], name: str) -> None:
     """A name that no token has ends with status 1 and one line, over the socket and over the address."""
     expected = Ran(1, "", f"not-found: there is no token named {name}\n")
 
-    assert shell("token", "resume", name) == expected
-    assert over_url(shell, served, keys["admin"])("token", "resume", name) == expected
+    for command in ("resume", "test"):
+        assert shell("token", command, name) == expected
+    for command in ("resume", "test"):
+        assert over_url(shell, served, keys["admin"])("token", command, name) == expected
+
+
+def test_a_token_is_tested_over_the_socket_and_the_address(shell: Shell, served: Served, keys: dict[str, str]) -> None:
+    """`token test` says what was asked and answered, which kind the token seems to be, and whether that is what's on file."""
+    ran, document = shell("token", "test", "shop"), shell("token", "test", "shop", "--json").document
+    elsewhere = over_url(shell, served, keys["admin"])("token", "test", "shop", "--json").document
+    refused = over_url(shell, served, keys["auditor"])("token", "test", "shop")
+
+    head, probe, kinds, verdict = ran.out.splitlines()
+    assert (ran.status, ran.err, head.split()) == (0, "", ["probe", "answer", "round", "trip"])
+    assert re.fullmatch(r"get-account +200 +\d+ ms *", probe)
+    assert kinds == "on file: account; seems to be: account; agrees: yes"
+    assert verdict == document["verdict"] == "Flxpoint takes it for what its kind on file allows, and for nothing else that was tried"
+    assert {name: elsewhere[name] for name in ("token", "kind", "seems", "agrees", "accepted")} == {
+        "token": "shop",
+        "kind": "account",
+        "seems": "account",
+        "agrees": True,
+        "accepted": True,
+    }
+    assert [(one["operation"], one["result"], one["status"]) for one in elsewhere["probes"]] == [("get-account", "accepted", 200)]
+    assert refused == Ran(1, "", "role-required: this needs a caller with the role admin\n")
+    shell.set(URL="")
+    by = [one["by"] for one in shell("audit", "list", "--json").document if one["name"] == "token:tested"]
+    assert by == ["caller:admin", f"control:{os.getuid()}", f"control:{os.getuid()}"]
+    assert "token:tested" in shell("audit", "list").out
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"seems": "source", "agrees": False}, "on file: account; seems to be: source; agrees: no"),
+        ({"seems": None, "agrees": None}, "on file: account; seems to be: unknown; agrees: can't be told"),
+    ],
+)
+def test_what_a_test_found_is_told_in_words(shell: Shell, changed: dict[str, Any], told: str) -> None:
+    """A probe that had no answer is shown by what came of it."""
+    probes = [{"operation": "get-account", "result": "unreachable", "status": None, "round_trip": None}]
+    answer = {"token": "shop", "kind": "account", "accepted": False, "verdict": "nothing can be said", "probes": probes} | changed
+    with answering(200, json.dumps(answer).encode()) as url:
+        shell.set(URL=url, KEY="fgk_key")
+        lines = shell("token", "test", "shop").out.splitlines()
+
+    assert lines[1].split() == ["get-account", "unreachable", "-"]
+    assert lines[2:] == [told, "nothing can be said"]
 
 
 def test_a_wrong_key_is_refused_and_not_shown(shell: Shell, served: Served) -> None:
@@ -237,7 +284,10 @@ def test_somebody_else_at_the_address_is_status_2(shell: Shell, status: int, bod
         shell.set(URL=url, KEY="fgk_key")
         ran = shell("lanes"), shell("token", "resume", "shop")
 
+        tested = shell("token", "test", "shop")
+
     assert ran == tuple(Ran(2, "", f"no gateway can be asked at {url}: {reason}\n") for reason in (lanes, resume))
+    assert tested == Ran(2, "", f"no gateway can be asked at {url}: {resume.replace('list of operations', 'test')}\n")
 
 
 def test_every_column_is_explained() -> None:
@@ -321,7 +371,7 @@ def test_without_a_server_there_are_no_lanes(shell_of: Callable[[Path], Shell], 
     shell = shell_of(tmp_path / "none")
     hint = "is `serve` running? GATEWAY_URL and GATEWAY_KEY reach one elsewhere\n"
 
-    for ran in (shell("lanes"), shell("lanes", "--json"), shell("token", "resume", "shop")):
+    for ran in (shell("lanes"), shell("lanes", "--json"), shell("token", "resume", "shop"), shell("token", "test", "shop")):
         assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
         assert ran.err == f"no gateway can be asked at {tmp_path / 'none' / SOCKET}: No such file or directory; {hint}"
     assert not (tmp_path / "none").exists()

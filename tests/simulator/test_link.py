@@ -103,9 +103,23 @@ async def test_only_account_tokens_read_the_account(client: httpx2.AsyncClient) 
     assert "message" in source.json()
 
 
+@pytest.mark.parametrize(
+    ("value", "statuses"),
+    [("account-token-value-1", [200, 200]), ("source-token-value-2", [200, 200]), ("channel-token-value-3", [403, 200])],
+)
+async def test_what_may_be_read_depends_on_the_tokens_kind(client: httpx2.AsyncClient, value: str, statuses: list[int]) -> None:
+    """Fulfillment requests are for account and source tokens, orders for all."""
+    headers = {"X-API-TOKEN": value}
+
+    answers = [await client.get(path, headers=headers) for path in ("/fulfillment-requests", "/orders")]
+
+    assert [answer.status_code for answer in answers] == statuses
+    assert answers[1].json()[0] == {"id": 1001}
+
+
 async def test_an_unknown_path_gets_404_and_counts_as_an_arrival(client: httpx2.AsyncClient, clock: Clock) -> None:
     """A token's bucket is shared by all operations, those that don't exist included."""
-    statuses = [(await client.get(path)).status_code for path in ("/orders", "/orders/link/", "/account")]
+    statuses = [(await client.get(path)).status_code for path in ("/order", "/orders/link/", "/account")]
     clock.advance(1)
     wrong_method = await client.get("/orders/link?orderIds=1")
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain import Failure, Garbled, Linked, RateLimited, Refused, TimedOut, TokenRejected, TokenValue, Unreachable
+from app.domain import Accepted, Failure, Garbled, Linked, RateLimited, Refused, TimedOut, TokenRejected, TokenValue, Unreachable
 from app.upstream import problem_of
 from app.upstream.classify import classify, retry_after_seconds
 from app.upstream.scrub import Scrubber
@@ -49,6 +49,13 @@ def test_retry_after_never_fails(value: str) -> None:
     seconds = retry_after_seconds(value, NOW)
 
     assert seconds is None or 0 <= seconds <= 60
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"id": 1}', b"[1]", b"<html>"])
+def test_of_some_answers_only_the_status_matters(body: bytes) -> None:
+    """Whatever the body of a probe's 200 is, the request was taken; a refusal is one all the same."""
+    assert classify(200, [("Content-Encoding", "gzip")], body, SCRUBBER, NOW, lists_ids=False) == Accepted(200)
+    assert classify(403, [], body, SCRUBBER, NOW, lists_ids=False) == TokenRejected(403, body.decode())
 
 
 @given(status=st.integers(100, 599), body=st.binary(max_size=300), field=st.text(max_size=20))

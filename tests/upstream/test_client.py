@@ -16,6 +16,8 @@ import pytest_asyncio
 from app.catalogue import load_catalogue
 from app.cli.serving import free_port, running
 from app.domain import (
+    NO_PARAMETER,
+    Accepted,
     Call,
     Caller,
     Garbled,
@@ -141,6 +143,26 @@ async def test_a_good_send_links_and_tells_its_moments_in_order(peer: Peer) -> N
     assert outcome == Linked((1001, 1002))
     [written], [answered] = moments.writes, moments.answers
     assert before < written <= answered <= time.monotonic()
+
+
+async def test_a_probe_is_a_path_and_nothing_else() -> None:
+    """An operation without parameters is asked for without a query, and of its answer only the status matters."""
+    heads: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nno JSON\r\n")
+        await writer.drain()
+
+    probe = load_catalogue(SHIPPED_CATALOGUE).probes[0]
+    test = replace(call(1), operation=probe, parameter=NO_PARAMETER, ids=(), test=True)
+    async with answering(answer) as url:
+        upstream = open_upstream(url, QUICK)
+        outcome = await upstream.send(Send(attempt=1, lane="lane-1", ids=(), calls=(test,), released=0), TokenValue(VALUE), Moments())
+        await upstream.aclose()
+
+    assert outcome == Accepted(200)
+    assert heads[0].startswith(b"GET /account HTTP/1.1\r\n")
 
 
 FAULTS: dict[str, tuple[dict[str, Any], Outcome | type[Outcome]]] = {

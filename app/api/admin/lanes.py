@@ -1,30 +1,19 @@
-"""The gateway's own routes for operators, under `/gateway/admin/`: for callers with a role."""
+"""`/gateway/admin/lanes`: the lanes as they are now, and closing their breakers."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import Depends, FastAPI, Path
+from fastapi import FastAPI, Path
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.dependencies import KnownCaller, TheServices
-from app.api.description import CREDENTIALS, problem_answer
+from app.api.admin.access import ADMIN, Admin, Reader, by, common, refusals
+from app.api.dependencies import TheServices
 from app.dispatch import LaneReport
-from app.domain import Caller, Role
-from app.errors import RoleRequired
 
-__all__ = ["Lane", "Resumed", "add_admin_routes", "shown"]
+__all__ = ["Breaker", "Lane", "Resumed", "add_lane_routes", "shown"]
 
-LANES = "/gateway/admin/lanes"
-REFUSED = [
-    "credentials-missing",
-    "credentials-invalid",
-    "upstream-token-presented",
-    "role-required",
-    "origin-not-allowed",
-    "caller-rate-exceeded",
-]
+LANES = f"{ADMIN}/lanes"
 
 
 class Breaker(BaseModel):
@@ -78,18 +67,6 @@ def shown(reports: list[LaneReport]) -> list[Lane]:
     return [Lane.model_validate(report) for report in reports]
 
 
-def _with_role(*roles: Role) -> Callable[[Caller], Awaitable[Caller]]:
-    async def allowed(caller: KnownCaller) -> Caller:
-        if caller.role not in roles:
-            detail = f"this needs a caller with the role {' or '.join(roles)}"
-            raise RoleRequired(detail, roles=[role.value for role in roles])
-        return caller
-
-    return allowed
-
-
-Reader = Depends(_with_role(Role.ADMIN, Role.AUDITOR))
-Admin = Annotated[Caller, Depends(_with_role(Role.ADMIN))]
 TokenName = Annotated[str, Path(description="The token's name.")]
 
 
@@ -100,14 +77,17 @@ async def lanes(services: TheServices) -> list[Lane]:
 
 async def resume(services: TheServices, caller: Admin, token: TokenName) -> Resumed:
     """Close a token's breakers, so that its calls are sent again at once. That is put on record first."""
-    return Resumed(token=token, operations=await services.lanes.resume(token, by=f"caller:{caller.name}"))
+    return Resumed(token=token, operations=await services.lanes.resume(token, by=by(caller)))
 
 
-def add_admin_routes(app: FastAPI) -> None:
+def add_lane_routes(app: FastAPI) -> None:
     """Add them."""
-    common: dict[str, Any] = {"tags": ["Administration"], "openapi_extra": {"security": CREDENTIALS}}
-    reading: dict[int | str, dict[str, Any]] = {"4XX": problem_answer(REFUSED)}
-    app.add_api_route(LANES, lanes, operation_id="list-lanes", dependencies=[Reader], responses=reading, **common)
-    changing: dict[int | str, dict[str, Any]] = {"4XX": problem_answer([*REFUSED, "not-found"]), 503: problem_answer(["audit-unavailable"])}
-    path = LANES + "/{token}/resume"
-    app.add_api_route(path, resume, methods=["POST"], operation_id="resume-token", responses=changing, **common)
+    app.add_api_route(LANES, lanes, operation_id="list-lanes", dependencies=[Reader], responses=refusals(), **common())
+    app.add_api_route(
+        LANES + "/{token}/resume",
+        resume,
+        methods=["POST"],
+        operation_id="resume-token",
+        responses=refusals("not-found", unrecorded=True),
+        **common(),
+    )

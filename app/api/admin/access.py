@@ -1,0 +1,80 @@
+"""Who may use the operators' routes, how a change of theirs is made, and what all these routes say of themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends
+from sqlalchemy.exc import OperationalError
+
+from app.administration import Administration
+from app.api.dependencies import KnownCaller
+from app.api.description import CREDENTIALS, problem_answer
+from app.api.services import Services
+from app.domain import Caller, Role
+from app.errors import AuditUnavailable, ParameterInvalid, RequestMalformed, RoleRequired
+
+__all__ = ["ADMIN", "BODY_REFUSED", "REFUSED", "Admin", "Reader", "by", "changed", "common", "refusals"]
+
+ADMIN = "/gateway/admin"
+REFUSED = [
+    "credentials-missing",
+    "credentials-invalid",
+    "upstream-token-presented",
+    "role-required",
+    "origin-not-allowed",
+    "caller-rate-exceeded",
+]
+BODY_REFUSED = ["request-malformed", "request-timeout", "body-too-large", "media-type-not-supported"]
+
+T = TypeVar("T")
+
+
+def _with_role(*roles: Role) -> Callable[[Caller], Awaitable[Caller]]:
+    async def allowed(caller: KnownCaller) -> Caller:
+        if caller.role not in roles:
+            detail = f"this needs a caller with the role {' or '.join(roles)}"
+            raise RoleRequired(detail, roles=[role.value for role in roles])
+        return caller
+
+    return allowed
+
+
+Reader = Depends(_with_role(Role.ADMIN, Role.AUDITOR))
+Admin = Annotated[Caller, Depends(_with_role(Role.ADMIN))]
+
+
+def by(caller: Caller) -> str:
+    """Who makes a change, for the record."""
+    return f"caller:{caller.name}"
+
+
+async def changed(services: Services, caller: Caller, work: Callable[[Administration], Awaitable[T]]) -> T:
+    """Make a change as this caller, and have this process keep to it before the answer goes out.
+
+    Raises:
+        AuditUnavailable: the database can't be written now; nothing was changed.
+        RequestMalformed: a value isn't one.
+        GatewayError: as `work`.
+    """
+    try:
+        result = await work(services.administration(by(caller)))
+    except OperationalError:
+        detail = "this can't be put on record, so nothing was changed"
+        raise AuditUnavailable(detail, retry_after=1) from None
+    except ParameterInvalid as error:
+        raise RequestMalformed(error.detail) from None
+    await services.heed_changes()
+    return result
+
+
+def common(body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What all these routes have; `body` describes the request's, if it has one."""
+    return {"tags": ["Administration"], "openapi_extra": {"security": CREDENTIALS} | ({"requestBody": body} if body else {})}
+
+
+def refusals(*codes: str, unrecorded: bool = False) -> dict[int | str, dict[str, Any]]:
+    """The problems that a route answers beside those of every route here."""
+    unavailable: dict[int | str, dict[str, Any]] = {503: problem_answer(["audit-unavailable"])} if unrecorded else {}
+    return {"4XX": problem_answer([*REFUSED, *codes])} | unavailable
