@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import time
 from pathlib import Path
 
+import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from app.administration import Administration
+from app.callers.directory import DirectoryContents
 from app.opening import open_state
+from app.vault import TokenChange
 from tests.rig import rigged, until
 
 
@@ -50,3 +56,31 @@ async def test_callers_known_go_on_while_the_database_can_not_be_read(tmp_path: 
 
     assert reasons == ["tokens and callers can't be read"]
     assert known.json()["type"] == "/gateway/problems/parameter-missing"
+
+
+async def test_what_was_read_later_is_used_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two refreshes at once, one of which read before a change and is slow, leave the gateway with the change."""
+    async with rigged(tmp_path) as rig:
+        read, began, go_on = rig.house.directory.read, asyncio.Event(), asyncio.Event()
+
+        async def slowly(connection: AsyncConnection) -> DirectoryContents:
+            contents = await read(connection)
+            if not began.is_set():
+                began.set()
+                await go_on.wait()
+            return contents
+
+        monkeypatch.setattr(rig.house.directory, "read", slowly)
+        async with open_state(rig.settings) as (engine, keyring):
+            administration = Administration(engine, keyring, "test:rig")
+            await administration.change_token("shop", TokenChange(rate=3))
+            slow = asyncio.create_task(rig.house.refresh())
+            await began.wait()
+            await administration.change_token("shop", TokenChange(rate=4))
+        quick = asyncio.create_task(rig.house.refresh())
+        await asyncio.wait([quick], timeout=0.2)
+        go_on.set()
+        await asyncio.gather(slow, quick)
+        rates = [token.rate for token in rig.house.vault.tokens]
+
+    assert rates == [4]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from app.api.admin.lanes import Breaker, Lane, Resumed, add_lane_routes, shown
+from app.api.admin.tokens import add_token_routes
 from app.api.admin.trials import TokenTest, add_trial_routes, shown_test
 
 __all__ = ["Breaker", "Lane", "Resumed", "TokenTest", "add_admin_routes", "shown", "shown_test"]
@@ -13,4 +14,5 @@ __all__ = ["Breaker", "Lane", "Resumed", "TokenTest", "add_admin_routes", "shown
 def add_admin_routes(app: FastAPI) -> None:
     """Add them."""
     add_lane_routes(app)
+    add_token_routes(app)
     add_trial_routes(app)

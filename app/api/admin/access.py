@@ -15,7 +15,7 @@ from app.api.services import Services
 from app.domain import Caller, Role
 from app.errors import AuditUnavailable, ParameterInvalid, RequestMalformed, RoleRequired
 
-__all__ = ["ADMIN", "BODY_REFUSED", "REFUSED", "Admin", "Reader", "by", "changed", "common", "refusals"]
+__all__ = ["ADMIN", "BODY_REFUSED", "REFUSED", "Admin", "Reader", "Reading", "by", "changed", "common", "refusals"]
 
 ADMIN = "/gateway/admin"
 REFUSED = [
@@ -42,6 +42,7 @@ def _with_role(*roles: Role) -> Callable[[Caller], Awaitable[Caller]]:
 
 
 Reader = Depends(_with_role(Role.ADMIN, Role.AUDITOR))
+Reading = Annotated[Caller, Reader]
 Admin = Annotated[Caller, Depends(_with_role(Role.ADMIN))]
 
 
