@@ -38,7 +38,7 @@ from app.simulator.app import create_simulator
 from app.simulator.protocol import server_config
 from app.simulator.tokens import SimulatedToken
 from app.upstream import Upstream, open_upstream
-from app.upstream.client import TimeLimits
+from app.upstream.wire import TimeLimits
 from tests.upstream.peers import answering
 
 VALUE = "T0ken/value+with=odd&characters"
@@ -98,6 +98,18 @@ class Moments:
     def echoed(self, finds: int) -> None:
         """Count."""
         self.echoes += finds
+
+
+@dataclass
+class StallingMoments(Moments):
+    """Stalls the loop between its turn and its write."""
+
+    stalled_until: float = 0.0
+
+    async def turn(self) -> None:
+        """It is its turn, and the loop stalls."""
+        time.sleep(0.02)  # noqa: ASYNC251 - the stall
+        self.stalled_until = time.monotonic()
 
 
 @dataclass
@@ -355,16 +367,8 @@ async def test_an_echoed_token_is_taken_out(peer: Peer, status: int) -> None:
 async def test_the_write_is_told_after_a_stalled_loop(peer: Peer) -> None:
     """When the loop stalls while the request is on its way to the socket, the moment told is the later one."""
     await peer.send(1001)
-    moments = Moments()
-    sending = asyncio.create_task(peer.upstream.send(send_of(1002), TokenValue(VALUE), moments))
-    stalled_until = 0.0
-    for _ in range(50):
-        await asyncio.sleep(0)
-        if not moments.writes:
-            time.sleep(0.002)  # noqa: ASYNC251 - the stall
-            stalled_until = time.monotonic()
-    await sending
+    moments = StallingMoments()
+    await peer.upstream.send(send_of(1002), TokenValue(VALUE), moments)
 
-    assert moments.writes
-    assert stalled_until
-    assert moments.writes[0] <= moments.answers[0]
+    assert moments.stalled_until
+    assert moments.stalled_until <= moments.writes[0] <= moments.answers[0]

@@ -1,0 +1,304 @@
+"""The wire on real sockets: the moment of the write, every way in which an answer may be framed, kept connections, and TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp.http import HttpProcessingError
+
+from app.domain import TurnLost
+from app.upstream.wire import AnswerTooLarge, TimeLimits, Wire, flushed
+from benchmarks.authority import make_authority
+from tests.upstream.peers import Answer, answering
+
+REQUEST = b"PATCH /orders/link?orderIds=1 HTTP/1.1\r\nHost: peer\r\nContent-Length: 0\r\n\r\n"
+QUICK = TimeLimits(connect=0.5, read=0.3)
+MOST = 100
+LARGE = bytes(8 * 2**20)
+
+
+@asynccontextmanager
+async def transport_to_a_peer_that_does_not_read() -> AsyncIterator[tuple[asyncio.Transport, socket.socket]]:
+    """A connection whose other end reads only when the test does."""
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)  # noqa: FBT003 - the socket's own signature
+    transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
+    yield transport, theirs
+    transport.abort()
+    theirs.close()
+
+
+async def test_a_write_counts_when_the_socket_has_everything() -> None:
+    """While bytes stand in the transport's buffer the request hasn't left."""
+    async with transport_to_a_peer_that_does_not_read() as (transport, peer):
+        transport.write(LARGE)
+        waiting = asyncio.create_task(flushed(transport))
+        await asyncio.sleep(0.02)
+        early = waiting.done()
+        received = 0
+        while received < len(LARGE):
+            received += len(await asyncio.get_running_loop().sock_recv(peer, 2**20))
+        await waiting
+
+    assert not early
+
+
+async def test_a_write_that_is_cut_short_is_aborted() -> None:
+    """After a cancelled wait nothing of the rest leaves."""
+    async with transport_to_a_peer_that_does_not_read() as (transport, _):
+        transport.write(LARGE)
+        waiting = asyncio.create_task(flushed(transport))
+        await asyncio.sleep(0.02)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+        assert transport.is_closing()
+
+
+class Moments:
+    """Keeps what a lane would be told, in the order in which it was."""
+
+    def __init__(self, *, lost: bool = False) -> None:
+        self.told: list[str] = []
+        self.written_at = 0.0
+        self._lost = lost
+
+    @property
+    def was_written(self) -> bool:
+        """Whether a write was told."""
+        return "written" in self.told
+
+    async def turn(self) -> None:
+        """It is its turn, unless that is lost."""
+        self.told.append("turn")
+        if self._lost:
+            raise TurnLost
+
+    def written(self, at: float, peer: str | None = None) -> None:
+        """Note the write, and to whom."""
+        self.told.append("written")
+        self.written_at, self.peer = at, peer
+
+    def answered(self, _at: float) -> None:
+        """Note the answer."""
+        self.told.append("answered")
+
+    @property
+    def echoes(self) -> int:
+        """None: the wire looks for no values."""
+        return 0
+
+    def echoed(self, finds: int) -> None:
+        """The wire never tells this."""
+        raise AssertionError(finds)
+
+
+@asynccontextmanager
+async def wired(url: str, verify: ssl.SSLContext | None = None) -> AsyncIterator[Wire]:
+    """A wire to a peer, closed at the end."""
+    wire = Wire(url, verify or ssl.create_default_context(), QUICK)
+    yield wire
+    await wire.aclose()
+
+
+def saying(*parts: bytes, pause: float = 0.0, ends: bool = False) -> Answer:
+    """A peer that answers every request with these parts, one after the other; `ends`: and closes then."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            for part in parts:
+                writer.write(part)
+                await writer.drain()
+                await asyncio.sleep(pause)
+            if ends:
+                writer.close()
+                return
+
+    return answer
+
+
+FRAMINGS = {
+    "a length": (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n[1]",),
+    "in pieces": (b"HTTP/1.1 200 OK\r\nCont", b"ent-Length: 3\r\n\r\n[", b"1]"),
+    "chunked": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n[\r\n", b"2\r\n1]\r\n0\r\n\r\n"),
+    "after an interim answer": (
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n[1]",
+    ),
+    "a cookie and a redirect beside it": (
+        b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nLocation: http://127.0.0.1:9/\r\nContent-Length: 3\r\n\r\n[1]",
+    ),
+}
+
+
+@pytest.mark.parametrize("parts", FRAMINGS.values(), ids=FRAMINGS.keys())
+async def test_an_answer_is_read_however_it_is_framed(parts: tuple[bytes, ...]) -> None:
+    """Its status and body are whole, its moments come in order, and the connection carries the next send."""
+    first, second = Moments(), Moments()
+    async with answering(saying(*parts, pause=0.005)) as url, wired(url) as wire:
+        answers = [await wire.exchange(REQUEST, moments, most_bytes=MOST) for moments in (first, second)]
+
+    assert [(answer.status, answer.body) for answer in answers] == [(200, b"[1]")] * 2
+    assert first.told == second.told == ["turn", "written", "answered"]
+    assert first.peer == "127.0.0.1"
+
+
+async def test_an_answer_may_end_with_its_connection() -> None:
+    """Without a length the body lasts until the peer closes; the next send gets a connection of its own."""
+    async with answering(saying(b"HTTP/1.1 200 OK\r\n\r\n[1", b"]", pause=0.01, ends=True)) as url, wired(url) as wire:
+        answers = [await wire.exchange(REQUEST, Moments(), most_bytes=MOST) for _ in range(2)]
+
+    assert [answer.body for answer in answers] == [b"[1]", b"[1]"]
+
+
+BROKEN = {
+    "no HTTP": (saying(b"SSH-2.0-OpenSSH\r\n\r\n"), HttpProcessingError),
+    "a header of 100 KB": (saying(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n"), HttpProcessingError),
+    "a body that is too large": (saying(b"HTTP/1.1 500 No\r\nContent-Length: 101\r\n\r\n" + b"x" * 101), AnswerTooLarge),
+    "a body that never ends": (saying(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n[1"), TimeoutError),
+    "a body that is cut short": (saying(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n[1", ends=True), aiohttp.ClientError),
+    "nothing": (saying(), TimeoutError),
+    "the end": (saying(ends=True), aiohttp.ClientError),
+}
+
+
+@pytest.mark.parametrize(("peer", "expected"), BROKEN.values(), ids=BROKEN.keys())
+async def test_an_answer_that_is_not_whole_ends_its_connection(peer: Answer, expected: type[Exception]) -> None:
+    """It is an error after the write, and whatever comes late can't be taken for the next send's answer."""
+    accepted, moments = 0, Moments()
+
+    async def counted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal accepted
+        accepted += 1
+        await peer(reader, writer)
+
+    async with answering(counted) as url, wired(url) as wire:
+        for stamps in (moments, Moments()):
+            with pytest.raises(expected):
+                await wire.exchange(REQUEST, stamps, most_bytes=MOST)
+
+    assert moments.was_written
+    assert accepted == 2
+
+
+async def test_what_a_peer_says_unasked_is_no_answer() -> None:
+    """A connection on which something came between two sends is not used again."""
+    served = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal served
+        served += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n[%d]" % served)
+        await asyncio.sleep(0.01)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n[99]")
+        await reader.read()
+
+    async with answering(answer) as url, wired(url) as wire:
+        first = await wire.exchange(REQUEST, Moments(), most_bytes=MOST)
+        await asyncio.sleep(0.05)
+        second = await wire.exchange(REQUEST, Moments(), most_bytes=MOST)
+
+    assert (first.body, second.body) == (b"[1]", b"[2]")
+
+
+async def test_a_turn_that_is_lost_writes_nothing() -> None:
+    """The peer sees a connection, and not one byte."""
+    received: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    async def answer(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        try:
+            received.set_result(await reader.read())
+        except ConnectionResetError:
+            received.set_result(b"")
+
+    moments = Moments(lost=True)
+    async with answering(answer) as url, wired(url) as wire:
+        with pytest.raises(TurnLost):
+            await wire.exchange(REQUEST, moments, most_bytes=MOST)
+        said = await received
+
+    assert not said
+    assert not moments.was_written
+
+
+async def test_a_connection_that_is_lost_before_the_turn_is_not_written_to() -> None:
+    """That failure is certain: no write is told."""
+
+    class Losing(Moments):
+        async def turn(self) -> None:
+            await asyncio.sleep(0.05)
+
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    moments = Losing()
+    async with answering(answer) as url, wired(url) as wire:
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await wire.exchange(REQUEST, moments, most_bytes=MOST)
+
+    assert not moments.was_written
+
+
+async def test_the_write_is_told_after_it_happened() -> None:
+    """A loop that stalls after the turn was given, and before the write, makes the moment told the later one."""
+
+    class Stalling(Moments):
+        until = 0.0
+
+        async def turn(self) -> None:
+            time.sleep(0.02)  # noqa: ASYNC251 - the stall
+            self.until = time.monotonic()
+
+    moments = Stalling()
+    async with answering(saying(*FRAMINGS["a length"])) as url, wired(url) as wire:
+        await wire.exchange(REQUEST, moments, most_bytes=MOST)
+
+    assert moments.written_at >= moments.until > 0
+
+
+@pytest.fixture(scope="module")
+def certified(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLContext]:
+    """An authority's certificate, and what a server needs that has one of it."""
+    authority, certificate, key = make_authority(tmp_path_factory.mktemp("authority"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    return authority, context
+
+
+async def test_tls_is_verified(certified: tuple[Path, ssl.SSLContext]) -> None:
+    """A server whose certificate is of an authority that we trust is sent to; from any other the request is kept."""
+    authority, serving = certified
+    trusted, unknown = Moments(), Moments()
+    async with answering(saying(*FRAMINGS["a length"]), tls=serving) as url:
+        async with wired(url, ssl.create_default_context(cafile=str(authority))) as wire:
+            answer = await wire.exchange(REQUEST, trusted, most_bytes=MOST)
+        async with wired(url) as wire:
+            with pytest.raises(aiohttp.ClientConnectorCertificateError):
+                await wire.exchange(REQUEST, unknown, most_bytes=MOST)
+
+    assert answer.body == b"[1]"
+    assert trusted.told == ["turn", "written", "answered"]
+    assert not unknown.told
+
+
+async def test_a_certificate_of_another_host_is_refused(certified: tuple[Path, ssl.SSLContext]) -> None:
+    """The name is verified too: the certificate is for 127.0.0.1, not for localhost."""
+    authority, serving = certified
+    moments = Moments()
+    verify = ssl.create_default_context(cafile=str(authority))
+    async with answering(saying(*FRAMINGS["a length"]), tls=serving) as url, wired(url.replace("127.0.0.1", "localhost"), verify) as wire:
+        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+            await wire.exchange(REQUEST, moments, most_bytes=MOST)
+
+    assert not moments.told
