@@ -10,7 +10,7 @@ import pytest
 
 APP = Path(__file__).parent.parent / "app"
 FILES = sorted(APP.rglob("*.py"))
-VALUE_MAY_BE_REVEALED_IN = {"vault/registry.py", "upstream/client.py", "upstream/scrub.py"}
+VALUE_MAY_BE_REVEALED_IN = {"vault/registry.py", "upstream/request.py", "upstream/scrub.py"}
 KEY_MAY_BE_REVEALED_IN = {"cli/callers.py", "cli/demo.py", "cli/keys.py"}
 
 
@@ -38,9 +38,9 @@ def test_only_the_transport_layer_touches_the_stamps() -> None:
     assert {named(path) for path in FILES if any(calls(path, "written"))} == {
         "dispatch/lane.py",
         "dispatch/track.py",
-        "upstream/transport.py",
+        "upstream/wire.py",
     }
-    assert {named(path) for path in FILES if any(calls(path, "turn"))} == {"upstream/transport.py"}
+    assert {named(path) for path in FILES if any(calls(path, "turn"))} == {"upstream/wire.py"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=named)
