@@ -17,7 +17,7 @@ from app.dispatch.lane import Hold, Lane, LanePolicy, LaneState, Release
 from app.dispatch.report import LaneReport, report_of
 from app.dispatch.sharing import union
 from app.dispatch.ticket import Flight, Place, Ticket
-from app.dispatch.track import FlightStamps, Track, timer_delay
+from app.dispatch.track import FlightStamps, Track
 from app.domain import Call, Outcome, Send, Stamps, TokenRef, TurnLost
 from app.errors import DeadlineExceeded, GatewayError, InternalError, ShuttingDown, TokenSuspended, TokenUnavailable, WaitTooLong
 
@@ -164,15 +164,14 @@ class Dispatcher:
 
     def pump(self, track: Track) -> None:
         """Do what the lane says, until it says to wait."""
-        if track.timer:
-            track.timer.cancel()
-            track.timer = None
+        now = self._clock()
         if self._closed:
+            track.wake(None, now, self)
             return
-        while isinstance(decision := track.lane.next(self._clock(), track.ahead), Release):
+        while isinstance(decision := track.lane.next(now, track.ahead), Release):
             self._start(track, decision)
-        if decision.until is not None:
-            track.timer = asyncio.get_running_loop().call_later(timer_delay(decision.until - self._clock()), self.pump, track)
+            now = self._clock()
+        track.wake(decision.until, now, self)
 
     def _know(self, token: TokenRef, now: float) -> None:
         policy = LanePolicy.of(token.rate, token.burst, token.pacing, depth=self._depth, caller_depth=self._caller_depth)

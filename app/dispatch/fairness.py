@@ -348,14 +348,21 @@ class FairQueue:
 
     def _charge(self, boarded: _Boarded) -> None:
         """Each caller owes its calls' part of the IDs, a call without IDs counting as one."""
+        if len(boarded.calls) == 1:
+            self._pay(boarded.flows[0], boarded.starts[boarded.flows[0]], 1.0)
+            return
         whole = sum(max(1, len(waiting.ids)) for waiting in boarded.calls)
         owed: Counter[_Flow] = Counter()
         for flow, waiting in zip(boarded.flows, boarded.calls, strict=True):
             owed[flow] += max(1, len(waiting.ids))
         for flow, part in owed.items():
-            flow.start = flow.finish = boarded.starts[flow] + part / whole / flow.weight
-            if flow.waiting:
-                self._issue(flow)
+            self._pay(flow, boarded.starts[flow], part / whole)
+
+    def _pay(self, flow: _Flow, start: float, cost: float) -> None:
+        """A turn that began at `start` is charged."""
+        flow.start = flow.finish = start + cost / flow.weight
+        if flow.waiting:
+            self._issue(flow)
 
     def _tidy(self) -> None:
         """Forget what no longer counts: all of it once nothing waits, void tickets and passed deadlines when they are many."""

@@ -47,6 +47,9 @@ class Guard:
     _smallest: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=BUCKETS))
     _recent: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=RECENT_KEPT))
     _peers: dict[str, None] = field(default_factory=dict)
+    _least: float | None = None
+    _median: float | None = None
+    _median_until: float = -math.inf
 
     @property
     def share(self) -> float:
@@ -63,12 +66,19 @@ class Guard:
         """`m`, the smallest of the last 5 min (10 s more at most); None where there was none."""
         while self._smallest and self._smallest[0][0] <= now - BUCKETS * BUCKET_SECONDS:
             self._smallest.popleft()
-        return min((length for _, length in self._smallest), default=None)
+            self._least = None
+        if self._least is None and self._smallest:
+            self._least = min(length for _, length in self._smallest)
+        return self._least
 
     def median_round_trip(self, now: float) -> float:
         """Of the last minute only: an upstream that was slow once must not keep short waits out for ever. 0 while none is known."""
-        recent = [length for at, length in self._recent if now - at <= RECENT_SECONDS]
-        return median(recent) if recent else 0.0
+        if self._median is None or now > self._median_until:
+            while self._recent and now - self._recent[0][0] > RECENT_SECONDS:
+                self._recent.popleft()
+            self._median = median(length for _, length in self._recent) if self._recent else 0.0
+            self._median_until = self._recent[0][0] + RECENT_SECONDS if self._recent else math.inf
+        return self._median
 
     def connected(self, peer: str | None) -> None:
         """A request was written to this address; one that wasn't seen before may be further away, or nearer."""
@@ -85,11 +95,8 @@ class Guard:
         if self.share > 0:
             self._refused_at_zero = 0
         self._recent.append((at, round_trip))
-        bucket = math.floor(at / BUCKET_SECONDS) * BUCKET_SECONDS
-        if self._smallest and self._smallest[-1][0] == bucket:
-            self._smallest[-1] = (bucket, min(self._smallest[-1][1], round_trip))
-        else:
-            self._smallest.append((bucket, round_trip))
+        self._median = None
+        self._note(round_trip, at)
         self._count_good()
 
     def limited(self) -> bool:
@@ -104,6 +111,17 @@ class Guard:
         self._good = 0
         self.margin = min(2 * self.margin, LARGEST_MARGIN)
         return self._refused_at_zero > 1
+
+    def _note(self, round_trip: float, at: float) -> None:
+        """Keep the smallest of each ten seconds; that of all is looked for again when one of them begins, or ends."""
+        bucket = math.floor(at / BUCKET_SECONDS) * BUCKET_SECONDS
+        if not self._smallest or self._smallest[-1][0] != bucket:
+            self._smallest.append((bucket, round_trip))
+            self._least = None
+            return
+        self._smallest[-1] = (bucket, min(self._smallest[-1][1], round_trip))
+        if self._least is not None:
+            self._least = min(self._least, round_trip)
 
     def _count_good(self) -> None:
         self._good += 1

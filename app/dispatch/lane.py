@@ -63,6 +63,9 @@ class Wait:
     until: float | None
 
 
+NOTHING_TO_WAIT_FOR = Wait(None)
+
+
 @dataclass(frozen=True, slots=True)
 class Reject:
     """The call isn't taken in, for this reason."""
@@ -188,13 +191,13 @@ class Lane:
         if self._unknown:
             self._unknown = False
             self.forget(now)
-        self.window.expire(now)
         for waiting in self.queue.expire(now):
             # Whoever waits for it finds out by itself; so it is even if the process stalled past the deadline.
             if breaker := self.breakers.get(waiting.operation):
                 breaker.gone(waiting.call_id)
         if not len(self.queue) or self.in_flight >= self.policy.in_flight:
-            return Wait(None)
+            return NOTHING_TO_WAIT_FOR
+        self.window.expire(now)
         opens = max(self.open_from, self.window.opens())
         if opens > now + ahead:
             return Wait(None if opens == NEVER else opens - ahead)

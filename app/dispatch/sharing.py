@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from app.domain import Call, Linked, Outcome, Refused
@@ -12,9 +12,10 @@ __all__ = ["halves", "is_divisible", "share_of", "strangers", "union"]
 DIVISIBLE_STATUSES = (400, 404, 413, 414, 422)
 
 
-def union(calls: Iterable[Call]) -> tuple[int, ...]:
+def union(calls: Sequence[Call]) -> tuple[int, ...]:
     """All IDs that the calls ask for, each once, in order."""
-    return tuple(dict.fromkeys(one for call in calls for one in call.ids))
+    # A call's own are each there once already.
+    return calls[0].ids if len(calls) == 1 else tuple(dict.fromkeys(one for call in calls for one in call.ids))
 
 
 def share_of(outcome: Outcome, call: Call, calls: Sequence[Call]) -> Outcome:
@@ -43,7 +44,7 @@ def halves(calls: Sequence[Call]) -> tuple[list[Call], list[Call]]:
 
 
 def _is_merged(calls: Sequence[Call]) -> bool:
-    return len({_request(call) for call in calls}) > 1
+    return len(calls) > 1 and len({_request(call) for call in calls}) > 1
 
 
 def _request(call: Call) -> frozenset[int]:

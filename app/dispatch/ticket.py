@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
 
 from app.dispatch.fairness import Waiting
@@ -44,7 +44,24 @@ class Flight:
     """One send in the driver's hands: the calls that it carries, and whether all of them have left before its turn."""
 
     tickets: Sequence[Ticket]
-    deserted: asyncio.Event = field(default_factory=asyncio.Event)
+    deserted: bool = False
+    _waits: asyncio.Future[None] | None = None
+
+    async def wait_to_be_deserted(self, within: float) -> None:
+        """Wait until all of its calls have left, `within` seconds at most."""
+        loop = asyncio.get_running_loop()
+        self._waits = loop.create_future()
+        timer = loop.call_later(within, _wake, self._waits)
+        try:
+            await self._waits
+        finally:
+            timer.cancel()
+
+    def desert(self) -> None:
+        """All of its calls have left."""
+        self.deserted = True
+        if self._waits:
+            _wake(self._waits)
 
     def depart(self) -> None:
         """Its turn has come, or it has ended without one: those of its calls that are still there have gone with it."""
@@ -111,7 +128,7 @@ class Ticket:
     def settle(self, result: Outcome | GatewayError, now: float) -> None:
         """The call has its end; nothing where it had one. If it is the last that its send gets ready for, the send is not made."""
         if self.place is Place.PREPARING and self.flight and not self.may_be_sent:
-            self.flight.deserted.set()
+            self.flight.desert()
             self.lose_turn()
         self.place = Place.DONE
         for timer in (self.timer, self.back_off):
@@ -122,3 +139,8 @@ class Ticket:
         released = now if self.released is None else self.released
         upstream = now - released if self.attempts else None
         self.end.set_result(Settled(result, self.send_id, self.attempts, released - self.call.arrived, upstream, self.uncertain))
+
+
+def _wake(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)

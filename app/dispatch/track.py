@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Protocol
@@ -31,8 +30,23 @@ class Track:
     lane: Lane
     token: TokenRef
     ahead: float = FIRST_AHEAD
-    timer: asyncio.TimerHandle | None = None
+    _alarm: asyncio.TimerHandle | None = None
+    _alarm_at: float | None = None
     _preparing: deque[float] = field(default_factory=lambda: deque(maxlen=PREPARATIONS_KEPT))
+
+    def wake(self, at: float | None, now: float, pacer: Pacer) -> None:
+        """Have the lane looked at again at this time, and not sooner; None: at none. An alarm that is set for that time stays."""
+        if at == self._alarm_at:
+            return
+        if self._alarm:
+            self._alarm.cancel()
+        self._alarm_at, self._alarm = at, None
+        if at is not None:
+            self._alarm = asyncio.get_running_loop().call_later(timer_delay(at - now), self._ring, pacer)
+
+    def _ring(self, pacer: Pacer) -> None:
+        self._alarm_at = self._alarm = None
+        pacer.pump(self)
 
     def prepared(self, took: float) -> None:
         """Release the next sends so long ahead that most are ready when their slot opens: as it took of late, and a bit.
@@ -71,13 +85,11 @@ class FlightStamps:
             TurnLost
         """
         self.track.prepared(self.dispatcher.now - self.hold.released)
-        while (left := self.track.lane.opens_for(self.hold) - self.dispatcher.now) > 0 and not self.flight.deserted.is_set():
+        while (left := self.track.lane.opens_for(self.hold) - self.dispatcher.now) > 0 and not self.flight.deserted:
             if left > MOST_AHEAD:
                 raise TurnLost
-            with suppress(TimeoutError):
-                async with asyncio.timeout(timer_delay(left)):
-                    await self.flight.deserted.wait()
-        if self.flight.deserted.is_set() or not self.dispatcher.is_lane_of(self.track, self.flight.tickets[0].call.token.id):
+            await self.flight.wait_to_be_deserted(timer_delay(left))
+        if self.flight.deserted or not self.dispatcher.is_lane_of(self.track, self.flight.tickets[0].call.token.id):
             raise TurnLost
         self.flight.depart()
 

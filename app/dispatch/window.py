@@ -70,7 +70,8 @@ class Window:
 
     def expire(self, now: float) -> None:
         """Forget holds that have ended."""
-        self._holds = [hold for hold in self._holds if hold.until > now]
+        if any(hold.until <= now for hold in self._holds):
+            self._holds = [hold for hold in self._holds if hold.until > now]
 
     def opens(self) -> float:
         """When a slot is free: in the past where one is, `NEVER` where only an event can free one."""
