@@ -8,6 +8,7 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.audit.records import Record
 from app.errors import AuditUnavailable
+from app.expiry import Expiry
 from app.storage.tables import audit_records
 
 __all__ = ["GroupWriter", "append"]
@@ -26,7 +28,7 @@ LARGEST_GROUP = 10_000
 MOST_WAITING = 20_000
 PATIENCE_SECONDS = 2.0
 COMPANY_SECONDS = 0.005
-CROWD = 4
+CROWD = 2
 CROWD_SECONDS = 0.003
 ENOUGH = 32
 FIRST_PAUSE_SECONDS = 0.05
@@ -44,6 +46,12 @@ async def append(connection: AsyncConnection, records: Sequence[Record]) -> None
 class _Pending:
     record: Record
     heard_by: list[asyncio.Future[bool]] = field(default_factory=list)
+
+    def durable(self) -> asyncio.Future[bool]:
+        """Will tell whether it is on disk."""
+        heard: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.heard_by.append(heard)
+        return heard
 
     def tell(self, *, durable: bool) -> None:
         """It is on disk, or it was withdrawn."""
@@ -64,8 +72,8 @@ class Store(Protocol):
 class GroupWriter:
     """Writes records in the order they were given, as many in one commit as wait.
 
-    After a commit that four or more were waiting for it lets 3 ms pass, unless enough wait already, so that the next is larger too: in a
-    crowd a commit's fixed cost, shared by two or three, would be most of what a record costs. A call that is alone never waits for that.
+    After a commit that two or more were waiting for it lets 3 ms pass, unless enough wait already, so that the next is larger too: in a
+    crowd a commit's fixed cost, shared by a few, would be most of what a record costs. A call that is alone never waits for that.
 
     While the store fails it tries again, at growing intervals, and keeps what it has; it refuses more only at its bound.
 
@@ -77,6 +85,7 @@ class GroupWriter:
     def __init__(self, store: Store, *, patience: float = PATIENCE_SECONDS) -> None:
         self._store = store
         self._patience = patience
+        self._impatience = Expiry(patience)
         self._waiting: deque[_Pending] = deque()
         self._arrived = asyncio.Event()
         self._company: asyncio.TimerHandle | None = None
@@ -109,7 +118,7 @@ class GroupWriter:
         """Wait until everything that was given so far is on disk."""
         self._arrived.set()
         if self._waiting:
-            await _durable(self._waiting[-1])
+            await self._waiting[-1].durable()
 
     def put(self, record: Record) -> None:
         """Have a record written, without waiting for it. Never refuses: what happened must not be lost.
@@ -135,13 +144,22 @@ class GroupWriter:
             raise _unavailable()
         pending = self._enqueue(record)
         self._arrived.set()
-        if not await _durable(pending, within=self._patience) and required:
+        if not await self._durable(pending) and required:
             # If a commit hangs that it is part of, an intent may stand on record whose call was refused.
             self.healthy = False
             with contextlib.suppress(ValueError):
                 self._waiting.remove(pending)
             pending.tell(durable=False)
             raise _unavailable()
+
+    async def _durable(self, pending: _Pending) -> bool:
+        """Wait until the record is on disk, as long as the patience lasts; gives whether it is."""
+        heard = pending.durable()
+        wait = self._impatience.begin(partial(_answer, heard, durable=False))
+        try:
+            return await heard
+        finally:
+            wait.over()
 
     def _enqueue(self, record: Record) -> _Pending:
         pending = _Pending(record)
@@ -191,20 +209,7 @@ class GroupWriter:
             self._company = None
 
 
-async def _durable(pending: _Pending, *, within: float | None = None) -> bool:
-    """Wait until the record is on disk, at most `within` seconds; gives whether it is."""
-    loop = asyncio.get_running_loop()
-    heard: asyncio.Future[bool] = loop.create_future()
-    pending.heard_by.append(heard)
-    impatience = loop.call_later(within, _answer, heard) if within is not None else None
-    try:
-        return await heard
-    finally:
-        if impatience:
-            impatience.cancel()
-
-
-def _answer(heard: asyncio.Future[bool], *, durable: bool = False) -> None:
+def _answer(heard: asyncio.Future[bool], *, durable: bool) -> None:
     if not heard.done():
         heard.set_result(durable)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -28,13 +27,11 @@ class Upstream:
     Args:
         base_url: its address.
         wire: the connections to it. They are closed with this object.
-        whole_send: seconds that one send may take in all, from connecting to the body's last byte.
     """
 
-    def __init__(self, base_url: str, wire: Wire, whole_send: float) -> None:
+    def __init__(self, base_url: str, wire: Wire) -> None:
         self._base = base_url.rstrip("/")
         self._wire = wire
-        self._whole_send = whole_send
         self._forms: dict[tuple[str, str], RequestForm] = {}
 
     async def send(self, send: Send, value: TokenValue, stamps: Stamps) -> Outcome:
@@ -49,8 +46,7 @@ class Upstream:
             How it ended. A failure is uncertain exactly where the request had been written.
         """
         try:
-            async with asyncio.timeout(self._whole_send):
-                return await self._exchange(send, value, stamps)
+            return await self._exchange(send, value, stamps)
         except AnswerTooLarge as error:
             return Garbled(f"the upstream's answer is larger than {send.operation.max_answer_bytes} bytes", error.status)
         except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
@@ -83,8 +79,7 @@ def open_upstream(base_url: str, limits: TimeLimits | None = None) -> Upstream:
 
     No proxies of the environment's, no cookies, no redirects, no silent retries: nothing here knows of such.
     """
-    within = limits or TimeLimits()
-    return Upstream(base_url, Wire(base_url, ssl.create_default_context(), within), within.whole)
+    return Upstream(base_url, Wire(base_url, ssl.create_default_context(), limits or TimeLimits()))
 
 
 def _echoes(scrubber: Scrubber, headers: Sequence[tuple[str, str]], body: bytes) -> int:

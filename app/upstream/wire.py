@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, cast
 import aiohttp
 import yarl
 
+from app.expiry import Expiry
+
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
@@ -63,7 +65,7 @@ class Wire:
     Args:
         url: where the upstream is.
         verify: how its certificate is verified.
-        within: how long connecting, and waiting for the next bytes, may take.
+        within: how long a send may take.
     """
 
     def __init__(self, url: str, verify: ssl.SSLContext, within: TimeLimits) -> None:
@@ -73,6 +75,7 @@ class Wire:
         self._destination = aiohttp.ClientRequest("GET", yarl.URL(url), loop=asyncio.get_running_loop())
         self._connecting = aiohttp.ClientTimeout(connect=within.connect, sock_connect=within.connect)
         self._read_seconds = within.read
+        self._expiry = Expiry(within.whole - within.connect)
 
     async def exchange(self, request: bytes, stamps: Stamps, *, most_bytes: int) -> Answer:
         """Write a request, once, when its turn has come, and read the answer.
@@ -83,22 +86,28 @@ class Wire:
             most_bytes: how large the answer's body may be.
 
         Raises:
-            aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError: there is no whole answer.
+            aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError: there is no whole answer; a TimeoutError: not in time.
             AnswerTooLarge: its body is larger.
             TurnLost: it was not written.
         """
         connection = await self._connection()
+        transport = cast("asyncio.Transport", connection.transport)
+        limit = self._expiry.begin(transport.abort)
         try:
-            protocol = _protocol_of(connection)
-            await self._write(protocol, request, stamps)
-            answer = await _answer(protocol, stamps, most_bytes)
-        except BaseException:
+            answer = await self._exchange(_protocol_of(connection), request, stamps, most_bytes)
+        except BaseException as error:
             # Nothing more may leave, nor a late answer be taken for the next send's.
-            if connection.transport:
-                connection.transport.abort()
+            transport.abort()
             connection.close()
+            if limit.expired and isinstance(error, aiohttp.ClientError):
+                raise TimeoutError from error
             raise
+        finally:
+            limit.over()
         connection.release()
+        if limit.expired:
+            # Where a body lasts until the connection's end, the abort looks like the body's own end.
+            raise TimeoutError
         return answer
 
     async def aclose(self) -> None:
@@ -112,6 +121,10 @@ class Wire:
             if not _protocol_of(connection).should_close:
                 return connection
             connection.close()
+
+    async def _exchange(self, protocol: ResponseHandler, request: bytes, stamps: Stamps, most_bytes: int) -> Answer:
+        await self._write(protocol, request, stamps)
+        return await _answer(protocol, stamps, most_bytes)
 
     async def _write(self, protocol: ResponseHandler, request: bytes, stamps: Stamps) -> None:
         transport = cast("asyncio.Transport", protocol.transport)

@@ -20,7 +20,7 @@ from benchmarks.authority import make_authority
 from tests.upstream.peers import Answer, answering
 
 REQUEST = b"PATCH /orders/link?orderIds=1 HTTP/1.1\r\nHost: peer\r\nContent-Length: 0\r\n\r\n"
-QUICK = TimeLimits(connect=0.5, read=0.3)
+QUICK = TimeLimits(connect=0.5, read=0.3, whole=0.9)
 MOST = 100
 LARGE = bytes(8 * 2**20)
 
@@ -189,6 +189,17 @@ async def test_an_answer_that_is_not_whole_ends_its_connection(peer: Answer, exp
 
     assert moments.was_written
     assert accepted == 2
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n"])
+async def test_a_body_that_drips_on_is_cut_off(head: bytes) -> None:
+    """However its end is told, an answer that isn't whole in time is none, though something came of it all the time."""
+    moments = Moments()
+    async with answering(saying(head, *[b"1"] * 90, pause=0.1)) as url, wired(url) as wire:
+        with pytest.raises(TimeoutError):
+            await wire.exchange(REQUEST, moments, most_bytes=MOST)
+
+    assert moments.was_written
 
 
 async def test_what_a_peer_says_unasked_is_no_answer() -> None:
