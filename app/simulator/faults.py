@@ -124,7 +124,10 @@ class Oversize(_Fault):
 
 
 class EchoToken(_Fault):
-    """An answer that leaks the presented token's value, in plain and in three encodings, in body and headers."""
+    """An answer that leaks the presented token's value in body and headers.
+
+    In plain, URL-encoded, in base64 at its three alignments, and JSON-escaped.
+    """
 
     kind: Literal["echo-token"]
     status: Annotated[int, Field(ge=200, le=599)] = 400

@@ -46,9 +46,15 @@ def _echo(status: int, value: str) -> Answer:
     forms = {
         "plain": value,
         "url": quote(value, safe=""),
-        "base64": base64.b64encode(value.encode()).decode(),
+        "base64": _base64(value),
+        "base64-1": _base64(f"1{value}"),
+        "base64-2": _base64(f"22{value}"),
         "json": json.dumps(value),
     }
     body = "\n".join(f"{name}: {form}" for name, form in forms.items())
     headers = tuple((f"x-echo-{name}", form) for name, form in forms.items())
     return Answer(status, body.encode(), TEXT, headers)
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()

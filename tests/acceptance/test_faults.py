@@ -50,7 +50,7 @@ async def test_an_echo_of_the_token_is_counted_recorded_and_reported(rig: Rig) -
 
     [echoed] = [record for record in records if record["name"] == "token:echoed"]
     [sent] = [record for record in records if record["name"] == "send:intent"]
-    assert (echoed["send_id"], echoed["token"], echoed["finds"]) == (sent["send_id"], "shop", 8)
+    assert (echoed["send_id"], echoed["token"], echoed["finds"]) == (sent["send_id"], "shop", 12)
     assert "token-echoed" in lane.alerts
 
 

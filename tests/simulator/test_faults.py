@@ -139,8 +139,8 @@ async def test_an_oversize_answer_is_valid_and_exactly_as_large_as_ordered(
     assert answer.headers.get("content-length") == (str(size) if declared else None)
 
 
-async def test_an_echoed_token_is_in_body_and_headers_in_four_forms(clock: Clock) -> None:
-    """A leaking answer holds the value in plain, URL-encoded, in base64 and JSON-escaped."""
+async def test_an_echoed_token_is_in_body_and_headers_in_every_form(clock: Clock) -> None:
+    """A leaking answer holds the value in plain, URL-encoded, in base64 at its three alignments and JSON-escaped."""
     value = 'to/ken+"with"=all'
     app = create_simulator([SimulatedToken("main", value, "account")], clock=clock)
     transport = httpx2.ASGITransport(app=app)
@@ -149,10 +149,11 @@ async def test_an_echoed_token_is_in_body_and_headers_in_four_forms(clock: Clock
 
         answer = await client.patch(LINK, headers={"X-API-TOKEN": value})
 
-    forms = [value, quote(value, safe=""), base64.b64encode(value.encode()).decode(), json.dumps(value)]
+    encoded = [base64.b64encode(text.encode()).decode() for text in (value, f"1{value}", f"22{value}")]
+    forms = [value, quote(value, safe=""), *encoded, json.dumps(value)]
     assert answer.status_code == 422
     assert [line.partition(": ")[2] for line in answer.text.splitlines()] == forms
-    assert [answer.headers[f"x-echo-{form}"] for form in ("plain", "url", "base64", "json")] == forms
+    assert [answer.headers[f"x-echo-{form}"] for form in ("plain", "url", "base64", "base64-1", "base64-2", "json")] == forms
 
 
 async def test_a_redirect_points_where_it_was_told(client: httpx2.AsyncClient) -> None:

@@ -358,7 +358,7 @@ async def test_an_echoed_token_is_taken_out(peer: Peer, status: int) -> None:
     _, after = await peer.send(1003)
     body = getattr(outcome, "body", "")
 
-    assert (moments.echoes, after.echoes) == (8, 0)
+    assert (moments.echoes, after.echoes) == (12, 0)
     assert "•••" in body
     assert VALUE not in body
     assert VALUE[4:-4] not in body
