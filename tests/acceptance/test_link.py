@@ -26,8 +26,9 @@ CHANNEL = SimulatedToken("store", "a-simulated-token-value-0003", "channel")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
-    """A gateway with three tokens, whose caller `order-service` may use `shop` only."""
-    async with rigged(tmp_path_factory.mktemp("state"), (TOKEN, SOURCE, CHANNEL)) as running:
+    """A gateway with three tokens, whose caller `order-service` may use `shop` only, and has a page."""
+    given = {"cors_origins": ("https://shop.example",)}
+    async with rigged(tmp_path_factory.mktemp("state"), (TOKEN, SOURCE, CHANNEL), **given) as running:
         for token in (SOURCE, CHANNEL):
             await running.administer(partial(Administration.revoke, name="order-service", token=token.name))
         yield running
