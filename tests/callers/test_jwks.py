@@ -24,6 +24,12 @@ def read(*keys: Any) -> KeySet:
     return read_key_set(json.dumps({"keys": keys}).encode())
 
 
+def private_jwk(private: Any) -> dict[str, Any]:
+    """The whole key pair as a JWK, as nobody should publish it."""
+    writer: Any = {"RSA": algorithms.RSAAlgorithm, "EC": algorithms.ECAlgorithm, "OKP": algorithms.OKPAlgorithm}[jwk_of(private)["kty"]]
+    return {**writer.to_jwk(private, as_dict=True), "key_ops": ["verify"]}
+
+
 def taken(jwk: dict[str, Any]) -> list[str]:
     """The algorithms with which a key is found in a set, beside another that is always good."""
     keys = read(jwk, jwk_of(private_key("EdDSA"), kid="another"))
@@ -74,7 +80,9 @@ def test_a_key_takes_the_algorithms_that_fit_it(jwk: dict[str, Any], expected: l
         jwk_of(RSA, n=5),
         jwk_of(RSA, n="*"),
         jwk_of(RSA, e="AQ"),
-        jwk_of(RSA, d=RSA_JWK["n"]),
+        private_jwk(private_key("RS256")),
+        private_jwk(private_key("ES256")),
+        private_jwk(private_key("EdDSA")),
         {"kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXM"},
         {"kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXM", "alg": "HS256", "use": "sig"},
         jwk_of(ec.generate_private_key(ec.SECP256K1())),
@@ -145,6 +153,14 @@ def test_a_key_without_an_id_is_not_found_by_one() -> None:
 
     assert keys.find("a", "RS256") is None
     assert keys.lacks("a")
+
+
+def test_a_jwt_without_an_id_tells_of_no_new_key() -> None:
+    """Only an ID that no key has does."""
+    keys = read(RSA_JWK | {"kid": "a"})
+
+    assert keys.lacks("b")
+    assert not keys.lacks("a")
     assert not keys.lacks(None)
 
 
