@@ -4,21 +4,44 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 
 from app.callers.directory import Known
 from app.domain import Caller
 
-__all__ = ["callers_of", "credential_id_of", "texts_of"]
+__all__ = ["Declared", "credential_id_of", "texts_of"]
 
 LONGEST_SUBJECT = 96
 NOT_SHOWN = re.compile(r"[^!-$&-~]")
 """All but visible ASCII, and the percent sign, which begins what stands for them."""
 
 
-def callers_of(claims: Mapping[str, object], known: Iterable[Known]) -> list[Caller]:
-    """The callers all of whose declared claims a JWT has; those that declare none are never among them."""
-    return [one.caller for one in known if one.claims and all(wanted in texts_of(claims, name) for name, wanted in one.claims.items())]
+class Declared:
+    """The claims that callers declare, arranged by the first of each, so that a JWT is held against those callers only that have its text.
+
+    Args:
+        known: the callers; those that declare no claims have no JWTs.
+    """
+
+    def __init__(self, known: Iterable[Known]) -> None:
+        self._by_first: defaultdict[str, defaultdict[str, list[Known]]] = defaultdict(lambda: defaultdict(list))
+        for one in known:
+            for name, wanted in islice(one.claims.items(), 1):
+                self._by_first[name][wanted].append(one)
+
+    def callers_of(self, claims: Mapping[str, object]) -> list[Caller]:
+        """The callers all of whose declared claims a JWT has."""
+        return [
+            one.caller for one in self._possible(claims) if all(wanted in texts_of(claims, name) for name, wanted in one.claims.items())
+        ]
+
+    def _possible(self, claims: Mapping[str, object]) -> Iterator[Known]:
+        for name, by_text in self._by_first.items():
+            # A list may hold a text twice; its caller is one all the same.
+            for text in set(texts_of(claims, name)):
+                yield from by_text.get(text, ())
 
 
 def texts_of(claims: Mapping[str, object], name: str) -> tuple[str, ...]:

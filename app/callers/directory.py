@@ -45,6 +45,10 @@ class DirectoryContents:
 
     by_key: dict[str, _Held] = field(default_factory=dict)
     by_id: dict[str, Known] = field(default_factory=dict)
+    known: tuple[Known, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "known", tuple(self.by_id.values()))
 
 
 class Directory:
@@ -78,9 +82,9 @@ class Directory:
         self.origins = frozenset().union(*(known.caller.origins for known in contents.by_id.values()))
 
     @property
-    def known(self) -> list[Known]:
-        """Every caller that may call, with its claims."""
-        return list(self._contents.by_id.values())
+    def known(self) -> tuple[Known, ...]:
+        """Every caller that may call, with its claims; the same object until the next `use`."""
+        return self._contents.known
 
     def caller(self, caller_id: str) -> Caller | None:
         """The caller of that ID, if it may call; without a credential."""

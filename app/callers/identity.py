@@ -14,7 +14,7 @@ import jwt
 import orjson
 import structlog
 
-from app.callers.claims import callers_of, credential_id_of
+from app.callers.claims import Declared, credential_id_of
 from app.callers.directory import Directory
 from app.callers.jwks import ALGORITHMS, KeySet
 from app.callers.presented import Jwt, invalid
@@ -75,6 +75,8 @@ class IdentityProvider:
         self._directory = directory
         self._clock = clock
         self._verified: dict[bytes, _Verified] = {}
+        self._known = directory.known
+        self._declared = Declared(self._known)
 
     def recognises(self, jwt: Jwt) -> bool:
         """All JWTs but those that say they are tickets of the gateway's own."""
@@ -139,7 +141,10 @@ class IdentityProvider:
         return ends
 
     def _owner(self, claims: Mapping[str, object]) -> Caller:
-        found = callers_of(claims, self._directory.known)
+        if self._directory.known is not self._known:
+            self._known = self._directory.known
+            self._declared = Declared(self._known)
+        found = self._declared.callers_of(claims)
         if len(found) != 1:
             names = ", ".join(caller.name for caller in found)
             message = f"its claims are ambiguous: they are those of {names}" if found else "its claims are no caller's"

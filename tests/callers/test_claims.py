@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.callers.claims import callers_of, credential_id_of, texts_of
+from app.callers.claims import Declared, credential_id_of, texts_of
 from app.callers.directory import Known
 from app.domain import Caller
 
@@ -19,7 +19,7 @@ def known(**callers: Mapping[str, str]) -> list[Known]:
 
 def names(claims: dict[str, Any], **callers: Mapping[str, str]) -> list[str]:
     """Whose a JWT with these claims is."""
-    return [caller.name for caller in callers_of(claims, known(**callers))]
+    return [caller.name for caller in Declared(known(**callers)).callers_of(claims)]
 
 
 def test_all_declared_claims_must_match() -> None:
@@ -39,6 +39,22 @@ def test_a_caller_without_claims_has_no_jwt() -> None:
 def test_every_caller_that_matches_is_found() -> None:
     """That two match is for the verifier to refuse."""
     assert names({"azp": "shop", "role": ["a", "b"]}, one={"azp": "shop"}, two={"role": "b"}, three={"role": "c"}) == ["one", "two"]
+
+
+def test_a_text_that_a_list_holds_twice_is_one() -> None:
+    """A role that was given twice makes no two callers of one."""
+    assert names({"role": ["a", "a"]}, one={"role": "a"}) == ["one"]
+
+
+@given(
+    st.dictionaries(st.sampled_from("pqr"), st.sampled_from("abc") | st.lists(st.sampled_from("abc"), max_size=2), max_size=3),
+    st.dictionaries(st.sampled_from("uvwxyz"), st.dictionaries(st.sampled_from("pqr"), st.sampled_from("abc"), max_size=3)),
+)
+def test_callers_are_those_all_of_whose_claims_match(claims: dict[str, Any], callers: dict[str, dict[str, str]]) -> None:
+    """However callers are arranged, they are found as if each were looked at."""
+    expected = [name for name, declared in callers.items() if declared and all(one in claims.get(key, ()) for key, one in declared.items())]
+
+    assert sorted(names(claims, **callers)) == sorted(expected)
 
 
 @pytest.mark.parametrize(
