@@ -29,7 +29,8 @@ class Scale:
         small: calls of each caller but one, in `fairness`; the one has ten times as many.
         fair_rate: the rate there, in sends a second.
         depth: the calls that wait in the deep queue.
-        repetitions: how often a call is enqueued and released at each depth.
+        repetitions: how often a call is enqueued and released at each depth, and a credential is proven.
+        jwts: JWTs of each sort that are verified once.
         held: calls that wait while memory is measured.
         merged: callers that each link one order.
         noise: repetitions of the loop and of the fsync by which the machine's noise is told.
@@ -51,6 +52,7 @@ class Scale:
     fair_rate: int
     depth: int
     repetitions: int
+    jwts: int
     held: int
     merged: int
     noise: int
@@ -81,6 +83,7 @@ FULL = Scale(
     fair_rate=60,
     depth=100_000,
     repetitions=40_000,
+    jwts=1_000,
     held=5_000,
     merged=500,
     noise=200,
@@ -102,6 +105,7 @@ QUICK = Scale(
     fair_rate=20,
     depth=2_000,
     repetitions=500,
+    jwts=50,
     held=100,
     merged=20,
     noise=20,

@@ -22,7 +22,7 @@ from benchmarks.recorder import Recorder
 from benchmarks.relay import Relay, relayed
 from benchmarks.upstream import token_value
 
-__all__ = ["COLD_START_SECONDS", "LONGEST_WAIT", "Cast", "Stage", "gateway_variables", "opened", "prepare", "simulated"]
+__all__ = ["COLD_START_SECONDS", "LONGEST_WAIT", "OWN_VARIABLES", "Cast", "Stage", "gateway_variables", "opened", "prepare", "simulated"]
 
 CALLER = "benchmarks"
 UNLIMITED = "1000000/second"
