@@ -127,7 +127,7 @@ class ProviderKeys:
         try:
             self._keys, self._max_age = await self._obtain()
             self._failures = 0
-            log.debug("the identity provider's keys were fetched", keys=len(self._keys))
+            log.info("the identity provider's keys were fetched", keys=len(self._keys))
         except (NotFetched, UnusableKeys, _AtFault) as error:
             self._failed(reason=str(error))
         except Exception:
