@@ -1,4 +1,4 @@
-"""Who is calling, and what they may do: keys, JWTs, grants, roles."""
+"""Who is calling, and what they may do: keys, JWTs, tickets, origins, grants, roles."""
 
 from app.callers.authentication import Authentication, Verifier
 from app.callers.directory import Directory, Known

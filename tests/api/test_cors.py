@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 import pytest_asyncio
+from fastapi import FastAPI
 
-from app.api.cors import HEADERS_OUT
+from app.api.cors import HEADERS_OUT, CrossOriginHeaders, add_preflights
 from app.callers import GrantAsked, NewCaller
 from tests.rig import Rig, rigged
 
@@ -212,6 +213,47 @@ async def test_origins_follow_the_callers_while_the_gateway_runs(rig: Rig) -> No
     after = await preflight(rig, origin)
 
     assert [answer.status_code for answer in (before, during, after)] == [403, 204, 403]
+
+
+class Known:
+    """Services that know the shop and nothing else."""
+
+    origins = property(lambda self: self)
+
+    def known(self, origin: str) -> bool:
+        """Whether it is the shop's."""
+        return origin == SHOP
+
+
+async def nothing() -> None:
+    """Answers nothing."""
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "methods"),
+    [
+        ("/gateway/me", "/gateway/me", "GET"),
+        ("/gateway/jobs/{job}", "/gateway/jobs/1", "DELETE, GET"),
+        ("/gateway/batches", "/gateway/batches", "POST"),
+        ("/orders/{order}", "/orders/1", "GET, PUT"),
+        ("/gateway/mean", "/gateway/mean", None),
+        ("/gateway/admin/callers", "/gateway/admin/callers", None),
+    ],
+)
+async def test_a_path_that_is_added_is_for_pages_by_its_name(path: str, asked: str, methods: str | None) -> None:
+    """What concerns calls answers preflights, with all the methods that its routes take; the rest of the gateway's own doesn't."""
+    app = FastAPI()
+    for method in (methods or "GET").split(", "):
+        app.add_api_route(path, nothing, methods=[method])
+    add_preflights(app)
+    app.add_middleware(CrossOriginHeaders)
+    app.state.services = Known()
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://gateway") as client:
+        answer = await client.options(asked, headers=WANTED | {"Origin": SHOP})
+
+    assert answer.headers.get("Access-Control-Allow-Methods") == methods
+    assert answer.headers.get("Access-Control-Allow-Origin") == (SHOP if methods else None)
+    assert answer.status_code == (204 if methods else 405)
 
 
 async def test_every_operation_answers_preflights(rig: Rig) -> None:
