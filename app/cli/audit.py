@@ -79,6 +79,8 @@ def record_rows(records: Records) -> list[list[object]]:
 def _detail(record: dict[str, Any]) -> str:
     if "linked_ids" in record:
         return f"linked {', '.join(record['linked_ids']) or 'nothing new'}"
+    if "ticket_id" in record:
+        return f"for {record['origin']}"
     if "ids" in record:
         return f"{record['parameter']}={','.join(record['ids'])}"
     if "key_id" in record:

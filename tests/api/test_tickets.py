@@ -12,9 +12,11 @@ import jwt
 import pytest
 import pytest_asyncio
 
-from app.callers import GrantAsked, NewCaller, Presented
+from app.administration import Administration
+from app.callers import CallerStore, GrantAsked, NewCaller, Presented
 from app.domain import Role, new_id
 from app.main import create_app, house_of
+from app.opening import open_state
 from app.simulator.tokens import SimulatedToken
 from app.storage import writing
 from tests.rig import TOKEN, Rig, rigged, until
@@ -251,6 +253,13 @@ async def test_a_ticket_is_good_on_its_page_only(rig: Rig, origin: str | None) -
     assert await rig.statistics() == before
 
 
+async def test_a_ticket_is_good_on_one_of_its_callers_origins(rig: Rig) -> None:
+    """Where the caller's pages may have two, the ticket's may have the one that it was made for."""
+    ticket = await ticket_of(rig, await backend(rig, "two-sites", origins=(SHOP, DESK)), origin=DESK)
+
+    assert [code_of(await call(rig, ticket, origin=one)) for one in (DESK, SHOP)] == ["parameter-missing", "origin-not-allowed"]
+
+
 async def test_a_ticket_with_two_origins_is_refused(rig: Rig) -> None:
     """Two values are none, equal or not."""
     ticket = await ticket_of(rig, rig.key, token="shop")
@@ -343,6 +352,35 @@ async def test_a_ticket_follows_its_caller(rig: Rig, name: str, change: Any, sta
 
     assert code_of(before) == "parameter-missing"
     assert (after.status_code, code_of(after)) == (status, code)
+
+
+async def test_a_ticket_dies_within_two_seconds_of_a_command(rig: Rig) -> None:
+    """The running gateway sees by itself that another process removed the caller."""
+    ticket = await ticket_of(rig, await backend(rig, "soon"))
+    async with open_state(rig.settings) as (engine, keyring):
+        await Administration(engine, keyring, "test:elsewhere").remove_caller("soon")
+
+    async def dead() -> bool:
+        return (await call(rig, ticket)).status_code == 401
+
+    async with asyncio.timeout(2):
+        await until(dead)
+
+
+async def test_a_disabled_callers_ticket_is_dead(rig: Rig) -> None:
+    """Disabling is as good as removing, for as long as it lasts."""
+    key = await backend(rig, "paused", origins=(DESK,))
+    ticket = await ticket_of(rig, key, origin=DESK)
+    async with writing(rig.house.engine) as connection:
+        await CallerStore().set_enabled(connection, "paused", enabled=False)
+    await rig.house.refresh()
+    disabled = await call(rig, ticket, origin=DESK)
+    async with writing(rig.house.engine) as connection:
+        await CallerStore().set_enabled(connection, "paused", enabled=True)
+    await rig.house.refresh()
+
+    assert (disabled.status_code, code_of(disabled)) == (401, "credentials-invalid")
+    assert code_of(await call(rig, ticket, origin=DESK)) == "parameter-missing"
 
 
 async def test_a_waiting_call_of_a_ticket_goes_with_its_caller(rig: Rig) -> None:

@@ -43,7 +43,7 @@ class Known:
         await loaded(self.engine, self.directory)
 
 
-async def known(engine: AsyncEngine, *grants: GrantAsked, origins: Sequence[str] = (SHOP,)) -> Known:
+async def known(engine: AsyncEngine, *grants: GrantAsked, origins: Sequence[str] = (SHOP, "https://other.example")) -> Known:
     """A caller with a role, a weight and a rate, that may use two tokens unless told otherwise."""
     tokens = await with_tokens(engine, "shop", "store")
     new = NewCaller(

@@ -31,6 +31,7 @@ RECORDS = [
     record(4, Name.CALL_OUTCOME, request_id=REQUEST, caller="a", token="shop", code="ok", linked_ids=[]),
     record(5, Name.CALL_REFUSED, request_id="request-2", caller="b", code="parameter-unknown", reason="'[/x] :smile:' is unknown"),
     record(6, Name.REFUSALS_COUNTED, address="192.0.2.1", code="credentials-missing", count=3),
+    record(7, Name.TICKET_ISSUED, caller="c", token="store", ticket_id="ticket-1", origin="https://shop.example", ids=["1"]),
 ]
 
 
@@ -54,7 +55,7 @@ def test_the_newest_records_come_first(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("options", "found"),
     [
-        (("--limit", "2"), [6, 5]),
+        (("--limit", "2"), [7, 6]),
         (("--caller", "a"), [4, 3, 2]),
         (("--token", "shop"), [4, 3, 2]),
         (("--code", "ok"), [4]),
@@ -76,6 +77,7 @@ def test_records_are_a_table_for_people(shell: Shell) -> None:
     assert lines[0][0] == "at"
     assert {at for at, _ in lines[1:]} == {"2026-01-02T03:04:05.678"}
     assert [" ".join(rest.split()) for _, rest in lines[1:]] == [
+        "ticket:issued c store for https://shop.example",
         "refusals:counted credentials-missing 3 times from 192.0.2.1",
         "call:refused request-2 b parameter-unknown '[/x] :smile:' is unknown",
         "call:outcome request-1 a shop ok linked nothing new",
