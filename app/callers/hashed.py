@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Self
 
-from sqlalchemy import RowMapping, delete, insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.callers.keys import GatewayKey
@@ -46,10 +47,12 @@ def parse_hashed(text: str) -> HashedKey | None:
 class HashedKeyStore:
     """The keys of callers in the database, whose secrets were made elsewhere. Every method works in the transaction that it is handed."""
 
-    async def of(self, connection: AsyncConnection, caller_id: str) -> list[HashedKey]:
-        """A caller's keys, oldest first."""
-        found = select(caller_keys).where(caller_keys.c.caller_id == caller_id).order_by(caller_keys.c.created_at, caller_keys.c.id)
-        return [_read(row) for row in (await connection.execute(found)).mappings()]
+    async def all(self, connection: AsyncConnection) -> dict[str, dict[str, HashedKey]]:
+        """Every caller's keys by their IDs, by the callers' IDs."""
+        found: defaultdict[str, dict[str, HashedKey]] = defaultdict(dict)
+        for row in (await connection.execute(select(caller_keys))).mappings():
+            found[row["caller_id"]][row["id"]] = HashedKey(row["id"], row["sha256"], row["expires_at"])
+        return dict(found)
 
     async def add(self, connection: AsyncConnection, caller_id: str, key: HashedKey) -> None:
         """Give a caller a key.
@@ -74,7 +77,3 @@ class HashedKeyStore:
         """Take a key back."""
         await connection.execute(delete(caller_keys).where(caller_keys.c.id == key_id))
         await touch_revision(connection)
-
-
-def _read(row: RowMapping) -> HashedKey:
-    return HashedKey(row["id"], row["sha256"], row["expires_at"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -61,11 +62,13 @@ async def retire_keys(connection: AsyncConnection, caller_id: str, grace: float)
     await connection.execute(delete(caller_keys).where(own, caller_keys.c.expires_at <= utc_now()))
 
 
-async def keys_of(connection: AsyncConnection, caller_id: str) -> tuple[KeyRow, ...]:
-    """The caller's keys, oldest first."""
-    query = select(caller_keys).where(caller_keys.c.caller_id == caller_id).order_by(caller_keys.c.created_at)
-    rows = (await connection.execute(query)).mappings()
-    return tuple(KeyRow(row["id"], row["created_at"], row["expires_at"], row["last_used_at"]) for row in rows)
+async def keys_of(connection: AsyncConnection, caller_id: str | None = None) -> dict[str, tuple[KeyRow, ...]]:
+    """The keys of one caller or all, oldest first, by the callers' IDs."""
+    query = select(caller_keys).order_by(caller_keys.c.created_at)
+    found: defaultdict[str, tuple[KeyRow, ...]] = defaultdict(tuple)
+    for row in (await connection.execute(query if caller_id is None else query.where(caller_keys.c.caller_id == caller_id))).mappings():
+        found[row["caller_id"]] += (KeyRow(row["id"], row["created_at"], row["expires_at"], row["last_used_at"]),)
+    return found
 
 
 async def keep_uses(connection: AsyncConnection, uses: Mapping[str, float]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -211,12 +212,15 @@ class CallerStore:
         Raises:
             NotFound: no such caller.
         """
-        return await self._read(connection, await self._found(connection, name))
+        row = await self._found(connection, name)
+        granted, keys = await _granted(connection, row["id"]), await keys_of(connection, row["id"])
+        return _read(row, granted.get(row["id"], ()), keys.get(row["id"], ()))
 
     async def all(self, connection: AsyncConnection) -> list[CallerRow]:
         """Every caller, by name."""
         rows = (await connection.execute(select(callers).order_by(callers.c.name))).mappings().all()
-        return [await self._read(connection, row) for row in rows]
+        granted, keys = await _granted(connection), await keys_of(connection)
+        return [_read(row, granted.get(row["id"], ()), keys.get(row["id"], ())) for row in rows]
 
     async def _set(self, connection: AsyncConnection, name: str, **columns: int) -> CallerRow:
         caller_id = (await self._found(connection, name))["id"]
@@ -234,25 +238,33 @@ class CallerStore:
             raise NotFound(message)
         return row
 
-    async def _read(self, connection: AsyncConnection, row: RowMapping) -> CallerRow:
-        granted = select(tokens.c.id, tokens.c.name, grants.c.operations).join(grants).where(grants.c.caller_id == row["id"])
-        found = (await connection.execute(granted.order_by(tokens.c.name))).mappings().all()
-        return CallerRow(
-            id=row["id"],
-            name=row["name"],
-            role=row["role"],
-            weight=row["weight"],
-            rate=row["rate"],
-            default_token=next((one["name"] for one in found if one["id"] == row["default_token_id"]), None),
-            grants=tuple(GrantAsked(one["name"], _operations(one["operations"])) for one in found),
-            keys=await keys_of(connection, row["id"]),
-            created_at=row["created_at"],
-            networks=tuple(json.loads(row["networks"])),
-            origins=tuple(json.loads(row["origins"])),
-            claims=json.loads(row["claims"]),
-            enabled=bool(row["enabled"]),
-            declared=bool(row["declared"]),
-        )
+
+async def _granted(connection: AsyncConnection, caller_id: str | None = None) -> dict[str, tuple[RowMapping, ...]]:
+    """The grants with their tokens' names, of one caller or all, by the callers' IDs."""
+    query = select(tokens.c.id, tokens.c.name, grants.c.operations, grants.c.caller_id).join(grants).order_by(tokens.c.name)
+    found: defaultdict[str, tuple[RowMapping, ...]] = defaultdict(tuple)
+    for row in (await connection.execute(query if caller_id is None else query.where(grants.c.caller_id == caller_id))).mappings():
+        found[row["caller_id"]] += (row,)
+    return found
+
+
+def _read(row: RowMapping, granted: Sequence[RowMapping], keys: tuple[KeyRow, ...]) -> CallerRow:
+    return CallerRow(
+        id=row["id"],
+        name=row["name"],
+        role=row["role"],
+        weight=row["weight"],
+        rate=row["rate"],
+        default_token=next((one["name"] for one in granted if one["id"] == row["default_token_id"]), None),
+        grants=tuple(GrantAsked(one["name"], _operations(one["operations"])) for one in granted),
+        keys=keys,
+        created_at=row["created_at"],
+        networks=tuple(json.loads(row["networks"])),
+        origins=tuple(json.loads(row["origins"])),
+        claims=json.loads(row["claims"]),
+        enabled=bool(row["enabled"]),
+        declared=bool(row["declared"]),
+    )
 
 
 async def _token_id(connection: AsyncConnection, name: str) -> str:

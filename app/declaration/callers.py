@@ -29,6 +29,8 @@ class DeclaredCallers:
         self._declared = {one.new.name: one for one in declared}
         self._tokens = {row.token.name: row for row in tokens}
         self._journal = journal
+        self._wanted = {key.id: (one.new.name, key.sha256) for one in declared for key in one.keys}
+        self._held: dict[str, dict[str, HashedKey]] = {}
 
     async def apply(self, connection: AsyncConnection) -> None:
         """Disable what isn't declared any more; add and change what is.
@@ -37,6 +39,7 @@ class DeclaredCallers:
             StartRefused: a name or a key is another's, or a grant names no token; the message names the place.
         """
         existing = {row.name: row for row in await self._store.all(connection)}
+        self._held = await self._keys.all(connection)
         for row in existing.values():
             if row.declared:
                 await self._withdraw(connection, row)
@@ -50,12 +53,12 @@ class DeclaredCallers:
         left_over = row.name not in self._declared
         if left_over and row.enabled:
             await self._set_enabled(connection, row.name, enabled=False)
-        wanted = {key.id: (name, key.sha256) for name, one in self._declared.items() for key in one.keys}
-        for key in await self._keys.of(connection, row.id):
+        for key in list(self._held.get(row.id, {}).values()):
             # Who isn't declared any more keeps its keys, to come back with them, but for those that are another's now.
-            stays = key.id not in wanted if left_over else wanted.get(key.id) == (row.name, key.sha256)
+            stays = key.id not in self._wanted if left_over else self._wanted.get(key.id) == (row.name, key.sha256)
             if not stays:
                 await self._keys.remove(connection, key.id)
+                del self._held[row.id][key.id]
                 self._journal.add(Name.CALLER_KEY_REVOKED, row.name, credential_id=key.id)
 
     async def _bring(self, connection: AsyncConnection, new: NewCaller, row: CallerRow | None) -> CallerRow:
@@ -82,9 +85,8 @@ class DeclaredCallers:
         return row
 
     async def _bring_keys(self, connection: AsyncConnection, row: CallerRow, keys: tuple[HashedKey, ...]) -> None:
-        existing = {key.id: key for key in await self._keys.of(connection, row.id)}
         for key in keys:
-            before = existing.get(key.id)
+            before = self._held.get(row.id, {}).get(key.id)
             if before is None:
                 await self._keys.add(connection, row.id, key)
                 self._journal.add(Name.CALLER_KEY_ADDED, row.name, credential_id=key.id, expires_at=key.expires_at)

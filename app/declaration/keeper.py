@@ -73,15 +73,13 @@ class Keeper:
 
     async def _watch(self, hangup: asyncio.Event) -> None:
         while True:
-            asked = await _hears(hangup, LOOK_SECONDS)
-            changed = await asyncio.to_thread(self._sources.changed)
-            if asked or changed or not self._decided:
-                await self._try()
+            await self._look(asked=await _hears(hangup, LOOK_SECONDS))
 
-    async def _try(self) -> None:
-        self._decided = True
+    async def _look(self, *, asked: bool) -> None:
         try:
-            await self.apply()
+            if await asyncio.to_thread(self._sources.changed) or asked or not self._decided:
+                self._decided = True
+                await self.apply()
         except StartRefused as error:
             log.error("the configuration file is wrong; going on as before", reason=str(error))  # noqa: TRY400 - the reason is all there is to know
         except Exception:

@@ -68,6 +68,9 @@ def _content(path: Path) -> bytes:
     try:
         # Without waiting: a pipe in a file's place would hold everything up.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError as error:
+        message = "no file can have this name"
+        raise NotReadable(message) from error
     except OSError as error:
         raise NotReadable(error.strerror or type(error).__name__) from error
     try:

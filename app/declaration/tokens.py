@@ -29,6 +29,7 @@ class DeclaredTokens:
         self._store = store
         self._declared = {one.new.name: one for one in declared}
         self._journal = journal
+        self._rows: dict[str, TokenRow] = {}
 
     async def apply(self, connection: AsyncConnection) -> None:
         """Disable what isn't declared any more; add and change what is.
@@ -36,65 +37,68 @@ class DeclaredTokens:
         Raises:
             StartRefused: a name or a value is another's; the message names the place.
         """
-        existing = {row.token.name: row for row in await self._store.all(connection)}
-        for row in existing.values():
+        self._rows = {row.token.name: row for row in await self._store.all(connection)}
+        for row in list(self._rows.values()):
             if self._is_left_over(row) and row.token.enabled:
                 await self._set_enabled(connection, row.token.name, enabled=False)
-        for one in self._declared.values():
+        lanes = await self._store.lanes_of(connection, [one.new.value for one in self._declared.values()]) if self._declared else []
+        for one, lane in zip(self._declared.values(), lanes, strict=True):
             with refusing(one.place):
-                await self._bring(connection, one.new, existing.get(one.new.name))
+                await self._bring(connection, one.new, lane)
 
     def _is_left_over(self, row: TokenRow) -> bool:
         """Whether an earlier declaration made it and this one doesn't name it."""
         return row.declared and row.token.name not in self._declared
 
-    async def _bring(self, connection: AsyncConnection, new: NewToken, row: TokenRow | None) -> None:
+    async def _bring(self, connection: AsyncConnection, new: NewToken, lane: str) -> None:
+        row = self._rows.get(new.name)
         if row is None:
-            await self._add(connection, new)
+            await self._add(connection, new, lane)
             return
         if not row.declared:
             message = (
                 f"a token named {new.name} was added otherwise: rename one of the two, or remove that one with `token remove {new.name}`"
             )
             raise Conflict(message)
-        await self._change(connection, new, row.token)
-        await self._rotate(connection, new, row)
+        if _traits(row.token) != _traits(new):
+            await self._change(connection, new, row.token)
+        if row.token.lane != lane:
+            await self._rotate(connection, new, lane)
         if not row.token.enabled:
             await self._set_enabled(connection, new.name, enabled=True)
 
-    async def _add(self, connection: AsyncConnection, new: NewToken) -> None:
-        await self._free(connection, new)
-        row = await self._store.add(connection, new)
-        await self._store.set_declared(connection, new.name, declared=True)
+    async def _add(self, connection: AsyncConnection, new: NewToken, lane: str) -> None:
+        await self._free(connection, lane)
+        await self._store.add(connection, new)
+        row = await self._store.set_declared(connection, new.name, declared=True)
+        self._rows[new.name] = row
         self._journal.add(Name.TOKEN_ADDED, new.name, **_traits(new), fingerprint=row.fingerprint)
 
     async def _change(self, connection: AsyncConnection, new: NewToken, token: TokenRef) -> None:
-        before, after = _traits(token), _traits(new)
-        if before != after:
-            await self._store.change(connection, replace(token, kind=new.kind, rate=new.rate, burst=new.burst, pacing=new.pacing))
-            self._journal.add_difference(Name.TOKEN_CHANGED, new.name, before, after)
+        await self._store.change(connection, replace(token, kind=new.kind, rate=new.rate, burst=new.burst, pacing=new.pacing))
+        self._journal.add_difference(Name.TOKEN_CHANGED, new.name, _traits(token), _traits(new))
 
-    async def _rotate(self, connection: AsyncConnection, new: NewToken, row: TokenRow) -> None:
-        if await self._store.holder_of(connection, new.value) == new.name:
-            return
-        await self._free(connection, new)
-        rotated = await self._store.rotate(connection, new.name, new.value)
-        self._journal.add(Name.TOKEN_ROTATED, new.name, before=row.fingerprint, after=rotated.fingerprint)
+    async def _rotate(self, connection: AsyncConnection, new: NewToken, lane: str) -> None:
+        await self._free(connection, lane)
+        before, after = self._rows[new.name], await self._store.rotate(connection, new.name, new.value)
+        self._rows[new.name] = after
+        self._journal.add(Name.TOKEN_ROTATED, new.name, before=before.fingerprint, after=after.fingerprint)
 
-    async def _free(self, connection: AsyncConnection, new: NewToken) -> None:
-        """Have the value held by nobody, if only a token holds it that was declared: then that one goes on under this name."""
-        holder = await self._store.holder_of(connection, new.value)
+    async def _free(self, connection: AsyncConnection, lane: str) -> None:
+        """Have the value held by nobody, if only a token holds it that was declared: then that one goes on under another name."""
+        holder = next((row for row in self._rows.values() if row.token.lane == lane), None)
         if holder is None:
             return
-        row = await self._store.show(connection, holder)
-        if not self._is_left_over(row):
-            message = f"its value is held by the token {holder} already: one token has one lane, under one name"
+        name = holder.token.name
+        if not self._is_left_over(holder):
+            message = f"its value is held by the token {name} already: one token has one lane, under one name"
             raise Conflict(message)
-        await self._store.remove(connection, holder)
-        self._journal.add(Name.TOKEN_REMOVED, holder, fingerprint=row.fingerprint)
+        await self._store.remove(connection, name)
+        del self._rows[name]
+        self._journal.add(Name.TOKEN_REMOVED, name, fingerprint=holder.fingerprint)
 
     async def _set_enabled(self, connection: AsyncConnection, name: str, *, enabled: bool) -> None:
-        await self._store.set_enabled(connection, name, enabled=enabled)
+        self._rows[name] = await self._store.set_enabled(connection, name, enabled=enabled)
         self._journal.add(Name.TOKEN_ENABLED if enabled else Name.TOKEN_DISABLED, name)
 
 

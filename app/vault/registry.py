@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import RowMapping, delete, insert, select, update
@@ -185,20 +186,20 @@ class TokenStore:
         """Every token, by name."""
         return [_read(row) for row in (await connection.execute(select(tokens).order_by(tokens.c.name))).mappings()]
 
-    async def holder_of(self, connection: AsyncConnection, value: TokenValue) -> str | None:
-        """The name of the token that has this value, if one has.
+    async def lanes_of(self, connection: AsyncConnection, values: Sequence[TokenValue]) -> list[str]:
+        """Which lanes these values have: a token has a value just where it has its lane.
 
         Raises:
-            ParameterInvalid: it isn't a value.
+            ParameterInvalid: one isn't a value.
         """
-        value_hash = await self._hash(connection, value)
-        return (await connection.execute(select(tokens.c.name).where(tokens.c.value_hash == value_hash))).scalar_one_or_none()
+        key = await self._fingerprint_key(connection)
+        return [_hash(key, value).hex() for value in values]
 
     async def _row(self, connection: AsyncConnection, name: str) -> RowMapping | None:
         return (await connection.execute(select(tokens).where(tokens.c.name == name))).mappings().one_or_none()
 
     async def _sealed(self, connection: AsyncConnection, token_id: str, name: str, value: TokenValue) -> dict[str, object]:
-        value_hash = await self._hash(connection, value)
+        value_hash = _hash(await self._fingerprint_key(connection), value)
         sealed = self._keyring.seal(value.reveal().encode("ascii"), place_of(token_id, name))
         if (await connection.execute(select(tokens.c.id).where(tokens.c.value_hash == value_hash))).first():
             message = "this value is held already: one token has one lane, under one name"
@@ -209,11 +210,6 @@ class TokenStore:
             "sealed": sealed.ciphertext,
             "value_hash": value_hash,
         }
-
-    async def _hash(self, connection: AsyncConnection, value: TokenValue) -> bytes:
-        """What tells the value from all others, and says nothing of it without the key."""
-        _check(is_value(value), "a token's value has 16 to 512 visible ASCII characters and no blanks")
-        return hmac.digest(await self._fingerprint_key(connection), value.reveal().encode("ascii"), hashlib.sha256)
 
     async def _fingerprint_key(self, connection: AsyncConnection) -> bytes:
         """The key of the values' hash."""
@@ -252,6 +248,12 @@ def token_of(row: RowMapping) -> TokenRef:
 
 def _read(row: RowMapping) -> TokenRow:
     return TokenRow(token_of(row), row["value_hash"].hex()[:8], row["created_at"], row["rotated_at"], bool(row["declared"]))
+
+
+def _hash(key: bytes, value: TokenValue) -> bytes:
+    """What tells the value from all others, and says nothing of it without the key."""
+    _check(is_value(value), "a token's value has 16 to 512 visible ASCII characters and no blanks")
+    return hmac.digest(key, value.reveal().encode("ascii"), hashlib.sha256)
 
 
 def _check_rate(rate: int) -> None:

@@ -269,3 +269,15 @@ async def test_another_master_key_changes_nothing(engine: AsyncEngine, work: str
         await change()
 
     assert await value_of(engine, "shop") == VALUE
+
+
+async def test_a_values_lane_is_known_before_a_token_has_it(engine: AsyncEngine) -> None:
+    """A token has a value just where it has the value's lane; what isn't a value has none."""
+    async with writing(engine) as connection:
+        lanes = await STORE.lanes_of(connection, [TokenValue(VALUE), TokenValue(OTHER_VALUE)])
+    row = await added(engine)
+
+    assert row.token.lane == lanes[0] != lanes[1]
+    async with writing(engine) as connection:
+        with pytest.raises(ParameterInvalid, match="16 to 512 visible ASCII characters"):
+            await STORE.lanes_of(connection, [TokenValue("short")])
