@@ -17,7 +17,7 @@ from app.api.services import Services
 from app.domain import Caller
 from app.errors import GatewayError, MethodNotAllowed, NotFound, RequestMalformed
 
-__all__ = ["answer_in_problems"]
+__all__ = ["answer_in_problems", "on_gateway_error"]
 
 FROM_STATUS: dict[int, type[GatewayError]] = {404: NotFound, 405: MethodNotAllowed}
 
@@ -29,14 +29,15 @@ def answer_in_problems(app: Starlette, hosts: Sequence[str] = ()) -> None:
         app: the application.
         hosts: what the header `Host` may be; none: anything.
     """
-    app.add_exception_handler(GatewayError, _on_gateway_error)
+    app.add_exception_handler(GatewayError, on_gateway_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     if hosts:
         app.add_middleware(AllowedHosts, names=hosts, count_refusal=_count_refusal)
     app.add_middleware(RequestFrame, count_refusal=_count_refusal)
 
 
-async def _on_gateway_error(request: Request, error: Exception) -> Response:
+async def on_gateway_error(request: Request, error: Exception) -> Response:
+    """The answer for a refusal, which is counted."""
     assert isinstance(error, GatewayError)  # noqa: S101 - registered for nothing else
     _count_refusal(request.scope, error.recorded_as)
     return problem_response(error, request.state.request_id)
@@ -45,7 +46,7 @@ async def _on_gateway_error(request: Request, error: Exception) -> Response:
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
     problem = FROM_STATUS.get(error.status_code, RequestMalformed)(_detail(error, request))
-    response = await _on_gateway_error(request, problem)
+    response = await on_gateway_error(request, problem)
     if error.headers:
         response.headers.update(error.headers)
     return response

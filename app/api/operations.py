@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.routing import APIRoute
-from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -18,6 +17,7 @@ from app.api.description import described
 from app.api.hangup import HangUpWatch
 from app.api.preferences import Preferences, read_preferences
 from app.api.problems import problem_response
+from app.api.shortcut import Endpoint, Shortcut, Target
 from app.catalogue import Catalogue
 from app.domain import Caller, Operation
 from app.errors import GatewayError
@@ -26,17 +26,20 @@ from app.gateway import Answer, Asked, Gateway, Journey
 __all__ = ["add_operations"]
 
 CLIENT_CLOSED_REQUEST = 499
+HEEDED = frozenset({b"prefer", b"gateway-token", b"origin", b"transfer-encoding", b"content-length"})
 
-Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
-"""What answers one request."""
+Headers = Mapping[bytes, Sequence[str]]
+"""All values of each header, by its name."""
 
 
 def add_operations(app: FastAPI, catalogue: Catalogue) -> None:
-    """Add a route for each operation, at the upstream's own path."""
+    """Add a route for each operation, at the upstream's own path, and the shortcut to it."""
+    endpoints: dict[Target, Endpoint] = {(operation.method, operation.path): _endpoint(operation) for operation in catalogue}
+    app.add_middleware(Shortcut, endpoints=endpoints)
     for operation in catalogue:
         app.router.add_api_route(
             operation.path,
-            _endpoint(operation),
+            endpoints[operation.method, operation.path],
             methods=[operation.method],
             operation_id=operation.id,
             summary=operation.summary,
@@ -73,8 +76,9 @@ def _endpoint(operation: Operation) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         caller, services = await known_caller(request), await services_of(request)
         arrived = time.monotonic()
-        preferences = read_preferences(request.headers.getlist("prefer"), default=services.default_wait, longest=services.max_wait)
-        asked = _asked(request, caller, operation, preferences.wait, arrived)
+        headers = _heeded(request.scope)
+        preferences = read_preferences(headers.get(b"prefer", ()), default=services.default_wait, longest=services.max_wait)
+        asked = _asked(request, headers, caller, operation, wait=preferences.wait, arrived=arrived)
         with HangUpWatch(request) as watch:
             answer = await services.gateway.handle(asked)
         if watch.hung_up:
@@ -84,25 +88,36 @@ def _endpoint(operation: Operation) -> Endpoint:
     return endpoint
 
 
-def _asked(request: Request, caller: Caller, operation: Operation, wait: float, arrived: float) -> Asked:
-    headers = request.headers
+def _heeded(scope: Scope) -> Headers:
+    """The headers that count for a call, found in one pass."""
+    found: dict[bytes, list[str]] = {}
+    for name, value in scope["headers"]:
+        if name in HEEDED:
+            found.setdefault(name, []).append(value.decode("latin-1"))
+    return found
+
+
+def _asked(  # noqa: PLR0913 - what a request is made of
+    request: Request, headers: Headers, caller: Caller, operation: Operation, *, wait: float, arrived: float
+) -> Asked:
+    client = request.scope.get("client")
     return Asked(
         request_id=request.state.request_id,
         caller=caller,
         operation=operation,
         query=request.scope["query_string"],
         has_body=_announces_body(headers),
-        token_names=tuple(headers.getlist("gateway-token")),
+        token_names=tuple(headers.get(b"gateway-token", ())),
         wait=wait,
         arrived=arrived,
-        address=request.client.host if request.client else None,
-        origin=headers.get("origin"),
+        address=client[0] if client else None,
+        origin=next(iter(headers.get(b"origin", ())), None),
     )
 
 
 def _announces_body(headers: Headers) -> bool:
     """By its headers (RFC 9112, section 6): a body need not be read to be refused."""
-    return "transfer-encoding" in headers or headers.get("content-length", "0").strip("0") != ""
+    return b"transfer-encoding" in headers or any(length.strip("0") for length in headers.get(b"content-length", ()))
 
 
 def _response(answer: Answer, gateway: Gateway, preferences: Preferences, request_id: str) -> Response:
