@@ -15,7 +15,7 @@ __all__ = ["check_request"]
 
 LARGEST_ID = 2**63 - 1
 ID_PATTERN = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
-SHOWN_CHARACTERS = 64
+SHORTEST_SECRET = 16
 
 
 def check_request(operation: Operation, query: bytes, *, has_body: bool) -> tuple[Parameter, tuple[int, ...]]:
@@ -53,9 +53,10 @@ def _decode(query: bytes) -> dict[str, list[str]]:
 def _the_one(operation: Operation, names: list[str]) -> Parameter:
     declared = [one.name for one in operation.parameters]
     choice = f"exactly one of {', '.join(declared)}"
-    unknown = [name[:SHOWN_CHARACTERS] for name in names if name not in declared]
+    unknown = [_shown(name) for name in names if name not in declared]
     if unknown:
-        detail = f"{_quoted(unknown[0])} is not a parameter of {operation.id}; give {choice}"
+        # In ASCII: a terminal or a log acts on nothing in it.
+        detail = f"{unknown[0]!a} is not a parameter of {operation.id}; give {choice}"
         raise ParameterUnknown(detail, unknown=unknown[:10], declared=declared)
     if not names:
         detail = f"{operation.id} takes {choice}; the call had none"
@@ -84,6 +85,6 @@ def _id(parameter: Parameter, place: int, text: str) -> int:
     raise ParameterInvalid(detail, parameter=parameter.name, place=place)
 
 
-def _quoted(text: str) -> str:
-    """The caller's own words, with nothing in them that a terminal or a log would act on."""
-    return ascii(text)
+def _shown(name: str) -> str:
+    """The caller's own word for a parameter, unless it is as long as a token: it may be one, in the wrong place."""
+    return name if len(name) < SHORTEST_SECRET else f"(a name of {len(name)} characters)"

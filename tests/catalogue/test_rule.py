@@ -105,11 +105,13 @@ def test_two_parameters_are_refused(query: str, given_names: list[str]) -> None:
         ("=1", ""),
         ("orderIds=1&page=2", "page"),
         ("page=2&orderIds=1&channelIds=2", "page"),
-        ("x" * 100 + "=1", "x" * 64),
+        ("x" * 15 + "=1", "x" * 15),
+        ("x" * 16 + "=1", "(a name of 16 characters)"),
+        ("%78" * 100 + "=1", "(a name of 100 characters)"),
     ],
 )
 def test_an_undeclared_parameter_is_refused(query: str, unknown: str) -> None:
-    """A name that isn't declared, in its very case, is refused before anything else, and is shown shortened."""
+    """A name that isn't declared, in its very case, is refused before anything else; one as long as a token isn't shown."""
     refused = problem(query)
 
     assert type(refused) is ParameterUnknown
