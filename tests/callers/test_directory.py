@@ -233,7 +233,7 @@ async def test_a_disabled_caller_is_nobody(engine: AsyncEngine) -> None:
     await loaded(engine, directory)
 
     assert type(refused) is CredentialsInvalid
-    assert (known, found) == ([], None)
+    assert (known, found) == ((), None)
     assert (await proven(directory, [], [key.reveal()])).id == row.id
     assert [(one.caller.id, one.claims) for one in directory.known] == [(row.id, {"sub": "order-service"})]
 
