@@ -18,7 +18,7 @@ from app.vault import Keyring
 
 __all__ = ["Keeper"]
 
-LOOK_SECONDS = 0.4
+LOOK_SECONDS = 0.25
 
 log = structlog.get_logger(__name__)
 
