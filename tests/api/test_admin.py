@@ -211,6 +211,7 @@ async def test_the_lanes_are_described(rig: Rig) -> None:
     schema = reading["responses"]["200"]["content"]["application/json"]["schema"]
     assert schema["items"] == {"$ref": "#/components/schemas/Lane"}
     assert set(document["components"]["schemas"]) >= {"Breaker", "Lane", "Problem", "Resumed"}
+    assert "HTTPValidationError" not in document["components"]["schemas"]
     assert reading["security"] == resuming["security"] == [{"gatewayKey": []}, {"gatewayKeyAsToken": []}]
     assert "`role-required`" in reading["responses"]["4XX"]["description"]
     assert "`not-found`" in resuming["responses"]["4XX"]["description"]
