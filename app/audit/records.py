@@ -74,20 +74,18 @@ class Record:
 
 def call_intent(call: Call) -> Record:
     """A call was taken in and will be sent when its turn comes."""
-    return _record(Name.CALL_INTENT, **_who(call.request_id, call.caller, call.address, call.origin), **_what(call))
+    return _record(Name.CALL_INTENT, _accepted(call))
 
 
 def send_intent(send: Send) -> Record:
     """The next thing that happens is a write to the upstream, for all the calls named."""
-    return _record(
-        Name.SEND_INTENT,
-        **_carried(send),
-        attempt=send.attempt,
-        operation=send.operation.id,
-        parameter=send.parameter.name or None,
-        ids=_texts(send.ids) if send.operation.parameters else None,
-        test=send.calls[0].test or None,
-    )
+    members = _carried(send)
+    members["attempt"] = send.attempt
+    members["operation"] = send.operation.id
+    members["parameter"] = send.parameter.name or None
+    members["ids"] = _texts(send.ids) if send.operation.parameters else None
+    members["test"] = send.calls[0].test or None
+    return _record(Name.SEND_INTENT, members)
 
 
 def send_outcome(send: Send, outcome: Outcome | None, *, written: bool) -> Record:
@@ -95,21 +93,22 @@ def send_outcome(send: Send, outcome: Outcome | None, *, written: bool) -> Recor
 
     Where no outcome is known it is `not-sent`, or `unknown` if the request had left.
     """
-    unknown = "unknown" if written else "not-sent"
-    return _record(
-        Name.SEND_OUTCOME,
-        **_carried(send),
-        result=type(outcome).__name__.lower() if outcome else unknown,
-        written=written,
-        upstream_status=outcome.status if outcome else None,
-        linked_ids=_texts(outcome.order_ids) if isinstance(outcome, Linked) else None,
-        uncertain=outcome.uncertain if outcome else written,
-    )
+    members = _carried(send)
+    members["written"] = written
+    if outcome:
+        members["result"] = type(outcome).__name__.lower()
+        members["upstream_status"] = outcome.status
+        members["linked_ids"] = _texts(outcome.order_ids) if isinstance(outcome, Linked) else None
+        members["uncertain"] = outcome.uncertain
+    else:
+        members["result"] = "unknown" if written else "not-sent"
+        members["uncertain"] = written
+    return _record(Name.SEND_OUTCOME, members)
 
 
 def token_echoed(send: Send, finds: int) -> Record:
     """The upstream's answer to a send held the token's value so many times, in its headers and its body; it was taken out of both."""
-    return _record(Name.TOKEN_ECHOED, **_carried(send), finds=finds)
+    return _record(Name.TOKEN_ECHOED, {**_carried(send), "finds": finds})
 
 
 def call_outcome(  # noqa: PLR0913 - a record's members
@@ -124,55 +123,54 @@ def call_outcome(  # noqa: PLR0913 - a record's members
     uncertain: bool = False,
 ) -> Record:
     """How a call that was taken in ended for its caller; `code` is `ok`, a problem's, or `caller-gone`. Times in seconds."""
-    return _record(
-        Name.CALL_OUTCOME,
-        **_who(call.request_id, call.caller, call.address, call.origin),
-        **_what(call),
-        code=code,
-        send_id=send_id,
-        attempts=attempts,
-        queue_ms=_ms(queued),
-        upstream_ms=_ms(upstream),
-        linked_ids=_texts(linked.order_ids) if linked else None,
-        uncertain=uncertain,
-    )
+    members = _accepted(call)
+    members["code"] = code
+    members["send_id"] = send_id
+    members["attempts"] = attempts
+    members["queue_ms"] = _ms(queued)
+    members["upstream_ms"] = _ms(upstream)
+    members["linked_ids"] = _texts(linked.order_ids) if linked else None
+    members["uncertain"] = uncertain
+    return _record(Name.CALL_OUTCOME, members)
 
 
 def call_refused(  # noqa: PLR0913 - a record's members
     *, request_id: str, caller: Caller, operation: str, error: GatewayError, address: str | None, origin: str | None, token: str | None
 ) -> Record:
     """A known caller's call was refused here; nothing was sent."""
-    who = _who(request_id, caller, address, origin)
-    return _record(Name.CALL_REFUSED, **who, operation=operation, code=error.code, reason=error.detail, token=token)
+    members = _who(request_id, caller, address, origin)
+    members |= {"operation": operation, "code": error.code, "reason": error.detail, "token": token}
+    return _record(Name.CALL_REFUSED, members)
 
 
 def refusals_counted(*, address: str, caller: str | None, code: str, count: int) -> Record:
     """So many requests from one address were refused with one code since the last such record, before they became calls."""
-    return _record(Name.REFUSALS_COUNTED, address=address, caller=caller, code=code, count=count)
+    return _record(Name.REFUSALS_COUNTED, {"address": address, "caller": caller, "code": code, "count": count})
 
 
 def ticket_issued(ticket: PageTicket, *, request_id: str, caller: Caller, address: str | None) -> Record:
     """A ticket is given out; `origin` is that of the page which it is good on."""
-    return _record(
-        Name.TICKET_ISSUED,
-        **_who(request_id, caller, address, ticket.origin),
-        ticket_id=ticket.id,
-        token=ticket.token_name,
-        operations=list(ticket.operations),
-        parameter=ticket.parameter,
-        ids=None if ticket.ids is None else _texts(ticket.ids),
-        expires_at=datetime.fromtimestamp(ticket.expires_at, UTC).isoformat(timespec="microseconds"),
-    )
+    members = _who(request_id, caller, address, ticket.origin)
+    members["ticket_id"] = ticket.id
+    members["token"] = ticket.token_name
+    members["operations"] = list(ticket.operations)
+    members["parameter"] = ticket.parameter
+    members["ids"] = None if ticket.ids is None else _texts(ticket.ids)
+    members["expires_at"] = datetime.fromtimestamp(ticket.expires_at, UTC).isoformat(timespec="microseconds")
+    return _record(Name.TICKET_ISSUED, members)
 
 
 def administrative(name: Name, by: str, subject: str, **members: Value) -> Record:
     """Somebody changed a token or a caller; `by` says who, as `how:name`."""
-    return _record(name, by=by, subject=subject, **members)
+    return _record(name, {"by": by, "subject": subject, **members})
 
 
-def _record(name: Name, **members: Value) -> Record:
-    kept = {key: value for key, value in members.items() if value is not None}
-    body = {"id": new_id(), "at": utc_now(), "name": name.value, **kept}
+def _record(name: Name, members: dict[str, Value]) -> Record:
+    """The record of these members, but for those that are None."""
+    body = {key: value for key, value in members.items() if value is not None}
+    body["id"] = new_id()
+    body["at"] = utc_now()
+    body["name"] = name
     # Sorted keys and no blanks: for strings, whole numbers and lists of them that is RFC 8785's form.
     return Record(name, orjson.dumps(body, option=orjson.OPT_SORT_KEYS).decode())
 
@@ -189,18 +187,25 @@ def _who(request_id: str, caller: Caller, address: str | None, origin: str | Non
 
 def _carried(send: Send) -> dict[str, Value]:
     """A send and what it carries; `request_id`, `call_id` and `caller` are those of the call whose turn it is."""
+    first = send.calls[0]
     return {
         "send_id": send.id,
-        "token": send.token.name,
-        "request_id": send.calls[0].request_id,
-        "call_id": send.calls[0].id,
-        "caller": send.calls[0].caller.name,
+        "token": first.token.name,
+        "request_id": first.request_id,
+        "call_id": first.id,
+        "caller": first.caller.name,
         "call_ids": [call.id for call in send.calls],
     }
 
 
-def _what(call: Call) -> dict[str, Value]:
+def _accepted(call: Call) -> dict[str, Value]:
+    """Whose call it is, and what it asks for."""
     return {
+        "request_id": call.request_id,
+        "caller": call.caller.name,
+        "credential_id": call.caller.credential_id,
+        "address": call.address,
+        "origin": call.origin,
         "call_id": call.id,
         "operation": call.operation.id,
         "parameter": call.parameter.name,
@@ -210,7 +215,7 @@ def _what(call: Call) -> dict[str, Value]:
 
 
 def _texts(ids: tuple[int, ...]) -> list[str]:
-    return [str(one) for one in ids]
+    return list(map(str, ids))
 
 
 def _ms(seconds: float | None) -> Value:

@@ -11,6 +11,7 @@ import asyncio
 import ssl
 import time
 from dataclasses import dataclass
+from types import TracebackType
 from typing import TYPE_CHECKING, cast
 
 import aiohttp
@@ -21,6 +22,7 @@ from app.expiry import Expiry
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
+    from aiohttp.http import RawResponseMessage
     from aiohttp.streams import StreamReader
 
     from app.domain import Stamps
@@ -74,8 +76,9 @@ class Wire:
         # It only tells the connector where to; it is never sent.
         self._destination = aiohttp.ClientRequest("GET", yarl.URL(url), loop=asyncio.get_running_loop())
         self._connecting = aiohttp.ClientTimeout(connect=within.connect, sock_connect=within.connect)
-        self._read_seconds = within.read
-        self._expiry = Expiry(within.whole - within.connect)
+        # Not aiohttp's own time-outs: they set a timer anew whenever something comes.
+        self._gap = Expiry(within.read)
+        self._whole = Expiry(within.whole - within.connect)
 
     async def exchange(self, request: bytes, stamps: Stamps, *, most_bytes: int) -> Answer:
         """Write a request, once, when its turn has come, and read the answer.
@@ -92,22 +95,16 @@ class Wire:
         """
         connection = await self._connection()
         transport = cast("asyncio.Transport", connection.transport)
-        limit = self._expiry.begin(transport.abort)
         try:
-            answer = await self._exchange(_protocol_of(connection), request, stamps, most_bytes)
-        except BaseException as error:
+            with _Limited(self._whole, transport):
+                await self._write(_protocol_of(connection), request, stamps)
+                answer = await self._answer(_protocol_of(connection), stamps, most_bytes)
+        except BaseException:
             # Nothing more may leave, nor a late answer be taken for the next send's.
             transport.abort()
             connection.close()
-            if limit.expired and isinstance(error, aiohttp.ClientError):
-                raise TimeoutError from error
             raise
-        finally:
-            limit.over()
         connection.release()
-        if limit.expired:
-            # Where a body lasts until the connection's end, the abort looks like the body's own end.
-            raise TimeoutError
         return answer
 
     async def aclose(self) -> None:
@@ -122,14 +119,10 @@ class Wire:
                 return connection
             connection.close()
 
-    async def _exchange(self, protocol: ResponseHandler, request: bytes, stamps: Stamps, most_bytes: int) -> Answer:
-        await self._write(protocol, request, stamps)
-        return await _answer(protocol, stamps, most_bytes)
-
     async def _write(self, protocol: ResponseHandler, request: bytes, stamps: Stamps) -> None:
         transport = cast("asyncio.Transport", protocol.transport)
         peer = _address_of(transport)
-        protocol.set_response_params(read_until_eof=True, auto_decompress=False, read_timeout=self._read_seconds)
+        protocol.set_response_params(read_until_eof=True, auto_decompress=False)
         # Everything is ready, the connection too: now it waits for the very moment.
         await stamps.turn()
         if transport.is_closing():
@@ -141,7 +134,19 @@ class Wire:
         finally:
             # In any case: a write that was cut short may have arrived.
             stamps.written(time.monotonic(), peer)
-        protocol.start_timeout()
+
+    async def _answer(self, protocol: ResponseHandler, stamps: Stamps, most_bytes: int) -> Answer:
+        transport = cast("asyncio.Transport", protocol.transport)
+        with _Limited(self._gap, transport):
+            head, content = await _head(protocol)
+        stamps.answered(time.monotonic())
+        body = b""
+        while not content.at_eof():
+            with _Limited(self._gap, transport):
+                body += await content.readany()
+            if len(body) > most_bytes:
+                raise AnswerTooLarge(head.code)
+        return Answer(head.code, list(head.headers.items()), body)
 
 
 async def flushed(transport: asyncio.Transport) -> None:
@@ -157,25 +162,32 @@ async def flushed(transport: asyncio.Transport) -> None:
         raise
 
 
-async def _answer(protocol: ResponseHandler, stamps: Stamps, most_bytes: int) -> Answer:
+async def _head(protocol: ResponseHandler) -> tuple[RawResponseMessage, StreamReader]:
+    """The status line and headers of the answer itself, after interim ones."""
     head, content = await protocol.read()
     while head.code == CONTINUE or head.code in INTERIM_STATUSES:
         head, content = await protocol.read()
-    stamps.answered(time.monotonic())
-    body = await _body(content, most_bytes)
-    if body is None:
-        raise AnswerTooLarge(head.code)
-    return Answer(head.code, list(head.headers.items()), body)
+    return head, content
 
 
-async def _body(content: StreamReader, most_bytes: int) -> bytes | None:
-    """All of it; None where it is larger."""
-    body = b""
-    while not content.at_eof():
-        body += await content.readany()
-        if len(body) > most_bytes:
-            return None
-    return body
+class _Limited:
+    """What happens in the context, on a connection, must be over in time, or the connection is aborted.
+
+    It raises TimeoutError then. Where a body lasts until the connection's end, the abort looks like the body's own end.
+    """
+
+    __slots__ = ("_wait",)
+
+    def __init__(self, expiry: Expiry, transport: asyncio.Transport) -> None:
+        self._wait = expiry.begin(transport.abort)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None) -> None:
+        self._wait.over()
+        if self._wait.expired and (error is None or isinstance(error, aiohttp.ClientError)):
+            raise TimeoutError from error
 
 
 def _protocol_of(connection: Connection) -> ResponseHandler:
