@@ -43,7 +43,9 @@ class Documents:
             async with asyncio.timeout(self._whole), self._client.stream("GET", url, follow_redirects=False) as response:
                 return await _read(response)
         except (httpx2.HTTPError, httpx2.InvalidURL, aiohttp.ClientError, OSError, ValueError) as error:
-            message = f"no answer ({type(error).__name__})"
+            # The transport gives a refused connection the name of a time-out.
+            cause = error.__cause__ if isinstance(error, httpx2.HTTPError) and error.__cause__ else error
+            message = f"no answer ({type(cause).__name__})"
             raise NotFetched(message) from error
 
     async def aclose(self) -> None:

@@ -110,6 +110,16 @@ async def test_where_nobody_answers_there_is_no_document(url: str) -> None:
     await documents.aclose()
 
 
+async def test_the_reason_is_the_true_one() -> None:
+    """A refused connection isn't told as a time-out, which would have the operator look in the wrong place."""
+    documents = open_documents()
+
+    with pytest.raises(NotFetched, match=r"no answer \(ClientConnectorError\)"):
+        await documents.get("http://127.0.0.1:1/")
+
+    await documents.aclose()
+
+
 async def test_a_server_without_a_trusted_certificate_is_not_believed(tmp_path: Path) -> None:
     """TLS is verified against the system's authorities: a certificate of somebody else's gets no request."""
     _, certificate, key = make_authority(tmp_path)
