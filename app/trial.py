@@ -8,7 +8,7 @@ from typing import Protocol
 
 from app.audit import AuditLog
 from app.catalogue import Deduction
-from app.dispatch import Dispatcher, Settled
+from app.dispatch import Dispatcher
 from app.domain import NO_PARAMETER, Call, Caller, Operation, Outcome, TokenKind, TokenRef, TokenRejected, new_id
 from app.errors import GatewayError, NotFound
 
@@ -84,14 +84,15 @@ class Trial:
         deduction, probed, deadline = Deduction(token.kind, self._probes), list[Probed](), self._clock() + WAIT_SECONDS
         clear = True
         while clear and (probe := deduction.next()):
-            settled = await self._send(token, probe, by=by, request_id=request_id, deadline=deadline)
-            if isinstance(settled.result, GatewayError):
-                await self._audit.tested(name, by=by, request_id=request_id, probes=_texts(probed), seems=None, code=settled.result.code)
-                raise settled.result
-            probed.append(_probed(probe, settled.result, settled.upstream))
-            clear = _is_clear(settled.result)
+            try:
+                outcome, seconds = await self._send(token, probe, by=by, request_id=request_id, deadline=deadline)
+            except GatewayError as error:
+                await self._audit.tested(name, by=by, request_id=request_id, probes=_texts(probed), seems=None, code=error.code)
+                raise
+            probed.append(_probed(probe, outcome, seconds))
+            clear = _is_clear(outcome)
             if clear:
-                deduction.learn(probe, accepted=not isinstance(settled.result, TokenRejected))
+                deduction.learn(probe, accepted=not isinstance(outcome, TokenRejected))
         tested = _tested(token, deduction, tuple(probed), clear=clear)
         await self._audit.tested(name, by=by, request_id=request_id, probes=_texts(probed), seems=tested.seems, code="ok")
         return tested
@@ -106,7 +107,7 @@ class Trial:
             raise NotFound(message)
         return token
 
-    async def _send(self, token: TokenRef, probe: Operation, *, by: str, request_id: str, deadline: float) -> Settled:
+    async def _send(self, token: TokenRef, probe: Operation, *, by: str, request_id: str, deadline: float) -> tuple[Outcome, float | None]:
         call = Call(
             id=new_id(),
             request_id=request_id,
@@ -119,7 +120,10 @@ class Trial:
             deadline=deadline,
             test=True,
         )
-        return await self._dispatcher.enter(call).settled()
+        settled = await self._dispatcher.enter(call).settled()
+        if isinstance(settled.result, GatewayError):
+            raise settled.result
+        return settled.result, settled.upstream
 
 
 def _is_clear(outcome: Outcome) -> bool:
@@ -148,7 +152,7 @@ def _verdict(on_file: TokenKind, deduction: Deduction, probed: tuple[Probed, ...
         return "Flxpoint refused it each time; a 403 may mean that it is of another kind, or that it may not do this"
     if deduction.agrees:
         return "Flxpoint takes it for what its kind on file allows, and for nothing else that was tried"
-    fits = " or ".join(sorted(deduction.kinds)) or "none"
+    fits = " or ".join(sorted(deduction.kinds))
     if deduction.agrees is None:
         return f"Flxpoint takes it; by its answers it is of kind {fits}"
     return f"Flxpoint takes it, but not as of kind {on_file}: by its answers it is of kind {fits}, unless it may not do what was refused"

@@ -222,6 +222,25 @@ async def test_a_token_disabled_during_its_test_is_on_record_as_such(rig: Rig, k
     assert (record["name"], record["code"], record["probes"]) == ("token:tested", "token-unavailable", [])
 
 
+async def test_a_token_disabled_between_two_probes_is_on_record_with_what_was_answered(rig: Rig, key: str) -> None:
+    """A probe that isn't taken in any more ends the test with its problem; what came before isn't lost."""
+    await rig.plan({"kind": "latency", "out": 0, "back": 1, "count": 1, "token": "source"})
+    before = len(await rig.arrivals("source"))
+    test = asyncio.create_task(try_out(rig, key, "source"))
+
+    async def arrived() -> bool:
+        return len(await rig.arrivals("source")) > before
+
+    await until(arrived)
+    await rig.administer(lambda administration: administration.set_token_enabled("source", enabled=False))
+    answer = await test
+
+    await rig.administer(lambda administration: administration.set_token_enabled("source", enabled=True))
+    [record] = [one for one in await rig.records() if one["name"] == "token:tested" and one["request_id"] == answer.headers["X-Request-ID"]]
+    assert (answer.status_code, answer.json()["type"]) == (503, "/gateway/problems/token-unavailable")
+    assert (record["code"], record["probes"]) == ("token-unavailable", ["list-fulfillment-requests: 200"])
+
+
 async def test_probes_are_not_offered_to_callers(rig: Rig) -> None:
     """They are no routes, and no operations that can be granted."""
     answer = await rig.client.get(f"{rig.url}/account", headers={"Authorization": f"Bearer {rig.key}"})

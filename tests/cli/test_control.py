@@ -64,7 +64,7 @@ async def test_commands_are_answered_at_the_socket(rig: Rig, tmp_path: Path) -> 
     async with controlled(path, create_control(rig.app)), client_of(path) as client:
         mode = mode_of(path)
         lanes = await client.get("/lanes")
-        resumed = await client.post("/tokens/shop/resume")
+        resumed = await client.post("/lanes/shop/resume")
 
     assert mode == 0o600
     assert [lane["token"] for lane in lanes.json()] == ["shop"]
@@ -77,8 +77,8 @@ async def test_commands_are_answered_at_the_socket(rig: Rig, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("asked", "status", "code"),
     [
-        ("POST /tokens/none/resume", 404, "not-found"),
-        ("GET /tokens/shop/resume", 405, "method-not-allowed"),
+        ("POST /lanes/none/resume", 404, "not-found"),
+        ("GET /lanes/shop/resume", 405, "method-not-allowed"),
         ("GET /gateway/admin/lanes", 404, "not-found"),
         ("PATCH /orders/link?orderIds=1", 404, "not-found"),
         ("GET /lanes/../lanes%2f", 404, "not-found"),
