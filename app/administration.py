@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -184,13 +185,21 @@ class Administration:
         Raises:
             ParameterInvalid, NotFound, Conflict
         """
+        return await self.adjust_caller(new.name, lambda _: new)
+
+    async def adjust_caller(self, name: str, adjusted: Callable[[NewCaller], NewCaller]) -> CallerRow:
+        """Make a caller what `adjusted` makes of what it is at that very moment, so that no grant that is taken back meanwhile returns.
+
+        Raises:
+            ParameterInvalid, NotFound, Conflict
+        """
         async with writing(self._engine) as connection:
-            before = _changeable(await self._callers.show(connection, new.name), new.name)
-            row = await self._callers.change(connection, new)
+            before = _changeable(await self._callers.show(connection, name), name)
+            row = await self._callers.change(connection, adjusted(before.as_new()))
             old, now = _traits(before), _traits(row)
             changed = [name for name in old if old[name] != now[name]]
             members = {when: [_written(name, traits[name]) for name in changed] for when, traits in (("before", old), ("after", now))}
-            await append(connection, [administrative(Name.CALLER_CHANGED, self._by, new.name, **members)])
+            await append(connection, [administrative(Name.CALLER_CHANGED, self._by, name, **members)])
             return row
 
     async def set_caller_enabled(self, name: str, *, enabled: bool) -> CallerRow:

@@ -11,7 +11,7 @@ import pytest
 APP = Path(__file__).parent.parent / "app"
 FILES = sorted(APP.rglob("*.py"))
 VALUE_MAY_BE_REVEALED_IN = {"vault/registry.py", "upstream/request.py", "upstream/scrub.py"}
-KEY_MAY_BE_REVEALED_IN = {"cli/callers.py", "cli/demo.py", "cli/keys.py"}
+KEY_MAY_BE_REVEALED_IN = {"api/admin/caller.py", "cli/callers.py", "cli/demo.py", "cli/keys.py"}
 
 
 def named(path: Path) -> str:

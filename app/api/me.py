@@ -17,7 +17,7 @@ from app.domain import Caller, CredentialKind, Grant, Role, TokenKind, TokenRef
 
 __all__ = ["Me", "add_me_route"]
 
-REFUSED = ["credentials-missing", "credentials-invalid", "upstream-token-presented", "caller-rate-exceeded"]
+REFUSED = ["credentials-missing", "credentials-invalid", "upstream-token-presented", "origin-not-allowed", "caller-rate-exceeded"]
 
 
 class Credential(BaseModel):
@@ -49,6 +49,7 @@ class Me(BaseModel):
     rate: str = Field(description="The gateway's own limit on it, such as `100/second`.")
     tokens: list[UsableToken] = Field(description="The tokens that it may use, by name.")
     origins: list[str] = Field(description="The origins that its pages may have; empty: the gateway's own list.")
+    only_parameter: str | None = Field(description="The parameter that the calls must have with those IDs; null: any.")
     only_ids: list[int] | None = Field(description="The only IDs that its calls may name; null: all.")
 
 
@@ -72,6 +73,7 @@ def _me_over(catalogue: Catalogue) -> Callable[..., Awaitable[Me]]:
             rate=limit.rate_of(caller),
             tokens=_usable(caller, services.tokens, catalogue),
             origins=sorted(caller.origins),
+            only_parameter=None if caller.only_ids is None else caller.only_parameter,
             only_ids=None if caller.only_ids is None else sorted(caller.only_ids),
         )
 

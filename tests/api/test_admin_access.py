@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+import pytest_asyncio
 
 from app.api.admin.access import ADMIN
 from app.callers import GrantAsked, NewCaller
 from app.domain import Role
 from app.main import create_app
-from tests.rig import Rig, settings_for
+from tests.rig import Rig, rigged, settings_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 JWT = "Bearer eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJzaG9wIn0.c2lnbmF0dXJl"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
+    """A gateway behind a proxy."""
+    async with rigged(tmp_path_factory.mktemp("state"), trusted_proxies="127.0.0.1/32") as running:
+        yield running
 
 
 def routes() -> list[tuple[str, str]]:
@@ -66,7 +75,8 @@ async def test_there_are_routes() -> None:
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 async def test_a_stranger_is_refused(rig: Rig, method: str, path: str) -> None:
     """Without a credential, and with a JWT or ticket that proves nothing, there is nothing to see."""
-    missing, forged = await ask(rig, method, path), await ask(rig, method, path, Authorization=JWT)
+    elsewhere = {"X-Forwarded-For": f"192.0.2.{ROUTES.index((method, path)) + 1}"}  # an address may guess ten times a minute only
+    missing, forged = await ask(rig, method, path, **elsewhere), await ask(rig, method, path, Authorization=JWT, **elsewhere)
 
     assert (missing.status_code, code_of(missing)) == (401, "credentials-missing")
     assert (forged.status_code, code_of(forged)) == (401, "credentials-invalid")

@@ -248,7 +248,7 @@ def test_a_caller_is_removed(shell: Shell) -> None:
         (("add", "a b"), "parameter-invalid: a caller's name has 1 to 64 letters, digits, dots, dashes and underscores"),
         (("add", "a", "--weight", "0"), "parameter-invalid: a caller's weight is 1 to 1000"),
         (("add", "a", "--rate", "often"), "parameter-invalid: a caller's rate is one limit of at least one, such as 100/second"),
-        (("add", "a", "--default-token", "shop"), "parameter-invalid: the default token shop must be among the grants"),
+        (("add", "a", "--default-token", "shop"), "parameter-invalid: the default token must be among the grants"),
         (("add", "a", "--grant", "none"), "not-found: there is no token named none"),
         (("add", "a", "--grant", "shop:none"), "not-found: there is no operation none; the catalogue has link-orders"),
         (("add", "a", "--grant", "shop:"), "not-found: there is no operation of an empty name; the catalogue has link-orders"),
@@ -261,7 +261,7 @@ def test_a_caller_is_removed(shell: Shell) -> None:
         (("set", "order-service", "--weight", "0"), "parameter-invalid: a caller's weight is 1 to 1000"),
         (("set", "order-service", "--role", "king"), "parameter-invalid: a role is one of admin, auditor, or none"),
         (("set", "order-service", "--claim", "sub"), "parameter-invalid: a claim is written as name=value, not sub"),
-        (("set", "order-service", "--default-token", "shop"), "parameter-invalid: the default token shop must be among the grants"),
+        (("set", "order-service", "--default-token", "shop"), "parameter-invalid: the default token must be among the grants"),
         (
             ("set", "order-service", "--network", "10.0.0.1/8"),
             "parameter-invalid: a caller's network is written as 10.0.0.0/8, without bits beyond the mask",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
+from app.api.admin.callers import add_caller_routes
+from app.api.admin.grants import add_grant_routes
 from app.api.admin.lanes import Breaker, Lane, Resumed, add_lane_routes, shown
 from app.api.admin.tokens import add_token_routes
 from app.api.admin.trials import TokenTest, add_trial_routes, shown_test
@@ -16,3 +18,5 @@ def add_admin_routes(app: FastAPI) -> None:
     add_lane_routes(app)
     add_token_routes(app)
     add_trial_routes(app)
+    add_caller_routes(app)
+    add_grant_routes(app)
