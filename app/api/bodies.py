@@ -44,7 +44,8 @@ async def read_json(request: Request, limit: int = MOST_BODY_BYTES) -> object:
 
     Raises:
         MediaTypeNotSupported: it isn't said to be JSON, or is encoded.
-        BodyTooLarge, RequestTimeout: it is larger, or slower. The rest is not read, so the connection ends with the answer.
+        BodyTooLarge: it is larger. The rest is passed over: a client that is still writing would lose the answer if its connection ended.
+        RequestTimeout: it is slower. The connection ends with the answer.
         RequestMalformed: it is no JSON, or names a member twice.
     """
     _check_type(request)

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from app.errors import PROBLEMS, BodyTooLarge, GatewayError, RequestTimeout, Unauthenticated, UpstreamRefused
+from app.errors import PROBLEMS, GatewayError, RequestTimeout, Unauthenticated, UpstreamRefused
 
 __all__ = ["PROBLEM_MEDIA_TYPE", "PROBLEM_SCHEMA", "STYLE", "problem_page", "problem_response", "problems_page"]
 
@@ -79,8 +79,8 @@ def _headers(error: GatewayError) -> dict[str, str]:
         headers["Gateway-Uncertain"] = "true"
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, BodyTooLarge | RequestTimeout):
-        # The rest of the body is still to come, and nobody reads it (RFC 9110, sections 15.5.9 and 15.5.14).
+    if isinstance(error, RequestTimeout):
+        # RFC 9110, section 15.5.9: the rest of the body isn't waited for.
         headers["Connection"] = "close"
     return headers
 

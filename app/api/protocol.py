@@ -53,11 +53,13 @@ class BoundedProtocol(HttpToolsProtocol):
         """Parse, and count what belongs to a head that isn't whole yet."""
         if self._deaf or self.transport.is_closing():
             return
-        if self._in_head and self._head_timer is None:
-            self._await_head()
+        if self._in_head:
+            # Before it is parsed: what ends a body in this read belongs to no head.
+            self._head_bytes += len(data)
+            if self._head_timer is None:
+                self._await_head()
         super().data_received(data)
         if self._in_head:
-            self._head_bytes += len(data)
             if self._head_bytes > MOST_HEAD_BYTES:
                 self._refuse(TOO_LARGE)
         elif self._body_timer is None:
@@ -76,8 +78,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_waiting()
         super().on_headers_complete()
         self.headers = NoTrailers()
-        if upgrade:
-            # The offer is declined (RFC 9110, section 7.8), but the parser reads nothing more.
+        if upgrade or self.expect_100_continue:
+            # An upgrade is declined (RFC 9110, section 7.8), but the parser reads nothing more. A client that waits for `100 Continue`
+            # sends its body or doesn't (section 10.1.1), so nobody could say what comes next.
             self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:

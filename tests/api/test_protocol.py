@@ -77,6 +77,20 @@ async def test_a_slow_second_head_is_cut() -> None:
         assert (first, await status_of(reader)) == (200, 408)
 
 
+async def test_a_body_that_ends_in_one_read_is_no_head() -> None:
+    """A read that holds a body's end doesn't count for the next head, however much it brings."""
+    async with connected() as (reader, writer):
+        body = b"b" * 200_000
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n")
+        await asyncio.sleep(0.05)
+        writer.write(body + b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        first = await status_of(reader)
+        await reader.readuntil(b"well")
+        second = await status_of(reader)
+
+    assert (first, second) == (200, 200)
+
+
 async def test_a_large_body_is_no_large_head() -> None:
     """Bytes of a body, and pipelined requests, don't count."""
     async with connected() as (reader, writer):

@@ -242,6 +242,17 @@ async def test_an_offer_to_upgrade_is_declined(server: Server) -> None:
     assert server.seen == [("/first", b"")]
 
 
+@pytest.mark.parametrize("path", [b"/first", b"/unread"])
+async def test_a_client_that_waits_to_be_asked_for_its_body_gets_one_answer(server: Server, path: bytes) -> None:
+    """Whether its body comes after an answer that didn't wait for it can't be known, so the connection ends."""
+    head = POST.replace(b"/first", path) + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+    said = await server.ask(head + b"hi" + SECOND)
+
+    assert said.count(b"HTTP/1.1 200 ") == 1
+    assert b"connection: close" in said
+    assert said.endswith(b"<closed>")
+
+
 async def test_a_malformed_second_request_takes_no_answer_from_the_first(server: Server) -> None:
     """The first has its own answer, however long that takes; then the connection ends, and nothing after it is read."""
     said = await server.ask(GET.replace(b"/first", b"/slow") + b"\r\n" + b"rubbish\r\n\r\n" + SECOND)
