@@ -105,7 +105,7 @@ class Peer:
 @asynccontextmanager
 async def before(peer: Peer, folder: Path) -> AsyncIterator[Rig]:
     """A gateway whose upstream is the peer."""
-    async with answering(peer) as upstream, rigged(folder, upstream_url=upstream) as rig:
+    async with answering(peer) as upstream, rigged(folder, upstream_url=upstream, cors_origins=("https://page.example",)) as rig:
         yield rig
 
 

@@ -40,6 +40,7 @@ PUBLIC = {
 LIMITED = {
     "PATCH /orders/link",
     "GET /gateway/me",
+    "POST /gateway/tickets",
     "GET /gateway/admin/lanes",
     "POST /gateway/admin/lanes/{token}/resume",
     "GET /gateway/admin/tokens",

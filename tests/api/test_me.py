@@ -55,6 +55,7 @@ async def test_a_caller_is_told_who_it_is(rig: Rig) -> None:
         "rate": "50/minute",
         "tokens": [{"name": "shop", "kind": "account", "enabled": True, "default": True, "operations": ["link-orders"]}],
         "origins": ["https://a", "https://b"],
+        "only_parameter": None,
         "only_ids": None,
     }
 
