@@ -57,7 +57,7 @@ def check_head(version: str, target: bytes, headers: Headers, *, upgrade: bool) 
             codings.append(value)
             has_body = True
         elif name == b"content-length":
-            has_body = True
+            has_body = value.strip(b" \t0") != b""
     if version not in VERSIONS:
         # Without any version, llhttp takes a bare LF for the line's end, and headers and a body after it.
         message = "the version is neither HTTP/1.1 nor HTTP/1.0"

@@ -126,6 +126,7 @@ WELL_FORMED = {
     "chunks, in capitals": POST + b"TRANSFER-ENCODING: CHUNKED\r\n" + BODY,
     "chunks with an extension": CHUNKED + b'2;a="b"\r\nhi\r\n0\r\n\r\n',
     "an upgrade": GET + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n",
+    "an upgrade with an empty body": GET + b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 0\r\n\r\n",
     "blank lines before": b"\r\n\r\n" + GET + b"\r\n",
 }
 
