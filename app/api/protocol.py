@@ -92,15 +92,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what isn't HTTP; but never in the place, or the middle, of an answer to an earlier request."""
-        cycle = self.cycle
-        if cycle and not cycle.response_complete and not cycle.more_body:
-            # What came before it was well-formed and is answered; nothing is read after it.
-            self._deaf = True
-            cycle.keep_alive = False
-        elif cycle and not cycle.response_complete and (cycle.response_started or self.pipeline):
-            self.transport.close()
-        else:
+        """Refuse what isn't HTTP."""
+        if not self._ends_with_an_earlier_answer():
             super().send_400_response(msg)
 
     def _await_head(self) -> None:
@@ -119,9 +112,24 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse(self, answer: bytes) -> None:
         self._stop_waiting()
-        if not self.transport.is_closing():
+        if not self.transport.is_closing() and not self._ends_with_an_earlier_answer():
             self.transport.write(answer)
             self.transport.close()
+
+    def _ends_with_an_earlier_answer(self) -> bool:
+        """Whether a refusal would stand in the place or the middle of an earlier answer; then the connection ends with that."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return False
+        if not cycle.more_body:
+            # What came before was whole and is answered; nothing is read after it.
+            self._deaf = True
+            cycle.keep_alive = False
+            return True
+        if cycle.response_started or self.pipeline:
+            self.transport.close()
+            return True
+        return False
 
 
 class JoinedWrites:

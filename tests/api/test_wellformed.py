@@ -153,21 +153,24 @@ class Server:
         await asyncio.sleep(0.2 if path == "/slow" else 0)
         await PlainTextResponse("well")(scope, receive, send)
 
-    async def ask(self, raw: bytes) -> bytes:
-        """All that the server says to these bytes until it closes the connection; what it says in 0.3 s where it doesn't."""
+    async def ask(self, raw: bytes, later: bytes = b"", *, answers: int | None = None) -> bytes:
+        """All that the server says to these bytes, and to those that come a moment later.
+
+        Until it closes the connection (which is said as `<closed>`), or has given so many whole answers.
+        """
         self.seen.clear()
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(raw)
+        await asyncio.sleep(0.02 if later else 0)
+        writer.write(later)
         said = b""
-        try:
-            async with asyncio.timeout(0.3):
-                while part := await reader.read(65_536):
-                    said += part
-                said += b"<closed>"
-        except TimeoutError:
-            pass
-        finally:
-            writer.transport.abort()
+        async with asyncio.timeout(10):
+            while answers is None or said.count(b"well") < answers:
+                part = await reader.read(65_536)
+                said += part or b"<closed>"
+                if not part:
+                    break
+        writer.transport.abort()
         return said
 
 
@@ -214,7 +217,7 @@ async def test_an_ambiguous_body_is_refused(server: Server, chunks: bytes) -> No
 @pytest.mark.parametrize("raw", WELL_FORMED.values(), ids=WELL_FORMED.keys())
 async def test_a_well_formed_request_is_taken(server: Server, raw: bytes) -> None:
     """Strictness costs no client that speaks HTTP; a body is what its framing says."""
-    said = await server.ask(raw)
+    said = await server.ask(raw, answers=1)
 
     assert said.startswith(b"HTTP/1.1 200 ")
     assert server.seen == [("/first", b"hi" if b"hi" in raw else b"")]
@@ -276,7 +279,7 @@ async def test_an_unread_body_is_no_next_request(server: Server) -> None:
     """A body that nobody reads is passed over, byte by byte, and what follows it is the next request."""
     hidden = b"GET /hidden HTTP/1.1\r\nHost: gateway\r\n\r\n"
     head = POST.replace(b"/first", b"/unread") + f"Content-Length: {len(hidden)}\r\n\r\n".encode()
-    said = await server.ask(head + hidden + SECOND)
+    said = await server.ask(head + hidden + SECOND, answers=2)
 
     assert said.count(b"HTTP/1.1 200 ") == 2
     assert [path for path, _ in server.seen] == ["/unread", "/second"]
@@ -285,7 +288,19 @@ async def test_an_unread_body_is_no_next_request(server: Server) -> None:
 class Hasty(BoundedProtocol):
     """As the gateway's, but with little patience."""
 
+    head_seconds = 0.1
     body_seconds = 0.1
+
+
+@pytest.mark.parametrize("beginning", [b"GET /second HTTP/1.1\r\n", b"\r\n", b"GET /second HTTP/1.1\r\nX-Long: " + b"a" * 100_000])
+async def test_a_bad_second_head_takes_no_answer_from_the_first(beginning: bytes) -> None:
+    """One that is slow, or too large: the first request waits for its turn, and 408 or 431 is no answer to it."""
+    async with served(Hasty) as server:
+        said = await server.ask(GET.replace(b"/first", b"/slow") + b"\r\n", beginning)
+
+    assert said.startswith(b"HTTP/1.1 200 ")
+    assert said.count(b"HTTP/1.1 ") == 1
+    assert said.endswith(b"<closed>")
 
 
 async def test_an_unread_body_that_never_ends_holds_no_connection() -> None:
