@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import secrets
+import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from tests.cli.processes import Process, environment, free_port, started
 from tests.cli.shell import Shell
 from tests.rig import settings_for
 
+PAGE = "https://page.example"
 UNDRIVEN_CODES = {
     "token-kind-not-accepted": "the shipped catalogue's operation takes every kind",
     "queue-full": "it takes a thousand waiting calls; its detail holds numbers only",
@@ -37,10 +39,6 @@ UNDRIVEN_CODES = {
     "upstream-timeout": "it takes 30 s; its detail is a constant",
     "request-timeout": "it takes 10 s; its detail is a constant",
     "internal-error": "it takes a defect, which the other half of the canary makes",
-    "body-too-large": "no route reads a body yet",
-    "media-type-not-supported": "no route reads a body yet",
-    "origin-not-allowed": "nothing looks at a page's origin yet",
-    "ticket-ids-not-allowed": "there are no tickets yet",
 }
 
 
@@ -51,16 +49,17 @@ def planted() -> str:
 
 @dataclass
 class Planted:
-    """The values: at first, after a rotation, and the one that is offered to every route."""
+    """The values: at first, after a rotation, the one that is offered to every route, and the one of the configuration file."""
 
     first: str = field(default_factory=planted)
     rotated: str = field(default_factory=planted)
     offered: str = field(default_factory=planted)
+    declared: str = field(default_factory=planted)
 
     @property
     def searcher(self) -> Searcher:
         """Looks for all of them."""
-        return Searcher(self.first, self.rotated, self.offered)
+        return Searcher(self.first, self.rotated, self.offered, self.declared)
 
 
 class Commands:
@@ -113,17 +112,31 @@ def canary(folder: Path, shell: Shell) -> Iterator[tuple[Canary, Path, dict[str,
     values, haul = Planted(), Haul()
     simulated = (SimulatedToken("shop", values.first, "account"), SimulatedToken("spare", values.rotated, "account"))
     with hosts(*simulated) as upstream:
-        shell.set(UPSTREAM_URL=upstream.url)
+        shell.set(UPSTREAM_URL=upstream.url, CONFIG_FILE=str(declared_in(folder)))
         here = Canary(haul, Commands(shell, haul), upstream, values)
         _prepare(here, folder)
         state = shell.state_dir
-        variables = environment(STATE_DIR=state, UPSTREAM_URL=upstream.url, LOG_LEVEL="DEBUG", ALLOWED_HOSTS="127.0.0.1", SHUTDOWN_GRACE=1)
+        variables = environment(
+            STATE_DIR=state,
+            UPSTREAM_URL=upstream.url,
+            LOG_LEVEL="DEBUG",
+            ALLOWED_HOSTS="127.0.0.1",
+            SHUTDOWN_GRACE=1,
+            CONFIG_FILE=declared_in(folder),
+        )
         yield here, state, variables
+
+
+def declared_in(folder: Path) -> Path:
+    """Where the configuration file is."""
+    return folder / "gateway.yaml"
 
 
 def _prepare(here: Canary, folder: Path) -> None:
     run, values = here.run, here.planted
     (folder / "value").write_text(values.first, encoding="ascii")
+    (folder / "declared").write_text(values.declared, encoding="ascii")
+    declared_in(folder).write_text("tokens: [{name: from-git, kind: account, value: {file: declared}}]", encoding="ascii")
     run("db upgrade")
     run("token add", "shop", "--kind", "account", "--rate", "1000", given=values.first)
     run("token add", "spare", "--kind", "account", "--rate", "1000", "--value-file", str(folder / "value"))
@@ -135,6 +148,8 @@ def _prepare(here: Canary, folder: Path) -> None:
     here.keys["service"] = json.loads(run("caller add", "service", *grants))["key"]
     here.keys["outsider"] = json.loads(run("caller add", "outsider", "--json"))["key"]
     here.keys["hasty"] = json.loads(run("caller add", "hasty", "--grant", "shop", "--rate", "1/hour", "--json"))["key"]
+    pages = ("--grant", "shop", "--origin", PAGE, "--rate", "10000/second", "--json")
+    here.keys["pages"] = json.loads(run("caller add", "pages", *pages))["key"]
     here.keys["admin"] = json.loads(run("caller add", "admin", "--role", "admin", "--rate", "10000/second", "--json"))["key"]
 
 
@@ -210,6 +225,34 @@ def _drive_codes(here: Canary) -> None:
     here.link(name="spare", Prefer="wait=1")
 
 
+def _drive_pages(here: Canary) -> None:
+    """A ticket that is used well, with other IDs, and from other pages."""
+    value = here.planted.first
+    proof = (("Authorization", f"Bearer {here.keys['pages']}"), ("Content-Type", "application/json"))
+    for asked in ({"origin": PAGE, "ids": [1001]}, {"origin": value}, {"origin": PAGE, "token": value}, {"origin": PAGE, value: value}):
+        given = here.ask("POST /gateway/tickets", Ask("POST", "/gateway/tickets", proof, json.dumps(asked).encode()))
+        if "ticket" in given.json():
+            ticket = {"Authorization": f"Bearer {given.json()['ticket']}"}
+    for query, origin in (("orderIds=1001", PAGE), ("orderIds=1002", PAGE), ("orderIds=1001", quote(value))):
+        here.link(query, Origin=origin, **ticket)
+    preflight = (("Origin", quote(value)), ("Access-Control-Request-Method", "PATCH"))
+    here.ask("a preflight", Ask("OPTIONS", "/orders/link", preflight))
+
+
+def _drive_declaration(here: Canary, server: Process, folder: Path) -> None:
+    """A configuration file that somebody put the value into, which is refused, and the file as it was."""
+    kept = declared_in(folder).read_text(encoding="ascii")
+    value = json.dumps(here.planted.declared)
+    for number, wrong in enumerate((f"tokens: [{{name: from-git, kind: account, value: {value}}}]", f"{value}: {value}", value), start=1):
+        declared_in(folder).write_text(wrong, encoding="ascii")
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for_line("the configuration file is wrong", number)
+        here.run("check", "--offline", "--json")
+    declared_in(folder).write_text(kept, encoding="ascii")
+    here.run("check")
+    here.run("check", "--json")
+
+
 def _drive_commands(here: Canary) -> None:
     run, values = here.run, here.planted
     for name in ("token", "caller"):
@@ -225,6 +268,17 @@ def _drive_commands(here: Canary) -> None:
     run("caller rotate-key", "outsider")
     run("caller grant", "outsider", "shop:link-orders")
     run("caller revoke", "outsider", "shop")
+    run("caller set", "outsider", "--claim", f"azp={values.offered[:8]}")
+    run("caller disable", "outsider")
+    run("caller enable", "outsider")
+    run("token set", "shop", "--pacing", "proven")
+    run("token set", "from-git", "--rate", "3")
+    for name in ("shop", "spare"):
+        run("token test", name)
+        run("token test", name, "--json")
+    run("key new")
+    run("vault status")
+    run("vault reseal")
     run("lanes")
     run("lanes", "--json")
     run("db current")
@@ -275,7 +329,9 @@ def test_no_token_comes_out(tmp_path: Path, shell: Shell) -> None:
             server.wait_for(f"{here.url}/gateway/health/ready")
             _drive_echoes(here)
             _drive_codes(here)
+            _drive_pages(here)
             _drive_commands(here)
+            _drive_declaration(here, server, tmp_path)
             _drive_routes(here, tmp_path / "described")
             _live(here, server, state)
             status = server.stop()
