@@ -10,6 +10,8 @@ from app.errors import OriginNotAllowed
 
 __all__ = ["Origins", "check_origin"]
 
+LONGEST_OWN = 300  # a host's name has 253 characters; every call's record holds its origin
+
 
 class Origins:
     """The origins that pages may have: each caller's own, or the gateway's list for a caller that has none.
@@ -66,4 +68,4 @@ def check_origin(caller: Caller, given: Sequence[str], *, allowed: frozenset[str
 
 def _is_own(origin: str, host: str | None) -> bool:
     """Whether the page is the gateway's. The scheme isn't compared: before a proxy that ends TLS the gateway doesn't know it."""
-    return host is not None and origin in {f"http://{host}", f"https://{host}"}
+    return host is not None and len(origin) <= LONGEST_OWN and origin in {f"http://{host}", f"https://{host}"}

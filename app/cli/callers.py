@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from app.administration import Administration
 from app.callers import CallerRow, GatewayKey, GrantAsked, KeyRow, NewCaller, parse_duration, parse_end
 from app.catalogue import load_catalogue
 from app.cli.output import print_json, print_members, print_table
@@ -85,11 +84,7 @@ def set_(  # noqa: PLR0913, PLR0917 - a command's options
     """Change what is given and nothing else. `none` takes it away; networks, origins and claims take the place of those before."""
     given = _given(role=_role(role), weight=weight, rate=rate, default_token=default_token, networks=network, origins=origin, claims=claim)
 
-    async def change(administration: Administration) -> CallerRow:
-        now = (await administration.caller(name)).as_new()
-        return await administration.change_caller(replace(now, **given))
-
-    row = administer(change)
+    row = administer(lambda administration: administration.adjust_caller(name, lambda now: replace(now, **given)))
     print_members(_for_people(row))
 
 

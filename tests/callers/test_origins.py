@@ -84,6 +84,13 @@ def test_another_port_is_not_the_gateways_own(host: str | None) -> None:
     assert not allows(BY_KEY, ["null"], host)
 
 
+def test_an_endless_host_is_not_the_gateways_own() -> None:
+    """Every call's record holds its origin, so that nobody may fill the disk with one."""
+    name = "a" * 300
+
+    assert not allows(BY_KEY, [f"http://{name}"], name)
+
+
 async def directory_of(engine: AsyncEngine, *new: NewCaller) -> Directory:
     """A directory of these callers."""
     async with writing(engine) as connection:
