@@ -7,10 +7,9 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 
-import structlog
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp
@@ -34,9 +33,10 @@ from app.catalogue import Catalogue, load_catalogue
 from app.declaration import Keeper
 from app.dispatch import Dispatcher
 from app.gateway import Gateway
+from app.house import House
 from app.opening import open_state
 from app.settings import Settings
-from app.storage import Appender, current_revision, reading, writing
+from app.storage import Appender, writing
 from app.supervision import Supervision
 from app.ticketing import TicketOffice
 from app.trial import Trial
@@ -44,10 +44,6 @@ from app.upstream import open_documents, open_upstream
 from app.vault import TICKET_SIGNING, Keyring, Vault, own_key
 
 __all__ = ["House", "create_app", "create_control", "house_of", "product_version"]
-
-REFRESH_SECONDS = 0.5
-
-log = structlog.get_logger(__name__)
 
 
 def product_version() -> str:
@@ -88,73 +84,14 @@ def house_of(app: FastAPI) -> House:
     return house
 
 
-@dataclass(slots=True)
-class House:
-    """The running gateway: what it knows, kept fresh, and how it ends."""
+@dataclass(frozen=True, slots=True)
+class _Callers:
+    """Who may call: the callers, how they prove themselves, and whose pages they have."""
 
-    engine: AsyncEngine
-    vault: Vault
     directory: Directory
-    dispatcher: Dispatcher
-    audit: AuditLog
-    grace: float
-    services: Services = field(init=False)
-    _revision: int = -1
-    _fresh: bool = False
-    _draining: bool = False
-    _refreshing: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    def reasons(self) -> list[str]:
-        """Why traffic should not come here; empty when ready."""
-        states = {
-            "shutting down": self._draining,
-            "audit records can't be written": not self.audit.healthy,
-            "tokens and callers can't be read": not self._fresh,
-        }
-        return [reason for reason, holds in states.items() if holds]
-
-    def begin_shutdown(self) -> None:
-        """Be not ready from now on; when the grace time is over, put the calls that still wait out, unsent."""
-        if not self._draining:
-            self._draining = True
-            asyncio.get_running_loop().call_later(self.grace, self.dispatcher.close)
-
-    async def refresh(self) -> None:
-        """Read tokens and callers anew if they have changed.
-
-        Raises:
-            sqlalchemy.exc.SQLAlchemyError: the database can't be read.
-            StartRefused: a token doesn't open.
-        """
-        # One at a time: of two, the one that read first could be the last to be used.
-        async with self._refreshing:
-            async with reading(self.engine) as connection:
-                revision = await current_revision(connection)
-                if revision != self._revision:
-                    tokens, callers = await self.vault.read(connection), await self.directory.read(connection)
-            # From here to the end without a pause: no value may go out before its lane is known, and who sees the change
-            # sees the gateway ready.
-            if revision != self._revision:
-                self.vault.use(tokens)
-                self.directory.use(callers)
-                self.dispatcher.know(self.vault.tokens)
-                self._revision = revision
-            self._fresh = True
-
-    async def heed_changes(self) -> None:
-        """Refresh. While that fails the gateway goes on with what it knows and is not ready; `keep_fresh` tries again."""
-        try:
-            await self.refresh()
-        except Exception:
-            # The outermost edge of a task, or of a change that is made: whatever fails, it goes on with what is known.
-            self._fresh = False
-            log.exception("tokens and callers can't be read; going on with those known")
-
-    async def keep_fresh(self) -> None:
-        """Refresh for ever."""
-        while True:
-            await asyncio.sleep(REFRESH_SECONDS)
-            await self.heed_changes()
+    authentication: Authentication
+    origins: Origins
+    ticket_key: TicketKey
 
 
 @asynccontextmanager
@@ -165,37 +102,18 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
             keeper = Keeper(settings.config_file, engine, keyring, os.environ, [one.id for one in catalogue])
             await keeper.apply()
             await stack.enter_async_context(keeper.watching(hangup))
-        upstream = open_upstream(str(settings.upstream_url))
-        stack.push_async_callback(upstream.aclose)
-        appender = Appender(engine)
-        stack.push_async_callback(appender.aclose)
-        writer = GroupWriter(appender)
-        ticket_key = await _ticket_key(engine, keyring)
-        vault, directory, audit = Vault(keyring), Directory(), AuditLog(writer)
-        origins = Origins(directory, frozenset(settings.cors_origins))
-        uses = await stack.enter_async_context(KeyUses(engine).kept())
-        verifiers = (
-            TicketVerifier(ticket_key, directory, origins, time.time),
-            *await _provider(stack, settings, directory),
-        )
-        dispatcher = Dispatcher(
-            time.monotonic,
-            Carrier(vault, directory, audit, upstream),
-            depth=settings.lane_depth,
-            caller_depth=settings.caller_depth,
-            coalesce=settings.coalesce,
-        )
-        house = House(engine, vault, directory, dispatcher, audit, settings.shutdown_grace)
+        callers = await _open_callers(stack, settings, engine, keyring)
+        house = await _open_lanes(stack, settings, engine, Vault(keyring), callers.directory)
         house.services = Services(
-            gateway=Gateway(vault, audit, dispatcher, time.monotonic),
-            callers=Authentication(directory, verifiers, note_use=uses.note),
-            origins=origins,
-            tokens=vault,
-            tickets=TicketOffice(ticket_key, origins, catalogue, audit, time.time),
+            gateway=Gateway(house.vault, house.audit, house.dispatcher, time.monotonic),
+            callers=callers.authentication,
+            origins=callers.origins,
+            tokens=house.vault,
+            tickets=TicketOffice(callers.ticket_key, callers.origins, catalogue, house.audit, time.time),
             refusals=house.audit,
             readiness=house,
-            lanes=Supervision(vault, dispatcher, audit),
-            trials=Trial(vault, dispatcher, audit, catalogue.probes, time.monotonic),
+            lanes=Supervision(house.vault, house.dispatcher, house.audit),
+            trials=Trial(house.vault, house.dispatcher, house.audit, catalogue.probes, time.monotonic),
             administration=lambda by: Administration(engine, keyring, by),
             heed_changes=house.heed_changes,
             operations=frozenset(operation.id for operation in catalogue),
@@ -203,9 +121,38 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
             max_wait=settings.max_wait,
         )
         await house.refresh()
-        writer.start()
-        stack.push_async_callback(_close, house, writer, asyncio.create_task(house.keep_fresh()))
+        house.writer.start()
+        stack.push_async_callback(house.close)
+        stack.callback(asyncio.create_task(house.keep_fresh()).cancel)
         yield house
+
+
+async def _open_callers(stack: AsyncExitStack, settings: Settings, engine: AsyncEngine, keyring: Keyring) -> _Callers:
+    directory = Directory()
+    origins = Origins(directory, frozenset(settings.cors_origins))
+    async with writing(engine) as connection:
+        ticket_key = TicketKey(await own_key(connection, keyring, TICKET_SIGNING))
+    uses = await stack.enter_async_context(KeyUses(engine).kept())
+    verifiers = (TicketVerifier(ticket_key, directory, origins, time.time), *await _provider(stack, settings, directory))
+    return _Callers(directory, Authentication(directory, verifiers, note_use=uses.note), origins, ticket_key)
+
+
+async def _open_lanes(stack: AsyncExitStack, settings: Settings, engine: AsyncEngine, vault: Vault, directory: Directory) -> House:
+    """The lanes with what they send through and what they record in; the house, but for its services."""
+    upstream = open_upstream(str(settings.upstream_url))
+    stack.push_async_callback(upstream.aclose)
+    appender = Appender(engine)
+    stack.push_async_callback(appender.aclose)
+    writer = GroupWriter(appender)
+    audit = AuditLog(writer)
+    dispatcher = Dispatcher(
+        time.monotonic,
+        Carrier(vault, directory, audit, upstream),
+        depth=settings.lane_depth,
+        caller_depth=settings.caller_depth,
+        coalesce=settings.coalesce,
+    )
+    return House(engine, vault, directory, dispatcher, audit, writer, settings.shutdown_grace)
 
 
 async def _provider(stack: AsyncExitStack, settings: Settings, directory: Directory) -> tuple[Verifier, ...]:
@@ -217,18 +164,3 @@ async def _provider(stack: AsyncExitStack, settings: Settings, directory: Direct
     keys = ProviderKeys(settings.oidc_issuer, documents)
     await stack.enter_async_context(keys.kept_fresh())
     return (IdentityProvider(settings.oidc_issuer, settings.oidc_audience, keys, directory),)
-
-
-async def _ticket_key(engine: AsyncEngine, keyring: Keyring) -> TicketKey:
-    async with writing(engine) as connection:
-        return TicketKey(await own_key(connection, keyring, TICKET_SIGNING))
-
-
-async def _close(house: House, writer: GroupWriter, refreshing: asyncio.Task[None]) -> None:
-    """In the order of the promises: nothing more is sent, what is under way is awaited, everything is on record."""
-    refreshing.cancel()
-    house.dispatcher.close()
-    await house.dispatcher.finish()
-    await house.services.gateway.finish()
-    house.audit.flush()
-    await writer.aclose()
