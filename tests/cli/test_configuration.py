@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ callers:
 - {name: by-hash, grants: [{token: shop}], keys: [{sha256: HASH}]}
 """
 APPLIED = "the configuration file was applied"
+ADDRESSES = ip_network("10.0.0.0/8").hosts()
 WRONG = "the configuration file is wrong; going on as before"
 
 
@@ -68,12 +70,22 @@ class Served:
     @property
     def variables(self) -> dict[str, str]:
         """What the gateway's process is given."""
-        given = environment(STATE_DIR=self.folder / "state", UPSTREAM_URL=self.upstream, CONFIG_FILE=self.path, PORT=self.port)
+        given = environment(
+            STATE_DIR=self.folder / "state",
+            UPSTREAM_URL=self.upstream,
+            CONFIG_FILE=self.path,
+            PORT=self.port,
+            TRUSTED_PROXIES="127.0.0.1/32",
+        )
         return given | {"CALLER_KEY": KEYS["B"]}
 
     def status(self, key: str) -> int:
-        """What a call with a key and without a parameter gets: 400 where the key is known, 401 where not. Nothing is sent upstream."""
-        return httpx2.patch(f"{self.url}/orders/link", headers={"X-API-TOKEN": key}, trust_env=False).status_code
+        """What a call with a key and without a parameter gets: 400 where the key is known, 401 where not. Nothing is sent upstream.
+
+        Each comes from an address of its own: one may guess ten times a minute only.
+        """
+        headers = {"X-API-TOKEN": key, "X-Forwarded-For": str(next(ADDRESSES))}
+        return httpx2.patch(f"{self.url}/orders/link", headers=headers, trust_env=False).status_code
 
     def link(self, key: str, ids: str) -> httpx2.Response:
         """A call."""

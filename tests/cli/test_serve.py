@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ class Served:
     stack: ExitStack
     port: int = field(default_factory=free_port)
     starts: int = 0
+    addresses: Iterator[int] = field(default_factory=lambda: cycle(range(256)))
     gateway: Process = field(init=False)
 
     @property
@@ -48,7 +50,7 @@ class Served:
     @property
     def variables(self) -> dict[str, str]:
         """What the gateway's process is given."""
-        return environment(STATE_DIR=self.state_dir, UPSTREAM_URL=self.upstream)
+        return environment(STATE_DIR=self.state_dir, UPSTREAM_URL=self.upstream, TRUSTED_PROXIES="127.0.0.1/32")
 
     def start(self) -> None:
         """Start the gateway and wait until it is ready."""
@@ -63,8 +65,9 @@ class Served:
         return httpx2.patch(f"{self.url}/orders/link", params={"orderIds": ids}, headers=headers, trust_env=False, timeout=30)
 
     def refused_as(self, key: str, code: str) -> bool:
-        """Whether a call with a key that waits for a second at most is refused with this code."""
-        answer = httpx2.patch(f"{self.url}/orders/link?orderIds=1", headers={"X-API-TOKEN": key, "Prefer": "wait=1"}, trust_env=False)
+        """Whether a call with a key that waits for a second at most is refused with this code; each time from an address of its own."""
+        headers = {"X-API-TOKEN": key, "Prefer": "wait=1", "X-Forwarded-For": f"192.0.2.{next(self.addresses)}"}
+        answer = httpx2.patch(f"{self.url}/orders/link?orderIds=1", headers=headers, trust_env=False)
         return bool(answer.is_error) and str(answer.json()["type"]).endswith(f"/{code}")
 
 
