@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from app.api.problems import problem_response
 from app.domain import new_id
@@ -55,11 +56,12 @@ class RequestFrame:
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         answer = _Answer(send, request_id)
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                await self._guarded(scope, receive, answer)
-            finally:
-                self._log.info("request", method=scope["method"], path=scope["path"], status=answer.status, ms=answer.age_ms())
+        bound = bind_contextvars(request_id=request_id)
+        try:
+            await self._guarded(scope, receive, answer)
+        finally:
+            self._log.info("request", method=scope["method"], path=scope["path"], status=answer.status, ms=answer.age_ms())
+            reset_contextvars(**bound)
 
     async def _guarded(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         refusal = _refusal(scope)

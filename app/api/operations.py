@@ -102,7 +102,7 @@ def _asked(  # noqa: PLR0913 - what a request is made of
 ) -> Asked:
     client = request.scope.get("client")
     return Asked(
-        request_id=request.state.request_id,
+        request_id=request.scope["state"]["request_id"],
         caller=caller,
         operation=operation,
         query=request.scope["query_string"],
