@@ -308,9 +308,10 @@ class FairQueue:
 
     def _board_equal(self, like: Waiting, boarded: _Boarded) -> None:
         """Those that ask for the very same, as far as no earlier call of their caller stays behind."""
-        if like.request is None:
+        equal = self._equal.get(like.request) if like.request else None
+        if not equal:
             return
-        for flow in dict.fromkeys(self._where[call_id] for call_id in self._equal.get(like.request, ())):
+        for flow in dict.fromkeys(self._where[call_id] for call_id in equal):
             while flow.waiting and flow.head.request == like.request and flow.head.group == like.group:
                 self._board(flow, boarded)
 

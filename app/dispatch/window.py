@@ -70,19 +70,26 @@ class Window:
 
     def expire(self, now: float) -> None:
         """Forget holds that have ended."""
-        if any(hold.until <= now for hold in self._holds):
-            self._holds = [hold for hold in self._holds if hold.until > now]
+        for hold in self._holds:
+            if hold.until <= now:
+                self._holds = [hold for hold in self._holds if hold.until > now]
+                return
 
     def opens(self) -> float:
         """When a slot is free: in the past where one is, `NEVER` where only an event can free one."""
-        excess = len(self._holds) - self.slots
-        return -NEVER if excess < 0 else sorted(hold.until for hold in self._holds)[excess]
+        return self._all_but(self._holds)
 
     def opens_for(self, hold: Hold) -> float:
         """When a send that has taken its slot ahead of time may be written: once, of those before it, all but `slots - 1` have ended."""
-        earlier = self._holds[: self._holds.index(hold)]
-        excess = len(earlier) - self.slots
-        return -NEVER if excess < 0 else sorted(one.until for one in earlier)[excess]
+        return self._all_but(self._holds[: self._holds.index(hold)])
+
+    def _all_but(self, holds: list[Hold]) -> float:
+        """When all of these but `slots - 1` have ended."""
+        excess = len(holds) - self.slots
+        if excess < 0:
+            return -NEVER
+        ends = [hold.until for hold in holds]
+        return sorted(ends)[excess] if excess else min(ends)
 
     def slot_times(self, now: float) -> list[float]:
         """For each slot the time at which it can next be taken, soonest first; a send not yet written counts as written now."""
