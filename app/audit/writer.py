@@ -8,7 +8,6 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
 from typing import Protocol
 
@@ -19,7 +18,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.audit.records import Record
 from app.errors import AuditUnavailable
-from app.expiry import Expiry
 from app.storage.tables import audit_records
 
 __all__ = ["GroupWriter", "append"]
@@ -45,18 +43,15 @@ async def append(connection: AsyncConnection, records: Sequence[Record]) -> None
 @dataclass(slots=True, eq=False)
 class _Pending:
     record: Record
+    since: float
     heard_by: list[asyncio.Future[bool]] = field(default_factory=list)
 
-    def durable(self) -> asyncio.Future[bool]:
-        """Will tell whether it is on disk."""
-        heard: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self.heard_by.append(heard)
-        return heard
-
     def tell(self, *, durable: bool) -> None:
-        """It is on disk, or it was withdrawn."""
+        """It is on disk; or it was withdrawn, or those who wait have waited long enough."""
         for heard in self.heard_by:
-            _answer(heard, durable=durable)
+            if not heard.done():
+                heard.set_result(durable)
+        self.heard_by.clear()
 
 
 class Store(Protocol):
@@ -85,7 +80,7 @@ class GroupWriter:
     def __init__(self, store: Store, *, patience: float = PATIENCE_SECONDS) -> None:
         self._store = store
         self._patience = patience
-        self._impatience = Expiry(patience)
+        self._impatience: asyncio.TimerHandle | None = None
         self._waiting: deque[_Pending] = deque()
         self._arrived = asyncio.Event()
         self._company: asyncio.TimerHandle | None = None
@@ -117,8 +112,8 @@ class GroupWriter:
     async def settled(self) -> None:
         """Wait until everything that was given so far is on disk."""
         self._arrived.set()
-        if self._waiting:
-            await self._waiting[-1].durable()
+        while self._waiting and not await self._durable(self._waiting[-1]):
+            pass
 
     def put(self, record: Record) -> None:
         """Have a record written, without waiting for it. Never refuses: what happened must not be lost.
@@ -154,15 +149,25 @@ class GroupWriter:
 
     async def _durable(self, pending: _Pending) -> bool:
         """Wait until the record is on disk, as long as the patience lasts; gives whether it is."""
-        heard = pending.durable()
-        wait = self._impatience.begin(partial(_answer, heard, durable=False))
-        try:
-            return await heard
-        finally:
-            wait.over()
+        loop = asyncio.get_running_loop()
+        heard: asyncio.Future[bool] = loop.create_future()
+        pending.heard_by.append(heard)
+        if self._impatience is None:
+            self._impatience = loop.call_later(self._patience, self._lose_patience, loop)
+        return await heard
+
+    def _lose_patience(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Tell those who have waited long enough; the others wait on, with one timer for all of them."""
+        self._impatience = None
+        for pending in self._waiting:
+            left = pending.since + self._patience - loop.time()
+            if pending.heard_by and left > 0:
+                self._impatience = loop.call_later(left, self._lose_patience, loop)
+                return
+            pending.tell(durable=False)
 
     def _enqueue(self, record: Record) -> _Pending:
-        pending = _Pending(record)
+        pending = _Pending(record, asyncio.get_running_loop().time())
         self._waiting.append(pending)
         return pending
 
@@ -207,11 +212,6 @@ class GroupWriter:
         if self._company:
             self._company.cancel()
             self._company = None
-
-
-def _answer(heard: asyncio.Future[bool], *, durable: bool) -> None:
-    if not heard.done():
-        heard.set_result(durable)
 
 
 def _unavailable() -> AuditUnavailable:

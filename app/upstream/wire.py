@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, cast
 import aiohttp
 import yarl
 
-from app.expiry import Expiry
+from app.upstream.expiry import Expiry
 
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from app.expiry import Expiry
+from app.upstream.expiry import Expiry
 
 SHORT = 0.02
 
