@@ -86,9 +86,8 @@ def house_of(app: FastAPI) -> House:
 
 @dataclass(frozen=True, slots=True)
 class _Callers:
-    """Who may call: the callers, how they prove themselves, and whose pages they have."""
+    """How callers prove themselves, and whose pages they have."""
 
-    directory: Directory
     authentication: Authentication
     origins: Origins
     ticket_key: TicketKey
@@ -102,8 +101,10 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
             keeper = Keeper(settings.config_file, engine, keyring, os.environ, [one.id for one in catalogue])
             await keeper.apply()
             await stack.enter_async_context(keeper.watching(hangup))
-        callers = await _open_callers(stack, settings, engine, keyring)
-        house = await _open_lanes(stack, settings, engine, Vault(keyring), callers.directory)
+        house = _open_lanes(stack, settings, engine, Vault(keyring))
+        # First of all: a wrong master key is told by the names of the tokens that it doesn't open.
+        await house.refresh()
+        callers = await _open_callers(stack, settings, house, await _ticket_key(engine, keyring))
         house.services = Services(
             gateway=Gateway(house.vault, house.audit, house.dispatcher, time.monotonic),
             callers=callers.authentication,
@@ -120,30 +121,19 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
             default_wait=settings.default_wait,
             max_wait=settings.max_wait,
         )
-        await house.refresh()
         house.writer.start()
         stack.push_async_callback(house.close)
         stack.callback(asyncio.create_task(house.keep_fresh()).cancel)
         yield house
 
 
-async def _open_callers(stack: AsyncExitStack, settings: Settings, engine: AsyncEngine, keyring: Keyring) -> _Callers:
-    directory = Directory()
-    origins = Origins(directory, frozenset(settings.cors_origins))
-    async with writing(engine) as connection:
-        ticket_key = TicketKey(await own_key(connection, keyring, TICKET_SIGNING))
-    uses = await stack.enter_async_context(KeyUses(engine).kept())
-    verifiers = (TicketVerifier(ticket_key, directory, origins, time.time), *await _provider(stack, settings, directory))
-    return _Callers(directory, Authentication(directory, verifiers, note_use=uses.note), origins, ticket_key)
-
-
-async def _open_lanes(stack: AsyncExitStack, settings: Settings, engine: AsyncEngine, vault: Vault, directory: Directory) -> House:
+def _open_lanes(stack: AsyncExitStack, settings: Settings, engine: AsyncEngine, vault: Vault) -> House:
     """The lanes with what they send through and what they record in; the house, but for its services."""
     upstream = open_upstream(str(settings.upstream_url))
     stack.push_async_callback(upstream.aclose)
     appender = Appender(engine)
     stack.push_async_callback(appender.aclose)
-    writer = GroupWriter(appender)
+    directory, writer = Directory(), GroupWriter(appender)
     audit = AuditLog(writer)
     dispatcher = Dispatcher(
         time.monotonic,
@@ -153,6 +143,19 @@ async def _open_lanes(stack: AsyncExitStack, settings: Settings, engine: AsyncEn
         coalesce=settings.coalesce,
     )
     return House(engine, vault, directory, dispatcher, audit, writer, settings.shutdown_grace)
+
+
+async def _ticket_key(engine: AsyncEngine, keyring: Keyring) -> TicketKey:
+    async with writing(engine) as connection:
+        return TicketKey(await own_key(connection, keyring, TICKET_SIGNING))
+
+
+async def _open_callers(stack: AsyncExitStack, settings: Settings, house: House, ticket_key: TicketKey) -> _Callers:
+    directory = house.directory
+    origins = Origins(directory, frozenset(settings.cors_origins))
+    uses = await stack.enter_async_context(KeyUses(house.engine).kept())
+    verifiers = (TicketVerifier(ticket_key, directory, origins, time.time), *await _provider(stack, settings, directory))
+    return _Callers(Authentication(directory, verifiers, note_use=uses.note), origins, ticket_key)
 
 
 async def _provider(stack: AsyncExitStack, settings: Settings, directory: Directory) -> tuple[Verifier, ...]:

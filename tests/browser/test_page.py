@@ -229,7 +229,7 @@ async def test_a_preflight_is_asked_once(rig: Rig, page: Page, shop: tuple[str, 
 
 async def test_the_documentation_may_be_tried_with_a_key(rig: Rig, page: Page) -> None:
     """The gateway's own page calls the gateway, whatever origins the caller has."""
-    await page.goto(f"{rig.url}/gateway/problems")
+    await page.goto(f"{rig.url}/gateway/docs")
     seen = await fetched(page, rig, rig.key)
 
     assert code_of(seen) == (400, "parameter-missing")

@@ -161,7 +161,7 @@ SPOILED: dict[str, tuple[Spoil, str, str, str]] = {
     ),
     "no master key": (lambda shell, _: (shell.state_dir / "master.keys").unlink(), "master keys", "failed", "GATEWAY_MASTER_KEYS: set it"),
     "no master key in production": (
-        lambda shell, folder: shell.set(ENVIRONMENT="production", STATE_DIR=str(folder / "new")),
+        lambda shell, folder: shell.set(ENVIRONMENT="production", STATE_DIR=str(folder / "new"), OIDC_ISSUER="", OIDC_AUDIENCE=""),
         "master keys",
         "failed",
         "GATEWAY_MASTER_KEYS: set it",
