@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
@@ -221,6 +222,39 @@ async def test_in_a_crowd_the_next_commit_waits_to_be_larger(at_once: int, then:
     await writer.aclose()
 
     assert store.sizes == [at_once, *then]
+
+
+class Hanging:
+    """A store whose commits never end."""
+
+    async def append(self, _bodies: Sequence[str]) -> None:
+        """Wait for ever."""
+        await asyncio.Event().wait()
+
+    async def probe(self) -> None:
+        """The same."""
+        await asyncio.Event().wait()
+
+
+async def test_each_record_is_waited_for_as_long_as_the_patience_lasts() -> None:
+    """One timer serves all, and yet who came later isn't told earlier, nor who came first later."""
+    writer, loop = GroupWriter(Hanging(), patience=PATIENCE), asyncio.get_running_loop()
+    writer.start()
+
+    async def waited(*, required: bool) -> float:
+        began = loop.time()
+        with contextlib.suppress(AuditUnavailable):
+            await writer.write(record("stuck"), required=required)
+        return loop.time() - began
+
+    first = asyncio.create_task(waited(required=True))
+    await asyncio.sleep(PATIENCE / 2)
+    second = asyncio.create_task(waited(required=False))
+    took = await asyncio.gather(first, second)
+    third = await waited(required=True)
+    await writer.aclose()
+
+    assert all(0.9 * PATIENCE <= seconds < 1.5 * PATIENCE for seconds in (*took, third))
 
 
 async def test_the_record_is_canonical_json_and_its_columns_are_read_from_it(writer: GroupWriter, engine: AsyncEngine) -> None:
