@@ -136,7 +136,7 @@ class FairQueue:
 
     def of_caller(self, caller_id: str) -> int:
         """How many calls of one caller wait."""
-        return self._by_caller[caller_id]
+        return self._by_caller.get(caller_id, 0)
 
     def most_sends(self, *, merging: bool) -> int:
         """At most so many sends are needed for all that waits, found without playing it through.

@@ -76,7 +76,7 @@ class Guard:
         if self._median is None or now > self._median_until:
             while self._recent and now - self._recent[0][0] > RECENT_SECONDS:
                 self._recent.popleft()
-            self._median = median(length for _, length in self._recent) if self._recent else 0.0
+            self._median = median([length for _, length in self._recent]) if self._recent else 0.0
             self._median_until = self._recent[0][0] + RECENT_SECONDS if self._recent else math.inf
         return self._median
 

@@ -280,10 +280,13 @@ class Lane:
 
     def wait_after(self, sends: int, now: float) -> float:
         """How long, in seconds from now, until a call with so many sends before it would have its answer."""
-        slots = [max(time, self.open_from) for time in self.window.slot_times(now)]
+        times = self.window.slot_times(now)
+        rounds, place = divmod(sends, len(times))
         round_trip = self.guard.median_round_trip(now)
-        period = max(self.window.period(now), round_trip * len(slots) / self.policy.in_flight)
-        return slots[sends % len(slots)] + (sends // len(slots)) * period + round_trip - now
+        begins = max(times[place], self.open_from)
+        if rounds:
+            begins += rounds * max(self.window.period(now), round_trip * len(times) / self.policy.in_flight)
+        return begins + round_trip - now
 
     def state(self, now: float) -> LaneState:
         """The quota as of now."""
