@@ -1,14 +1,25 @@
-"""Where slowapi counts: in memory, without the thread that `limits`' own memory storage starts at almost every request."""
+"""slowapi as the gateway uses it: counting in memory, and told by nobody but the code.
+
+`limits`' own memory storage starts a thread at almost every request.
+"""
 
 from __future__ import annotations
 
+import os
 import time
+import warnings
+from collections.abc import Callable
+from typing import TypeVar
 
+from fastapi import Request
 from limits.storage import Storage
+from slowapi import Limiter
 
-__all__ = ["CallerCounters"]
+__all__ = ["CallerCounters", "CallerLimiter"]
 
 MOST_COUNTERS = 10_000
+
+T = TypeVar("T")
 
 
 class CallerCounters(Storage):
@@ -61,3 +72,24 @@ class CallerCounters(Storage):
     def _clear_ended(self, now: float) -> None:
         if len(self._counters) >= MOST_COUNTERS:
             self._counters = {key: counter for key, counter in self._counters.items() if counter[1] > now}
+
+
+class CallerLimiter(Limiter):
+    """slowapi's limiter over these counters.
+
+    By itself it takes settings from `RATELIMIT_*` variables and a file `.env` where the process happens to run: one of them switches every
+    limit off, another has failures passed over.
+
+    Args:
+        key_func: whose request it is.
+    """
+
+    def __init__(self, key_func: Callable[[Request], str]) -> None:
+        with warnings.catch_warnings():
+            # It warns that the file which it is told to read instead of `.env` is none.
+            warnings.simplefilter("ignore")
+            super().__init__(key_func=key_func, storage_uri=f"{CallerCounters.STORAGE_SCHEME[0]}://", config_filename=os.devnull)
+
+    def get_app_config(self, key: str, default_value: T = None) -> T:  # type: ignore[assignment]  # noqa: ARG002 - slowapi's own signature
+        """The default of every setting."""
+        return default_value

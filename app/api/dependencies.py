@@ -9,10 +9,9 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 from limits import RateLimitItem
-from slowapi import Limiter
 from slowapi.errors import RateLimitExceeded
 
-from app.api.counters import CallerCounters
+from app.api.counters import CallerLimiter
 from app.api.failures import FailureLimit
 from app.api.services import Services
 from app.callers import Presented
@@ -109,7 +108,7 @@ class _Count:
         async def count(request: Request) -> None:
             """Counts one request."""
 
-        self._limiter = Limiter(key_func=_caller_id, storage_uri=f"{CallerCounters.STORAGE_SCHEME[0]}://")
+        self._limiter = CallerLimiter(_caller_id)
         self._count: Callable[..., Awaitable[None]] = self._limiter.shared_limit(rate, scope="caller")(count)
 
     async def hit(self, request: Request) -> None:

@@ -9,10 +9,9 @@ from typing import cast
 
 from fastapi import Request
 from limits import RateLimitItem
-from slowapi import Limiter
 from slowapi.errors import RateLimitExceeded
 
-from app.api.counters import CallerCounters
+from app.api.counters import CallerLimiter
 from app.callers import neighbourhood
 from app.errors import CallerRateExceeded
 
@@ -34,7 +33,7 @@ class FailureLimit:
         async def count(request: Request) -> None:
             """Counts one failure."""
 
-        self._limiter = Limiter(key_func=_place_of, storage_uri=f"{CallerCounters.STORAGE_SCHEME[0]}://")
+        self._limiter = CallerLimiter(_place_of)
         self._count: Callable[..., Awaitable[None]] = self._limiter.shared_limit(RATE, scope="failure")(count)
         self._places = _Places()
 

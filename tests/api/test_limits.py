@@ -241,3 +241,20 @@ async def test_guesses_from_everywhere_are_bounded() -> None:
         await limit.hit(request_of(address="192.0.2.99"))
 
     await limit.hit(request_of(address=addresses[0]))
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_no_variable_and_no_file_switches_a_limit_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What slowapi would take from the environment and from `.env` in the working folder changes nothing."""
+    monkeypatch.setenv("RATELIMIT_ENABLED", "false")
+    monkeypatch.setenv("RATELIMIT_STRATEGY", "none")
+    (tmp_path / ".env").write_text("RATELIMIT_ENABLED=false\nRATELIMIT_SWALLOW_ERRORS=true\n", encoding="ascii")
+    monkeypatch.chdir(tmp_path)
+    async with rigged(tmp_path / "state", trusted_proxies=(ip_network("127.0.0.1/32"),)) as rig:
+        asking = Asking(rig, "GET /gateway/me", next(ADDRESSES))
+        guesses = [(await asking(WRONG)).status_code for _ in range(11)]
+        key = await key_with(rig, "hasty", "2/hour")
+        calls = [(await asking(key)).status_code for _ in range(3)]
+
+    assert guesses == [401] * 10 + [429]
+    assert calls == [200, 200, 429]
