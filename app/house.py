@@ -59,7 +59,6 @@ class House:
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database can't be read.
-            StartRefused: a token doesn't open.
         """
         # One at a time: of two, the one that read first could be the last to be used.
         async with self._refreshing:
@@ -76,14 +75,15 @@ class House:
                 self._revision = revision
             self._fresh = True
 
-    async def heed_changes(self) -> None:
-        """Refresh. While that fails the gateway goes on with what it knows and is not ready; `keep_fresh` tries again."""
+    async def heed_changes(self) -> bool:
+        """Refresh, and tell whether that worked. While it fails the gateway goes on with what it knows, and is not ready."""
         try:
             await self.refresh()
         except Exception:
             # The outermost edge of a task, or of a change that is made: whatever fails, it goes on with what is known.
             self._fresh = False
             log.exception("tokens and callers can't be read; going on with those known")
+        return self._fresh
 
     async def keep_fresh(self) -> None:
         """Refresh for ever."""

@@ -36,12 +36,12 @@ from app.gateway import Gateway
 from app.house import House
 from app.opening import open_state
 from app.settings import Settings
-from app.storage import Appender, writing
+from app.storage import Appender, reading, writing
 from app.supervision import Supervision
 from app.ticketing import TicketOffice
 from app.trial import Trial
 from app.upstream import open_documents, open_upstream
-from app.vault import TICKET_SIGNING, Keyring, Vault, own_key
+from app.vault import TICKET_SIGNING, Keyring, Vault, check_sealed, own_key
 
 __all__ = ["House", "create_app", "create_control", "house_of", "product_version"]
 
@@ -97,12 +97,14 @@ class _Callers:
 async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.Event) -> AsyncIterator[House]:
     async with AsyncExitStack() as stack:
         engine, keyring = await stack.enter_async_context(open_state(settings))
+        async with reading(engine) as connection:
+            # First of all: with a wrong master key nothing is changed or made, and the tokens that it doesn't open are named.
+            await check_sealed(connection, keyring)
         if settings.config_file:
             keeper = Keeper(settings.config_file, engine, keyring, os.environ, [one.id for one in catalogue])
             await keeper.apply()
             await stack.enter_async_context(keeper.watching(hangup))
         house = _open_lanes(stack, settings, engine, Vault(keyring))
-        # First of all: a wrong master key is told by the names of the tokens that it doesn't open.
         await house.refresh()
         callers = await _open_callers(stack, settings, house, await _ticket_key(engine, keyring))
         house.services = Services(

@@ -88,7 +88,7 @@ class Services:
     lanes: Lanes
     trials: Trials
     administration: Callable[[str], Administration]
-    heed_changes: Callable[[], Awaitable[None]]
+    heed_changes: Callable[[], Awaitable[bool]]
     operations: frozenset[str]
     default_wait: float
     max_wait: float

@@ -24,7 +24,7 @@ from app.settings import Settings, unknown_variables
 from app.storage import reading, rehearsed
 from app.storage.migrate import newest_schema, schema_of, upgrade
 from app.upstream import NotReached, reach
-from app.vault import Keyring, TokenStore, Vault, load_keyring
+from app.vault import Keyring, TokenStore, check_sealed, load_keyring
 
 __all__ = ["Finding", "Status", "findings"]
 
@@ -135,7 +135,8 @@ class _Checks:
             return Status.OK, f"none yet; one would be made at {path}"
         keyring = load_keyring(given, path, may_make=False)
         async with reading(self._engine) as connection:
-            held = await Vault(keyring).read(connection)
+            await check_sealed(connection, keyring)
+            held = await TokenStore(keyring).all(connection)
         self._keyring = keyring
         return Status.OK, f"open every token, {len(held)} in all"
 

@@ -4,6 +4,7 @@ from app.vault.keyring import Keyring, load_keyring
 from app.vault.own_keys import TICKET_SIGNING, own_key
 from app.vault.registry import NewToken, TokenChange, TokenRow, TokenStore, is_value
 from app.vault.reseal import KeyUse, Resealing
+from app.vault.shelves import check_sealed
 from app.vault.vault import Vault
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "TokenRow",
     "TokenStore",
     "Vault",
+    "check_sealed",
     "is_value",
     "load_keyring",
     "own_key",

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Column, RowMapping, Table, func, select, update
+from sqlalchemy import RowMapping, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.errors import StartRefused
-from app.storage.tables import sealed_keys, tokens
-from app.vault.keyring import Keyring, SealedWrongly
-from app.vault.registry import place_of, sealed_in
+from app.vault.keyring import Keyring
+from app.vault.registry import sealed_in
+from app.vault.shelves import SHELVES, Shelf, check_sealed
 
 __all__ = ["KeyUse", "Resealing"]
 
@@ -32,21 +29,6 @@ class KeyUse:
     present: bool
     tokens: int
     keys: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Shelf:
-    """A table of sealed rows: what identifies a row, what people call it, and the place that it is sealed for."""
-
-    table: Table
-    identity: Column[Any]
-    place: Callable[[RowMapping], str]
-
-
-SHELVES = (
-    _Shelf(tokens, tokens.c.id, lambda row: place_of(row["id"], row["name"])),
-    _Shelf(sealed_keys, sealed_keys.c.name, lambda row: str(row["name"])),
-)
 
 
 class Resealing:
@@ -74,15 +56,7 @@ class Resealing:
         Raises:
             StartRefused: some doesn't open with the master keys that are here; the message names it.
         """
-        closed = [
-            str(row["name"])
-            for shelf in SHELVES
-            for row in (await connection.execute(select(shelf.table))).mappings()
-            if not self._opens(shelf, row)
-        ]
-        if closed:
-            message = f"GATEWAY_MASTER_KEYS: these don't open with the master keys that are here: {', '.join(sorted(closed))}"
-            raise StartRefused(message)
+        await check_sealed(connection, self._keyring)
 
     async def some(self, connection: AsyncConnection) -> int | None:
         """Seal some rows anew that another key sealed.
@@ -98,11 +72,11 @@ class Resealing:
             return None
         return sum([await self._reseal(connection, shelf, row) for shelf, row in found])
 
-    async def _left(self, connection: AsyncConnection, shelf: _Shelf) -> list[RowMapping]:
+    async def _left(self, connection: AsyncConnection, shelf: Shelf) -> list[RowMapping]:
         left = select(shelf.table).where(shelf.table.c.key_id != self._keyring.ids[0]).limit(self._at_once)
         return list((await connection.execute(left)).mappings())
 
-    async def _reseal(self, connection: AsyncConnection, shelf: _Shelf, row: RowMapping) -> int:
+    async def _reseal(self, connection: AsyncConnection, shelf: Shelf, row: RowMapping) -> int:
         place = shelf.place(row)
         fresh = self._keyring.seal(self._keyring.open(sealed_in(row), place), place)
         # By its old nonce: a value that was rotated since it was read must not be put back.
@@ -110,14 +84,7 @@ class Resealing:
         changed = {"key_id": fresh.key_id, "nonce": fresh.nonce, "sealed": fresh.ciphertext}
         return (await connection.execute(update(shelf.table).where(same).values(changed))).rowcount
 
-    def _opens(self, shelf: _Shelf, row: RowMapping) -> bool:
-        try:
-            self._keyring.open(sealed_in(row), shelf.place(row))
-        except SealedWrongly:
-            return False
-        return True
 
-
-async def _count(connection: AsyncConnection, shelf: _Shelf) -> Counter[str]:
+async def _count(connection: AsyncConnection, shelf: Shelf) -> Counter[str]:
     counted = select(shelf.table.c.key_id, func.count()).group_by(shelf.table.c.key_id)
     return Counter({str(row[0]): int(row[1]) for row in await connection.execute(counted)})

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import select
+import structlog
+from sqlalchemy import RowMapping, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain import Caller, Grant, Operation, TokenRef, TokenValue
 from app.errors import (
     OperationNotGranted,
-    StartRefused,
     TokenAmbiguous,
     TokenKindNotAccepted,
     TokenNotGranted,
@@ -22,11 +22,14 @@ from app.vault.registry import place_of, sealed_in, token_of
 
 __all__ = ["Vault"]
 
+log = structlog.get_logger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class _Held:
     token: TokenRef
     sealed: Sealed
+    opens: bool
 
 
 VaultContents = dict[str, _Held]
@@ -34,37 +37,34 @@ VaultContents = dict[str, _Held]
 
 
 class Vault:
-    """The tokens as of the last `use`, sealed also in memory."""
+    """The tokens as of the last `use`, sealed also in memory.
+
+    One that doesn't open with the master keys that are here is known and can't be used; the others go on.
+    """
 
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
         self._held: dict[str, _Held] = {}
 
     async def load(self, connection: AsyncConnection) -> None:
-        """Read all tokens and use them.
-
-        Raises:
-            StartRefused: some don't open with the master keys that are here; the message names them. Nothing is changed then.
-        """
+        """Read all tokens and use them."""
         self.use(await self.read(connection))
 
     async def read(self, connection: AsyncConnection) -> VaultContents:
-        """Read all tokens, on this snapshot of the database, without using them yet.
-
-        Raises:
-            StartRefused: some don't open with the master keys that are here; the message names them.
-        """
+        """Read all tokens, on this snapshot of the database, without using them yet."""
         rows = (await connection.execute(select(tokens))).mappings().all()
-        held = {row["id"]: _Held(token_of(row), sealed_in(row)) for row in rows}
-        closed = [one.token.name for one in held.values() if not self._opens(one)]
-        if closed:
-            message = f"GATEWAY_MASTER_KEYS: these tokens don't open with the master keys that are here: {', '.join(sorted(closed))}"
-            raise StartRefused(message)
-        return held
+        return {row["id"]: self._read(row) for row in rows}
 
     def use(self, contents: VaultContents) -> None:
         """From now on the tokens are these."""
-        self._held = contents
+        before, self._held = self.closed, contents
+        if self.closed and self.closed != before:
+            log.error("tokens don't open with the master keys that are here; they can't be used", tokens=self.closed)
+
+    @property
+    def closed(self) -> list[str]:
+        """The names of the tokens that don't open."""
+        return sorted(one.token.name for one in self._held.values() if not one.opens)
 
     @property
     def tokens(self) -> list[TokenRef]:
@@ -81,15 +81,13 @@ class Vault:
 
         Raises:
             TokenNotGranted, OperationNotGranted, TokenAmbiguous: the caller's grants don't settle it.
-            TokenUnavailable: it is disabled.
+            TokenUnavailable: it is disabled, or doesn't open.
             TokenKindNotAccepted: the operation takes other kinds.
         """
-        token = self._granted(caller, operation, wanted)
-        if not token.enabled:
-            detail = f"the token {token.name} is disabled"
-            raise TokenUnavailable(detail)
-        _require_kind(token, operation)
-        return token
+        held = self._granted(caller, operation, wanted)
+        _require_usable(held, f"the token {held.token.name} is disabled")
+        _require_kind(held.token, operation)
+        return held.token
 
     def still_takes(self, token_id: str, operation: Operation) -> None:
         """Make sure that a token chosen before is still of a kind that the operation takes. One that is gone is `open`'s to refuse.
@@ -105,16 +103,16 @@ class Vault:
         """The token as it is now, and its value, for one send.
 
         Raises:
-            TokenUnavailable: it was disabled or removed since the call came in.
+            TokenUnavailable: it was disabled or removed since the call came in, or doesn't open.
         """
-        held = self._held.get(token_id)
-        if held is None or not held.token.enabled:
-            detail = "the token was disabled or removed while the call waited"
-            raise TokenUnavailable(detail)
+        held, gone = self._held.get(token_id), "the token was disabled or removed while the call waited"
+        if held is None:
+            raise TokenUnavailable(gone)
+        _require_usable(held, gone)
         secret = self._keyring.open(held.sealed, place_of(held.token.id, held.token.name))
         return held.token, TokenValue(secret.decode("ascii"))
 
-    def _granted(self, caller: Caller, operation: Operation, wanted: str | None) -> TokenRef:
+    def _granted(self, caller: Caller, operation: Operation, wanted: str | None) -> _Held:
         if wanted is None:
             usable = [grant for grant in caller.grants if grant.token_id in self._held and grant.covers(operation.id)]
         else:
@@ -126,7 +124,7 @@ class Vault:
         if len(usable) > 1 and not default:
             detail = "the caller may use several tokens: name one in the header Gateway-Token"
             raise TokenAmbiguous(detail, tokens=sorted(grant.token_name for grant in usable))
-        return self._held[(default or usable)[0].token_id].token
+        return self._held[(default or usable)[0].token_id]
 
     def _wanted(self, caller: Caller, operation: Operation, name: str) -> list[Grant]:
         grant = caller.by_name.get(name)
@@ -135,12 +133,21 @@ class Vault:
             raise TokenNotGranted(detail)
         return [grant] if grant.covers(operation.id) else []
 
-    def _opens(self, held: _Held) -> bool:
+    def _read(self, row: RowMapping) -> _Held:
+        token, sealed = token_of(row), sealed_in(row)
         try:
-            self._keyring.open(held.sealed, place_of(held.token.id, held.token.name))
+            self._keyring.open(sealed, place_of(token.id, token.name))
         except SealedWrongly:
-            return False
-        return True
+            return _Held(token, sealed, opens=False)
+        return _Held(token, sealed, opens=True)
+
+
+def _require_usable(held: _Held, disabled: str) -> None:
+    if not held.token.enabled:
+        raise TokenUnavailable(disabled)
+    if not held.opens:
+        detail = f"the token {held.token.name} doesn't open with the master keys that this gateway has; an operator must see to that"
+        raise TokenUnavailable(detail)
 
 
 def _require_kind(token: TokenRef, operation: Operation) -> None:

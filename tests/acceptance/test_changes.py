@@ -13,7 +13,7 @@ from app.callers import GrantAsked, NewCaller
 from app.domain import TokenKind, TokenValue
 from app.settings import SHIPPED_CATALOGUE
 from app.simulator.tokens import SimulatedToken
-from app.vault import TokenChange
+from app.vault import NewToken, TokenChange
 from tests.rig import TOKEN, Rig, rigged, until
 
 
@@ -202,6 +202,25 @@ async def test_a_row_that_can_not_be_read_makes_the_gateway_unready_not_deaf(tmp
         await until(gone)
 
         assert await status() == 200
+
+
+async def test_a_token_that_doesnt_open_keeps_no_caller_in(tmp_path: Path) -> None:
+    """Beside a token that another master key sealed, a caller's removal counts, the other tokens work, and the gateway stays ready."""
+    async with rigged(tmp_path) as rig:
+        hand = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)
+        other = NewToken("other", TokenKind.ACCOUNT, TokenValue("a-token-value-other"))
+        await rig.administer(lambda administration: administration.add_token(other))
+        await rig.administer(lambda administration: administration.grant("order-service", GrantAsked("other")))
+        hand.execute("UPDATE tokens SET key_id = 'elsewhere' WHERE name = 'other'")
+        hand.close()
+        await rig.administer(lambda administration: administration.add_caller(NewCaller("leaver")))
+        closed, good = await rig.link("orderIds=1001", Gateway_Token="other"), await rig.link("orderIds=1001", Gateway_Token="shop")
+        ready = (await rig.client.get(f"{rig.url}/gateway/health/ready")).status_code
+        await rig.administer(lambda administration: administration.remove_caller("order-service"))
+        removed = await rig.link("orderIds=1001")
+
+    assert (closed.status_code, code_of(closed)) == (503, "token-unavailable")
+    assert (good.status_code, ready, removed.status_code) == (200, 200, 401)
 
 
 async def test_the_state_is_its_owners_alone(tmp_path: Path) -> None:

@@ -57,6 +57,20 @@ def code_of(answer: httpx2.Response) -> str:
     return str(answer.json()["type"]).rpartition("/")[2]
 
 
+async def test_a_change_that_this_process_cant_keep_to_isnt_called_done(rig: Rig, admin: httpx2.AsyncClient) -> None:
+    """It is made and on record; the answer says that this gateway goes on as before, since it can't read what is there."""
+    await rig.administer(lambda administration: administration.add_caller(NewCaller("stale")))
+    with closing(sqlite3.connect(rig.settings.database_path, isolation_level=None)) as hand:
+        hand.execute("UPDATE callers SET networks = 'no json' WHERE name = 'stale'")
+        answer = await admin.post(f"{CALLERS}/ada/disable")
+        hand.execute("UPDATE callers SET networks = '[]' WHERE name = 'stale'")
+        hand.execute("UPDATE callers SET enabled = 1 WHERE name = 'ada'")
+    await rig.administer(lambda administration: administration.remove_caller("stale"))
+
+    assert (answer.status_code, code_of(answer)) == (500, "internal-error")
+    assert "goes on as before" in answer.json()["detail"]
+
+
 async def called(rig: Rig, key: str, **headers: str) -> str:
     """How a call ends with a key that asks for nothing: `parameter-missing` where the caller may call."""
     given = {"Authorization": f"Bearer {key}"} | headers

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import RowMapping, select, update
+from sqlalchemy import RowMapping, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.domain import TokenValue
@@ -13,7 +13,7 @@ from app.errors import StartRefused
 from app.storage import current_revision, reading, writing
 from app.storage.tables import sealed_keys, tokens
 from app.vault import Keyring, KeyUse, Resealing, TokenStore, Vault
-from app.vault.reseal import SHELVES
+from app.vault.shelves import SHELVES
 
 from .tokens import new_token
 
@@ -115,16 +115,28 @@ async def test_a_rotation_meanwhile_is_not_lost(engine: AsyncEngine, monkeypatch
     assert (await values(engine, NEW))["shop"] == "value-of-token-new-shop"
 
 
+async def refusal(engine: AsyncEngine) -> str:
+    """Why nothing is resealed."""
+    async with reading(engine) as connection:
+        with pytest.raises(StartRefused) as refused:
+            await Resealing(BOTH).check(connection)
+    return str(refused.value)
+
+
 async def test_what_doesnt_open_is_named_before_anything_changes(engine: AsyncEngine) -> None:
-    """Rows of a key that isn't here, and rows that were altered, are named, tokens and own keys alike."""
+    """Rows of a key that isn't here, and rows that were altered, are named: the tokens or, where these open, the gateway's own keys."""
     await sealed(engine)
     async with writing(engine) as connection:
         await connection.execute(update(sealed_keys).values(sealed=b"nothing that was sealed"))
         await connection.execute(update(tokens).where(tokens.c.name == "shop").values(key_id="k0"))
 
-    async with reading(engine) as connection:
-        with pytest.raises(StartRefused) as refused:
-            await Resealing(BOTH).check(connection)
+    refused, used = [await refusal(engine)], await uses(engine)
+    async with writing(engine) as connection:
+        await connection.execute(delete(tokens).where(tokens.c.name == "shop"))
+    refused.append(await refusal(engine))
 
-    assert str(refused.value) == "GATEWAY_MASTER_KEYS: these don't open with the master keys that are here: shop, token-fingerprint"
-    assert KeyUse("k0", False, False, 1, 0) in await uses(engine)  # noqa: FBT003 - its members
+    assert refused == [
+        "GATEWAY_MASTER_KEYS: these tokens don't open with the master keys that are here: shop",
+        "GATEWAY_MASTER_KEYS: these keys of the gateway's own don't open with the master keys that are here: token-fingerprint",
+    ]
+    assert KeyUse("k0", False, False, 1, 0) in used  # noqa: FBT003 - its members

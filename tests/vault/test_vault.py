@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
 
 from app.catalogue import load_catalogue
 from app.domain import Caller, Grant, Operation, TokenKind, TokenRef, TokenValue
@@ -19,7 +20,7 @@ from app.errors import (
 from app.settings import SHIPPED_CATALOGUE
 from app.storage import reading, writing
 from app.storage.tables import tokens
-from app.vault import Keyring, TokenStore, Vault
+from app.vault import Keyring, TokenStore, Vault, check_sealed
 
 from .tokens import KEYRING, new_token
 
@@ -75,31 +76,34 @@ async def test_an_empty_vault_opens_nothing() -> None:
 
 
 async def test_another_master_key_is_told_by_the_tokens_names(engine: AsyncEngine) -> None:
-    """Tokens that don't open stop the load with a line that names them and no value, and the vault keeps what it knew."""
-    vault = await loaded(engine, Vault(Keyring({"k2": bytes(32)})))
-    await added(engine, "shop", "store")
+    """Tokens that don't open are known by name, opened never, and no value is told."""
+    held = await added(engine, "shop", "store")
 
-    with pytest.raises(StartRefused) as refused:
+    with capture_logs() as logs:
+        vault = await loaded(engine, Vault(Keyring({"k2": bytes(32)})))
         await loaded(engine, vault)
 
-    assert str(refused.value) == "GATEWAY_MASTER_KEYS: these tokens don't open with the master keys that are here: shop, store"
-    assert vault.tokens == []
+    assert vault.closed == ["shop", "store"]
+    assert [line["tokens"] for line in logs] == [["shop", "store"]]
+    with pytest.raises(TokenUnavailable, match="the token shop doesn't open with the master keys that this gateway has"):
+        vault.open(held["shop"].id)
 
 
-async def test_a_failed_load_changes_nothing(engine: AsyncEngine) -> None:
-    """When one token has come that doesn't open, the tokens known before stay in use as they were."""
-    held = await added(engine, "shop")
+async def test_one_that_doesnt_open_holds_back_no_change_of_another(engine: AsyncEngine) -> None:
+    """When one token has come that doesn't open, the others are used, changed and disabled as before."""
+    held = await added(engine, "shop", "mart")
     vault = await loaded(engine)
     async with writing(engine) as connection:
         await STORE.set_enabled(connection, "shop", enabled=False)
         await STORE.add(connection, new_token("store", "value-of-token-store"))
         await connection.execute(update(tokens).where(tokens.c.name == "store").values(sealed=b"nothing that was sealed"))
 
-    with pytest.raises(StartRefused, match=r"store$"):
-        await loaded(engine, vault)
+    await loaded(engine, vault)
 
-    assert vault.tokens == [held["shop"]]
-    assert vault.open(held["shop"].id)[1].reveal() == "value-of-token-shop"
+    assert vault.closed == ["store"]
+    assert vault.open(held["mart"].id)[1].reveal() == "value-of-token-mart"
+    with pytest.raises(TokenUnavailable):
+        vault.open(held["shop"].id)
 
 
 @pytest.mark.parametrize("column", ["sealed and all", "id", "name"])
@@ -113,8 +117,10 @@ async def test_a_row_copied_onto_another_doesnt_open(engine: AsyncEngine, column
             changed = {column: "moved"}
         await connection.execute(update(tokens).where(tokens.c.id == held["store"].id).values(changed))
 
-    with pytest.raises(StartRefused, match=r"don't open with the master keys that are here: (store|moved)$"):
-        await loaded(engine)
+    async with reading(engine) as connection:
+        with pytest.raises(StartRefused, match=r"these tokens don't open with the master keys that are here: (store|moved)$"):
+            await check_sealed(connection, KEYRING)
+    assert (await loaded(engine)).closed in (["store"], ["moved"])
 
 
 async def test_a_disabled_token_doesnt_open(engine: AsyncEngine) -> None:

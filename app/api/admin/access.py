@@ -13,7 +13,7 @@ from app.api.dependencies import KnownCaller
 from app.api.description import CREDENTIALS, problem_answer
 from app.api.services import Services
 from app.domain import Caller, Role
-from app.errors import AuditUnavailable, ParameterInvalid, RequestMalformed, RoleRequired
+from app.errors import AuditUnavailable, InternalError, ParameterInvalid, RequestMalformed, RoleRequired, StartRefused
 
 __all__ = ["ADMIN", "BODY_REFUSED", "REFUSED", "Admin", "Reader", "Reading", "by", "changed", "common", "refusals"]
 
@@ -57,6 +57,7 @@ async def changed(services: Services, caller: Caller, work: Callable[[Administra
     Raises:
         AuditUnavailable: the database can't be written now; nothing was changed.
         RequestMalformed: a value isn't one.
+        InternalError: the master keys don't open what is sealed, or the change was made and this process can't keep to it yet.
         GatewayError: as `work`.
     """
     try:
@@ -66,7 +67,11 @@ async def changed(services: Services, caller: Caller, work: Callable[[Administra
         raise AuditUnavailable(detail, retry_after=1) from None
     except ParameterInvalid as error:
         raise RequestMalformed(error.detail) from None
-    await services.heed_changes()
+    except StartRefused as error:
+        raise InternalError(str(error)) from None
+    if not await services.heed_changes():
+        detail = "the change was made and is on record, but this gateway can't read it and goes on as before; its log says why"
+        raise InternalError(detail)
     return result
 
 
