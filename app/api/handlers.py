@@ -14,6 +14,7 @@ from app.api.frame import RequestFrame
 from app.api.hosts import AllowedHosts
 from app.api.problems import problem_response
 from app.api.services import Services
+from app.callers import neighbourhood
 from app.domain import Caller
 from app.errors import GatewayError, MethodNotAllowed, NotFound, RequestMalformed
 
@@ -61,5 +62,8 @@ def _detail(error: HTTPException, request: Request) -> str:
 def _count_refusal(scope: Scope, code: str) -> None:
     caller: Caller | None = scope["state"].get("caller")
     address = scope["client"][0] if scope.get("client") else None
+    if address and not caller:
+        # A stranger has as many addresses of one IPv6 network as it likes.
+        address = neighbourhood(address)
     services: Services = scope["app"].state.services
     services.refusals.count_refusal(address=address, caller=caller.name if caller else None, code=code)

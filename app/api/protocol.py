@@ -65,6 +65,12 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self._body_timer is None:
             self._body_timer = self.loop.call_later(self.body_seconds, self._end_with_the_answer)
 
+    def on_message_begin(self) -> None:
+        """Wait for the rest of a head that begins in the same read as the end of what came before."""
+        if self._head_timer is None:
+            self._await_head()
+        super().on_message_begin()
+
     def on_headers_complete(self) -> None:
         """The head is whole.
 

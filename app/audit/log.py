@@ -27,6 +27,7 @@ __all__ = ["AuditLog"]
 
 COUNTING_SECONDS = 1.0
 MOST_COUNTERS = 1_000
+MOST_STRANGERS = 50
 ELSEWHERE = "other"
 
 
@@ -59,6 +60,7 @@ class AuditLog:
     def __init__(self, writer: GroupWriter) -> None:
         self._writer = writer
         self._refusals: Counter[tuple[str, str | None, str]] = Counter()
+        self._strangers = 0
         self._flush: asyncio.TimerHandle | None = None
 
     @property
@@ -146,11 +148,14 @@ class AuditLog:
     def count_refusal(self, *, address: str | None, caller: str | None, code: str) -> None:
         """A request was refused before it became a call.
 
-        Such are kept as sums, of one second each and bounded in number, so that nobody can fill the disk.
+        Such are kept as sums, of one second each and bounded in number, those of strangers more than callers', so that nobody can fill the
+        disk. Beyond the bound their addresses are not told apart.
         """
         key = (address or "unknown", caller, code)
-        if key not in self._refusals and len(self._refusals) >= MOST_COUNTERS:
-            key = (ELSEWHERE, None, code)
+        if key not in self._refusals:
+            if len(self._refusals) >= MOST_COUNTERS or (caller is None and self._strangers >= MOST_STRANGERS):
+                key = (ELSEWHERE, None, code)
+            self._strangers += caller is None
         self._refusals[key] += 1
         if self._flush is None:
             self._flush = asyncio.get_running_loop().call_later(COUNTING_SECONDS, self.flush)
@@ -205,3 +210,4 @@ class AuditLog:
         for (address, caller, code), count in self._refusals.items():
             self._writer.put(refusals_counted(address=address, caller=caller, code=code, count=count))
         self._refusals.clear()
+        self._strangers = 0

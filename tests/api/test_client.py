@@ -68,3 +68,14 @@ async def test_a_callers_networks_hold_behind_a_proxy(tmp_path: Path) -> None:
         header for header in wrong.headers.items() if header[0] != "date"
     ]
     assert counted == {"network-not-allowed": "203.0.113.5", "credentials-invalid": "203.0.113.5"}
+
+
+async def test_strangers_of_one_site_are_counted_together(tmp_path: Path) -> None:
+    """However many addresses of its IPv6 network one uses, a second's refusals are one record."""
+    async with rigged(tmp_path, trusted_proxies=(ip_network("127.0.0.1/32"),)) as rig:
+        for number in range(1, 9):
+            await rig.client.get(f"{rig.url}/nowhere", headers={"X-Forwarded-For": f"2001:db8::{number}"})
+        counted = [one for one in await rig.records() if one["name"] == "refusals:counted"]
+
+    assert {one["address"] for one in counted} == {"2001:db8::/64"}
+    assert sum(one["count"] for one in counted) == 8

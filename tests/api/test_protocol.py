@@ -77,6 +77,16 @@ async def test_a_slow_second_head_is_cut() -> None:
         assert (first, await status_of(reader)) == (200, 408)
 
 
+async def test_a_slow_head_that_begins_with_the_end_of_another_request_is_cut() -> None:
+    """Whatever came before it in the same read."""
+    async with connected(Hasty) as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTT")
+        first = await status_of(reader)
+        await reader.readuntil(b"well")
+
+        assert (first, await status_of(reader)) == (200, 408)
+
+
 async def test_a_body_that_ends_in_one_read_is_no_head() -> None:
     """A read that holds a body's end doesn't count for the next head, however much it brings."""
     async with connected() as (reader, writer):
