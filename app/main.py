@@ -119,6 +119,7 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
             trials=Trial(house.vault, house.dispatcher, house.audit, catalogue.probes, time.monotonic),
             administration=lambda by: Administration(engine, keyring, by),
             heed_changes=house.heed_changes,
+            master_keys=list(keyring.ids),
             operations=frozenset(operation.id for operation in catalogue),
             default_wait=settings.default_wait,
             max_wait=settings.max_wait,

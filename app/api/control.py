@@ -47,7 +47,11 @@ def build_control(services: Services) -> Starlette:
         tested = await services.trials.run(request.path_params["name"], by=by, request_id=request_id)
         return JSONResponse(shown_test(tested).model_dump(mode="json"))
 
+    async def master_keys(_: Request) -> JSONResponse:
+        return JSONResponse(services.master_keys)
+
     routes = [
+        Route("/master-keys", master_keys),
         Route("/lanes", lanes),
         Route("/lanes/{name}/resume", resume, methods=["POST"]),
         Route("/tokens/{name}/test", test, methods=["POST"]),

@@ -74,7 +74,8 @@ class Trials(Protocol):
 class Services:
     """The collaborators; waits in seconds.
 
-    `administration` makes changes as somebody (`how:name`); `heed_changes` has this process keep to them at once. `operations` are those
+    `administration` makes changes as somebody (`how:name`); `heed_changes` has this process keep to them at once, and
+    tells whether it could. `master_keys` are the IDs of those that are here. `operations` are those
     that may be granted.
     """
 
@@ -89,6 +90,7 @@ class Services:
     trials: Trials
     administration: Callable[[str], Administration]
     heed_changes: Callable[[], Awaitable[bool]]
+    master_keys: list[str]
     operations: frozenset[str]
     default_wait: float
     max_wait: float

@@ -15,7 +15,7 @@ from app.domain import NAME_PATTERN
 from app.errors import PROBLEMS, NotFound, StartRefused
 from app.settings import PREFIX, load_settings
 
-__all__ = ["lanes_of_running", "resume_in_running", "tested_by_running"]
+__all__ = ["lanes_of_running", "master_keys_of_running", "resume_in_running", "tested_by_running"]
 
 URL, KEY = f"{PREFIX}URL", f"{PREFIX}KEY"
 PATIENCE_SECONDS = 10.0
@@ -75,6 +75,21 @@ def tested_by_running(token: str) -> dict[str, Any]:
     if not isinstance(answer, dict) or "probes" not in answer:
         raise _no_gateway(way, "it answered with no test")
     return answer
+
+
+def master_keys_of_running() -> list[str] | None:
+    """The IDs of the master keys that the gateway of this state folder has; None where none runs.
+
+    Raises:
+        StartRefused: one runs, and can't be asked.
+    """
+    path = control_path(load_settings().state_dir)
+    way = Way(str(path), "http://gateway", "", socket=path)
+    try:
+        _knock(way)
+    except StartRefused:
+        return None
+    return [str(one) for one in _ask(way, "GET", "/master-keys")]
 
 
 def _check_name(token: str) -> None:

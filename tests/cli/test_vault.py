@@ -134,6 +134,18 @@ def test_a_wrong_key_stops_the_start_with_the_tokens_names(tmp_path: Path, shell
         assert not any(secret in ran.stderr for secret in (keys.partition(":")[2], *VALUES.values()))
 
 
+def test_nothing_is_resealed_beside_a_gateway_that_lacks_the_key(served: Keyed, shell_of: Callable[[Path], Shell]) -> None:
+    """It would lose every token at its next look; so it is restarted first."""
+    shell = shell_of(served.state_dir)
+    shell.set(MASTER_KEYS=BOTH_KEYS)
+
+    refused = shell("vault", "reseal")
+
+    line = "the gateway that runs here doesn't have the master key k2: restart it with both keys, the new one first, then reseal\n"
+    assert refused == Ran(2, "", line)
+    assert [(use["id"], use["tokens"]) for use in shell("vault", "status", "--json").document][0] == ("k2", 0)
+
+
 def test_a_start_with_a_wrong_key_changes_nothing(tmp_path: Path, shell_of: Callable[[Path], Shell]) -> None:
     """Nothing is made, declared or disabled before it is known that all that is sealed opens: afterwards the right key starts as ever."""
     shell = shell_of(tmp_path / "state")
