@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from starlette.types import Lifespan
 
 from app.api.admin import add_admin_routes
@@ -23,6 +24,9 @@ from app.catalogue import Catalogue
 from app.settings import Settings
 
 __all__ = ["Readiness", "Services", "build_app"]
+
+NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
+"""What FastAPI would hand to any OpenTelemetry provider by itself: addresses with their queries, whose IDs and slips are nobody else's."""
 
 DESCRIPTION = (
     "Calls Flxpoint for those who must not hold its tokens. Paths outside `/gateway/` are Flxpoint's own: "
@@ -48,6 +52,7 @@ def build_app(catalogue: Catalogue, settings: Settings, *, version: str, lifespa
         redoc_url=None,
         openapi_url="/gateway/openapi.json",
         redirect_slashes=False,
+        telemetry=NO_TELEMETRY,
     )
     app.state.caller_limit = CallerLimit(settings.caller_rate)
     app.state.failure_limit = FailureLimit()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 from app.domain import Network
@@ -13,6 +14,8 @@ __all__ = ["client_address", "is_within", "neighbourhood"]
 MOST_HOPS = 32
 HOP = re.compile(r"[ \t]*(?:\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+)(?::[0-9]{1,5})?|([0-9A-Fa-f:.]+))[ \t]*", re.ASCII)
 SITE_PREFIX = 64
+LONGEST_ADDRESS = 64  # RFC 4291's longest has 45 characters; zones are short
+MOST_HELD = 4_096
 
 
 def client_address(peer: str, forwarded: Sequence[str], trusted: Sequence[Network]) -> str:
@@ -29,13 +32,15 @@ def client_address(peer: str, forwarded: Sequence[str], trusted: Sequence[Networ
     address = _address(peer)
     if address is None:
         return peer
+    if not forwarded:
+        return _written(address)
     # One hop too many holds commas, so that it isn't understood.
     for hop in reversed(",".join(forwarded).rsplit(",", MOST_HOPS)):
         before = _hop(hop) if _among(address, trusted) else None
         if before is None:
             break
         address = before
-    return str(address)
+    return _written(address)
 
 
 def is_within(address: str | None, networks: Sequence[Network]) -> bool:
@@ -62,11 +67,22 @@ def _hop(text: str) -> IPv4Address | IPv6Address | None:
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
     """An address without its zone, and IPv4 where it is one."""
+    return _parsed(text) if len(text) <= LONGEST_ADDRESS else None
+
+
+# Nearly all requests come from few addresses; to read one costs more than all else that is done with it.
+@lru_cache(maxsize=MOST_HELD)
+def _parsed(text: str) -> IPv4Address | IPv6Address | None:
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:
         return None
     return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
+
+
+@lru_cache(maxsize=MOST_HELD)
+def _written(address: IPv4Address | IPv6Address) -> str:
+    return str(address)
 
 
 def _among(address: IPv4Address | IPv6Address, networks: Iterable[Network]) -> bool:
