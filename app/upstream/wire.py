@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, cast
+from weakref import WeakSet
 
 import aiohttp
 import yarl
@@ -76,7 +77,8 @@ class Wire:
         # It only tells the connector where to; it is never sent.
         self._destination = aiohttp.ClientRequest("GET", yarl.URL(url), loop=asyncio.get_running_loop())
         self._connecting = aiohttp.ClientTimeout(connect=within.connect, sock_connect=within.connect)
-        # Not aiohttp's own time-outs: they set a timer anew whenever something comes.
+        self._kept = WeakSet["ResponseHandler"]()
+        # Not aiohttp's own time-outs: they set a timer anew whenever something comes. To connect has its own part of the whole.
         self._gap = Expiry(within.read)
         self._whole = Expiry(within.whole - within.connect)
 
@@ -94,16 +96,18 @@ class Wire:
             TurnLost: it was not written.
         """
         connection = await self._connection()
-        transport = cast("asyncio.Transport", connection.transport)
+        protocol = _protocol_of(connection)
         try:
+            transport = _open_transport(protocol)
             with _Limited(self._whole, transport):
-                await self._write(_protocol_of(connection), request, stamps)
-                answer = await self._answer(_protocol_of(connection), stamps, most_bytes)
+                await self._write(protocol, request, stamps)
+                answer = await self._answer(protocol, stamps, most_bytes)
         except BaseException:
             # Nothing more may leave, nor a late answer be taken for the next send's.
-            transport.abort()
+            protocol.abort()
             connection.close()
             raise
+        self._kept.add(protocol)
         connection.release()
         return answer
 
@@ -112,22 +116,25 @@ class Wire:
         await self._connector.close()
 
     async def _connection(self) -> Connection:
-        """One to which nothing has come since its last answer: a kept-alive one, or a new one."""
+        """A kept one to which nothing has come since its last answer, or else a new one, which a peer may have spoken on or closed already.
+
+        Another new one is not tried here: that is for a lane to do, which pauses between.
+        """
         while True:
             connection = await self._connector.connect(self._destination, [], self._connecting)
-            if not _protocol_of(connection).should_close:
+            protocol = _protocol_of(connection)
+            if protocol not in self._kept or not protocol.should_close:
                 return connection
+            # There are so many of them as the connector keeps, and it keeps no more meanwhile: it gives a kept one without waiting.
             connection.close()
 
     async def _write(self, protocol: ResponseHandler, request: bytes, stamps: Stamps) -> None:
-        transport = cast("asyncio.Transport", protocol.transport)
-        peer = _address_of(transport)
-        protocol.set_response_params(read_until_eof=True, auto_decompress=False)
+        peer = _address_of(_open_transport(protocol))
         # Everything is ready, the connection too: now it waits for the very moment.
         await stamps.turn()
-        if transport.is_closing():
-            message = "the connection was lost before the request was written"
-            raise aiohttp.ClientConnectionResetError(message)
+        transport = _open_transport(protocol)
+        # Not before the turn: what came meanwhile would be read as an answer, the beginning of one without a trace.
+        protocol.set_response_params(read_until_eof=True, auto_decompress=False)
         try:
             transport.write(request)
             await flushed(transport)
@@ -194,6 +201,19 @@ def _protocol_of(connection: Connection) -> ResponseHandler:
     protocol = connection.protocol
     assert protocol is not None  # noqa: S101 - a connection has one until it is released
     return protocol
+
+
+def _open_transport(protocol: ResponseHandler) -> asyncio.Transport:
+    """What may be written to: nothing has come on it that wasn't asked for, a load balancer's 408 say, nor its end.
+
+    Raises:
+        aiohttp.ClientConnectionResetError
+    """
+    transport = protocol.transport
+    if transport is None or transport.is_closing() or protocol.should_close:
+        message = "the connection was lost, or spoken on unasked, before the request was written"
+        raise aiohttp.ClientConnectionResetError(message)
+    return transport
 
 
 def _address_of(transport: asyncio.Transport) -> str | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.rig import Rig, rigged, until
+from tests.upstream.peers import Blurting
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -109,6 +111,20 @@ async def test_what_can_not_be_audited_is_not_sent(tmp_path: Path) -> None:
     assert refused.headers["Retry-After"] == "1"
     assert sent_meanwhile == 0
     assert taken.json() == [1002]
+
+
+@pytest.mark.parametrize("said", [b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n", b""], ids=["says no", "says nothing"])
+async def test_a_peer_that_hangs_up_on_every_connection_costs_one_a_send(tmp_path: Path, said: bytes) -> None:
+    """The call ends, each connection belongs to a send on record that has its end there too, and the shutdown ends."""
+    with Blurting(said) as peer:
+        async with asyncio.timeout(30), rigged(tmp_path, upstream_url=peer.url) as running:
+            answer = await running.link("orderIds=1001", Prefer="wait=2")
+            await running.house.dispatcher.finish()
+            names = Counter(record["name"] for record in await running.records())
+
+    assert answer.status_code in {502, 504}
+    assert names["send:intent"] == names["send:outcome"] == peer.accepted > 0
+    assert names["call:outcome"] == 1
 
 
 async def _answered(running: Rig) -> bool:

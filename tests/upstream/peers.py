@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from threading import Thread
+from typing import Self
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -31,3 +35,32 @@ async def answering(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncI
             writer.transport.abort()
         await asyncio.sleep(0)
         await server.wait_closed()
+
+
+@dataclass
+class Blurting:
+    """A peer in a thread of its own that says something on every connection as soon as it is made, and hangs up."""
+
+    said: bytes
+    url: str = ""
+    accepted: int = 0
+
+    def __enter__(self) -> Self:
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = "http://127.0.0.1:{1}".format(*self._listening.getsockname())
+        self._thread = Thread(target=self._serve)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listening.close()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listening.accept()
+                self.accepted += 1
+                with connection, suppress(ConnectionError):
+                    connection.sendall(self.said)

@@ -6,18 +6,19 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import pytest
+import uvloop
 from aiohttp.http import HttpProcessingError
 
 from app.domain import TurnLost
 from app.upstream.wire import AnswerTooLarge, TimeLimits, Wire, flushed
 from benchmarks.authority import make_authority
-from tests.upstream.peers import Answer, answering
+from tests.upstream.peers import Answer, Blurting, answering
 
 REQUEST = b"PATCH /orders/link?orderIds=1 HTTP/1.1\r\nHost: peer\r\nContent-Length: 0\r\n\r\n"
 QUICK = TimeLimits(connect=0.5, read=0.3, whole=0.9)
@@ -110,8 +111,8 @@ async def wired(url: str, verify: ssl.SSLContext | None = None) -> AsyncIterator
     await wire.aclose()
 
 
-def saying(*parts: bytes, pause: float = 0.0, ends: bool = False) -> Answer:
-    """A peer that answers every request with these parts, one after the other; `ends`: and closes then."""
+def saying(*parts: bytes, pause: float = 0.0, ends: bool = False, once: bool = False) -> Answer:
+    """A peer that answers every request, or one, with these parts, one after the other; `ends`: and closes then."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
@@ -122,6 +123,7 @@ def saying(*parts: bytes, pause: float = 0.0, ends: bool = False) -> Answer:
                 await asyncio.sleep(pause)
             if ends:
                 writer.close()
+            if ends or once:
                 return
 
     return answer
@@ -246,19 +248,141 @@ async def test_a_turn_that_is_lost_writes_nothing() -> None:
 async def test_a_connection_that_is_lost_before_the_turn_is_not_written_to() -> None:
     """That failure is certain: no write is told."""
 
-    class Losing(Moments):
-        async def turn(self) -> None:
-            await asyncio.sleep(0.05)
-
     async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.transport.abort()
 
-    moments = Losing()
+    moments = Waiting()
     async with answering(answer) as url, wired(url) as wire:
         with pytest.raises(aiohttp.ClientConnectionError):
             await wire.exchange(REQUEST, moments, most_bytes=MOST)
 
     assert not moments.was_written
+
+
+class Waiting(Moments):
+    """Its turn comes after a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits = asyncio.Event()
+
+    async def turn(self) -> None:
+        """Wait, so that whatever a peer does meanwhile has come."""
+        self.waits.set()
+        await asyncio.sleep(0.2)
+        await super().turn()
+
+
+UNASKED = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 3\r\n\r\n[9]"
+DURING_A_TURN = {"speaks": UNASKED, "begins to speak": UNASKED[:16], "hangs up": b""}
+
+
+@pytest.mark.parametrize(("kept", "said"), [(True, UNASKED), (True, b""), *((False, said) for said in DURING_A_TURN.values())])
+async def test_a_connection_on_which_a_peer_acts_during_the_turn_is_not_written_to(kept: bool, said: bytes) -> None:  # noqa: FBT001 - a column of the table
+    """Whether it was used before or not: that failure is certain, no write is told, and the next send gets a connection of its own."""
+    moments, served, received = Waiting(), 0, b""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal served, received
+        served += 1
+        if kept or served > 1:
+            await saying(FRAMINGS["a length"][0], once=True)(reader, writer)
+        if served == 1:
+            await moments.waits.wait()
+            writer.write(said)
+            if not said:
+                writer.close()
+            received = await reader.read()
+
+    async with answering(answer) as url, wired(url) as wire:
+        if kept:
+            await wire.exchange(REQUEST, Moments(), most_bytes=MOST)
+        with pytest.raises(aiohttp.ClientConnectionResetError):
+            await wire.exchange(REQUEST, moments, most_bytes=MOST)
+        after = await wire.exchange(REQUEST, Moments(), most_bytes=MOST)
+
+    assert not moments.was_written
+    assert received == b""
+    assert (after.body, served) == (b"[1]", 2)
+
+
+@pytest.mark.parametrize("said", DURING_A_TURN.values(), ids=DURING_A_TURN.keys())
+async def test_a_new_connection_on_which_a_peer_acts_at_once_is_the_only_one(said: bytes) -> None:
+    """A peer that speaks or hangs up whenever it is connected to is connected to once: the send fails, certainly unwritten."""
+    accepted, moments = 0, Waiting()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal accepted
+        accepted += 1
+        writer.write(said)
+        if not said:
+            writer.close()
+        await reader.read()
+
+    async with answering(answer) as url, wired(url) as wire, asyncio.timeout(5):
+        with pytest.raises(aiohttp.ClientConnectionResetError):
+            await wire.exchange(REQUEST, moments, most_bytes=MOST)
+
+    assert accepted == 1
+    assert not moments.was_written
+
+
+async def refused_on_a_busy_loop(url: str, moments: Moments) -> None:
+    """A send that fails unwritten, while others keep the loop so busy that a peer is always quicker."""
+
+    async def others() -> None:
+        while True:
+            time.sleep(0.001)  # noqa: ASYNC251 - the stall
+            await asyncio.sleep(0)
+
+    busy = asyncio.create_task(others())
+    async with wired(url) as wire, asyncio.timeout(2):
+        with pytest.raises(aiohttp.ClientConnectionResetError):
+            await wire.exchange(REQUEST, moments, most_bytes=MOST)
+    busy.cancel()
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("said", DURING_A_TURN.values(), ids=DURING_A_TURN.keys())
+def test_a_peer_quicker_than_the_loop_gets_one_connection_a_send(said: bytes, loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """On uvloop, which serves, what it says has come before the connection is handed over."""
+    moments = Waiting()
+    with Blurting(said) as peer, asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(refused_on_a_busy_loop(peer.url, moments))
+
+    assert peer.accepted == 1
+    assert not moments.was_written
+
+
+async def test_kept_connections_that_are_spoken_on_are_all_thrown_away() -> None:
+    """However many they are, the send goes on a new one."""
+    accepted, spoken = 0, asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal accepted
+        accepted += 1
+        await saying(FRAMINGS["a length"][0], once=True)(reader, writer)
+        await spoken.wait()
+        writer.write(UNASKED)
+        await reader.read()
+
+    async with answering(answer) as url, wired(url) as wire:
+        await asyncio.gather(*(wire.exchange(REQUEST, Waiting(), most_bytes=MOST) for _ in range(5)))
+        spoken.set()
+        await asyncio.sleep(0.05)
+        after = await wire.exchange(REQUEST, Moments(), most_bytes=MOST)
+
+    assert (after.body, accepted) == (b"[1]", 6)
+
+
+async def test_a_handshake_that_never_ends_is_a_connection_that_was_not_made() -> None:
+    """The limit to connect covers all that stands before the write, TLS too."""
+    moments = Moments()
+    async with answering(saying()) as url, wired(url.replace("http", "https")) as wire, asyncio.timeout(5):
+        with pytest.raises(TimeoutError):
+            await wire.exchange(REQUEST, moments, most_bytes=MOST)
+
+    assert not moments.told
 
 
 async def test_the_write_is_told_after_it_happened() -> None:
