@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from functools import partial
 
 import aiohttp
 import structlog
 from aiohttp.http import HttpProcessingError
 
 from app.domain import Garbled, Outcome, Send, Stamps, TimedOut, TokenValue, Unreachable
-from app.upstream.classify import classify
+from app.upstream.reading import read
 from app.upstream.request import RequestForm
-from app.upstream.scrub import Scrubber, readable
 from app.upstream.wire import AnswerTooLarge, TimeLimits, Wire
 
 __all__ = ["Upstream", "open_upstream"]
@@ -58,13 +56,11 @@ class Upstream:
 
     async def _exchange(self, send: Send, value: TokenValue, stamps: Stamps) -> Outcome:
         request = self._form(send).filled(send.ids, value)
-        answer = await self._wire.exchange(request, stamps, most_bytes=send.operation.max_answer_bytes)
-        scrubber = Scrubber(value)
-        if finds := _echoes(scrubber, answer.headers, answer.body):
-            _report_echo(send, finds)
-            stamps.echoed(finds)
-        lists_ids, now = bool(send.operation.parameters), datetime.now(UTC)
-        return classify(answer.status, answer.headers, answer.body, scrubber, now, lists_ids=lists_ids)
+        reading = await self._wire.exchange(request, stamps, most_bytes=send.operation.max_answer_bytes, read=partial(read, send, value))
+        if reading.echoes:
+            _report_echo(send, reading.echoes)
+            stamps.echoed(reading.echoes)
+        return reading.outcome
 
     def _form(self, send: Send) -> RequestForm:
         key = send.operation.id, send.parameter.name
@@ -80,12 +76,6 @@ def open_upstream(base_url: str, limits: TimeLimits | None = None) -> Upstream:
     No proxies of the environment's, no cookies, no redirects, no silent retries: nothing here knows of such.
     """
     return Upstream(base_url, Wire(base_url, ssl.create_default_context(), limits or TimeLimits()))
-
-
-def _echoes(scrubber: Scrubber, headers: Sequence[tuple[str, str]], body: bytes) -> int:
-    """How often the token's value stands in an answer, its headers included."""
-    said = "\n".join([*(f"{name}: {field}" for name, field in headers), readable(body)])
-    return scrubber.scrub(said)[1]
 
 
 def _report_echo(send: Send, finds: int) -> None:

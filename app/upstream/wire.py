@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 from weakref import WeakSet
 
 import aiohttp
@@ -54,6 +55,16 @@ class Answer:
     body: bytes
 
 
+class Read(Protocol):
+    """What was made of an answer. `own`: nothing speaks for its being another send's, so its connection may carry the next."""
+
+    @property
+    def own(self) -> bool: ...
+
+
+Made = TypeVar("Made", bound=Read)
+
+
 class AnswerTooLarge(Exception):
     """The answer has this status, and more bytes than are taken."""
 
@@ -82,13 +93,14 @@ class Wire:
         self._gap = Expiry(within.read)
         self._whole = Expiry(within.whole - within.connect)
 
-    async def exchange(self, request: bytes, stamps: Stamps, *, most_bytes: int) -> Answer:
-        """Write a request, once, when its turn has come, and read the answer.
+    async def exchange(self, request: bytes, stamps: Stamps, *, most_bytes: int, read: Callable[[Answer], Awaitable[Made]]) -> Made:
+        """Write a request, once, when its turn has come, and take the answer.
 
         Args:
             request: the whole request.
             stamps: says when it may be written; is told when it was, and when the status line came.
             most_bytes: how large the answer's body may be.
+            read: makes of the answer what is returned; however long that takes, it is not the peer's time.
 
         Raises:
             aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError: there is no whole answer; a TimeoutError: not in time.
@@ -96,20 +108,17 @@ class Wire:
             TurnLost: it was not written.
         """
         connection = await self._connection()
-        protocol = _protocol_of(connection)
+        keep = False
         try:
-            transport = _open_transport(protocol)
-            with _Limited(self._whole, transport):
+            protocol = _protocol_of(connection)
+            with _Limited(self._whole, _open_transport(protocol)):
                 await self._write(protocol, request, stamps)
                 answer = await self._answer(protocol, stamps, most_bytes)
-        except BaseException:
-            # Nothing more may leave, nor a late answer be taken for the next send's.
-            protocol.abort()
-            connection.close()
-            raise
-        self._kept.add(protocol)
-        connection.release()
-        return answer
+            made = await read(answer)
+            keep = made.own
+            return made
+        finally:
+            self._give_back(connection, keep=keep)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -127,6 +136,15 @@ class Wire:
                 return connection
             # There are so many of them as the connector keeps, and it keeps no more meanwhile: it gives a kept one without waiting.
             connection.close()
+
+    def _give_back(self, connection: Connection, *, keep: bool) -> None:
+        if keep:
+            self._kept.add(_protocol_of(connection))
+            connection.release()
+            return
+        # Nothing more may leave, nor a late answer be taken for the next send's.
+        _protocol_of(connection).abort()
+        connection.close()
 
     async def _write(self, protocol: ResponseHandler, request: bytes, stamps: Stamps) -> None:
         peer = _address_of(_open_transport(protocol))

@@ -5,7 +5,7 @@ The gateway runs in this process, so that a defence can be taken away, with care
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -104,13 +104,16 @@ def redirects_are_followed(patch: Patch) -> None:
     """A send goes where Flxpoint's answer says, with the headers that it had."""
     exchange = Wire.exchange
 
-    async def follow(wire: Wire, request: bytes, stamps: Stamps, *, most_bytes: int) -> Answer:
-        answer = await exchange(wire, request, stamps, most_bytes=most_bytes)
+    async def follow(wire: Wire, request: bytes, stamps: Stamps, *, most_bytes: int, read: Callable[[Answer], Awaitable[Any]]) -> Any:
         headers = dict(line.split(": ", 1) for line in request.decode().strip().split("\r\n")[1:])
-        async with httpx2.AsyncClient(trust_env=False) as client:
-            for location in [field for name, field in answer.headers if name == "Location"]:
-                await client.get(location, headers={"X-API-TOKEN": headers["X-API-TOKEN"]})
-        return answer
+
+        async def followed(answer: Answer) -> Any:
+            async with httpx2.AsyncClient(trust_env=False) as client:
+                for location in [field for name, field in answer.headers if name == "Location"]:
+                    await client.get(location, headers={"X-API-TOKEN": headers["X-API-TOKEN"]})
+            return await read(answer)
+
+        return await exchange(wire, request, stamps, most_bytes=most_bytes, read=followed)
 
     patch.setattr(Wire, "exchange", follow)
 

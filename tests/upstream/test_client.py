@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -39,7 +39,7 @@ from app.simulator.protocol import server_config
 from app.simulator.tokens import SimulatedToken
 from app.upstream import Upstream, open_upstream
 from app.upstream.wire import TimeLimits
-from tests.upstream.peers import answering
+from tests.upstream.peers import Answer, answering
 
 VALUE = "T0ken/value+with=odd&characters"
 LINK = load_catalogue(SHIPPED_CATALOGUE)["link-orders"]
@@ -348,6 +348,47 @@ async def test_a_dropped_connection_is_not_retried_in_silence(method: str) -> No
     assert second.uncertain
     assert served == 2
     assert len(moments.writes) == 1
+
+
+def out_of_step(answers: Iterable[bytes]) -> tuple[Answer, list[int]]:
+    """A peer that answers on its first connection as told, on others every request with its own ID; and how many there are."""
+    told, accepted = iter(answers), [0]
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted[0] += 1
+        first = accepted[0] == 1
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            body = next(told) if first else b"[%b]" % head.split(b" ")[1].partition(b"=")[2]
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+            await writer.drain()
+
+    return answer, accepted
+
+
+async def test_a_peer_that_repeats_an_answer_harms_one_send_at_most() -> None:
+    """What holds an ID that nobody asked for is passed on, but the connection, whose answers may all be one late, is not used again."""
+    answer, accepted = out_of_step([b"[1]", b"[1]", b"[2]", b"[3]"])
+    async with answering(answer) as url:
+        upstream = open_upstream(url, QUICK)
+        outcomes = [await upstream.send(send_of(number), TokenValue(VALUE), Moments()) for number in range(1, 5)]
+        await upstream.aclose()
+
+    assert outcomes == [Linked((1,)), Linked((1,)), Linked((3,)), Linked((4,))]
+    assert accepted == [2]
+
+
+async def test_ids_of_another_sort_are_no_strangers() -> None:
+    """Where the answer lists not what was asked for, but what belongs to it, its connection is kept whatever it lists."""
+    answer, accepted = out_of_step([b"[7]", b"[8]", b"[]"])
+    async with answering(answer) as url:
+        upstream = open_upstream(url, QUICK)
+        asked = [send_of(number, parameter="orderItemIds") for number in range(1, 4)]
+        outcomes = [await upstream.send(send, TokenValue(VALUE), Moments()) for send in asked]
+        await upstream.aclose()
+
+    assert outcomes == [Linked((7,)), Linked((8,)), Linked(())]
+    assert accepted == [1]
 
 
 @pytest.mark.parametrize("status", [400, 401, 500])

@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
@@ -16,9 +17,10 @@ import uvloop
 from aiohttp.http import HttpProcessingError
 
 from app.domain import TurnLost
-from app.upstream.wire import AnswerTooLarge, TimeLimits, Wire, flushed
+from app.upstream.wire import Answer, AnswerTooLarge, TimeLimits, Wire, flushed
 from benchmarks.authority import make_authority
-from tests.upstream.peers import Answer, Blurting, answering
+from tests.upstream.peers import Answer as Peer
+from tests.upstream.peers import Blurting, answering
 
 REQUEST = b"PATCH /orders/link?orderIds=1 HTTP/1.1\r\nHost: peer\r\nContent-Length: 0\r\n\r\n"
 QUICK = TimeLimits(connect=0.5, read=0.3, whole=0.9)
@@ -111,7 +113,25 @@ async def wired(url: str, verify: ssl.SSLContext | None = None) -> AsyncIterator
     await wire.aclose()
 
 
-def saying(*parts: bytes, pause: float = 0.0, ends: bool = False, once: bool = False) -> Answer:
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """An answer as it came."""
+
+    status: int
+    body: bytes
+    own: bool = True
+
+
+async def exchanged(wire: Wire, moments: Moments, *, own: bool = True) -> Taken:
+    """Send the request; `own`: whether the answer can be its own."""
+
+    async def read(answer: Answer) -> Taken:
+        return Taken(answer.status, answer.body, own)
+
+    return await wire.exchange(REQUEST, moments, most_bytes=MOST, read=read)
+
+
+def saying(*parts: bytes, pause: float = 0.0, ends: bool = False, once: bool = False) -> Peer:
     """A peer that answers every request, or one, with these parts, one after the other; `ends`: and closes then."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -148,7 +168,7 @@ async def test_an_answer_is_read_however_it_is_framed(parts: tuple[bytes, ...]) 
     """Its status and body are whole, its moments come in order, and the connection carries the next send."""
     first, second = Moments(), Moments()
     async with answering(saying(*parts, pause=0.005)) as url, wired(url) as wire:
-        answers = [await wire.exchange(REQUEST, moments, most_bytes=MOST) for moments in (first, second)]
+        answers = [await exchanged(wire, moments) for moments in (first, second)]
 
     assert [(answer.status, answer.body) for answer in answers] == [(200, b"[1]")] * 2
     assert first.told == second.told == ["turn", "written", "answered"]
@@ -158,7 +178,7 @@ async def test_an_answer_is_read_however_it_is_framed(parts: tuple[bytes, ...]) 
 async def test_an_answer_may_end_with_its_connection() -> None:
     """Without a length the body lasts until the peer closes; the next send gets a connection of its own."""
     async with answering(saying(b"HTTP/1.1 200 OK\r\n\r\n[1", b"]", pause=0.01, ends=True)) as url, wired(url) as wire:
-        answers = [await wire.exchange(REQUEST, Moments(), most_bytes=MOST) for _ in range(2)]
+        answers = [await exchanged(wire, Moments()) for _ in range(2)]
 
     assert [answer.body for answer in answers] == [b"[1]", b"[1]"]
 
@@ -175,7 +195,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("peer", "expected"), BROKEN.values(), ids=BROKEN.keys())
-async def test_an_answer_that_is_not_whole_ends_its_connection(peer: Answer, expected: type[Exception]) -> None:
+async def test_an_answer_that_is_not_whole_ends_its_connection(peer: Peer, expected: type[Exception]) -> None:
     """It is an error after the write, and whatever comes late can't be taken for the next send's answer."""
     accepted, moments = 0, Moments()
 
@@ -187,7 +207,7 @@ async def test_an_answer_that_is_not_whole_ends_its_connection(peer: Answer, exp
     async with answering(counted) as url, wired(url) as wire:
         for stamps in (moments, Moments()):
             with pytest.raises(expected):
-                await wire.exchange(REQUEST, stamps, most_bytes=MOST)
+                await exchanged(wire, stamps)
 
     assert moments.was_written
     assert accepted == 2
@@ -199,7 +219,7 @@ async def test_a_body_that_drips_on_is_cut_off(head: bytes) -> None:
     moments = Moments()
     async with answering(saying(head, *[b"1"] * 90, pause=0.1)) as url, wired(url) as wire:
         with pytest.raises(TimeoutError):
-            await wire.exchange(REQUEST, moments, most_bytes=MOST)
+            await exchanged(wire, moments)
 
     assert moments.was_written
 
@@ -218,11 +238,27 @@ async def test_what_a_peer_says_unasked_is_no_answer() -> None:
         await reader.read()
 
     async with answering(answer) as url, wired(url) as wire:
-        first = await wire.exchange(REQUEST, Moments(), most_bytes=MOST)
+        first = await exchanged(wire, Moments())
         await asyncio.sleep(0.05)
-        second = await wire.exchange(REQUEST, Moments(), most_bytes=MOST)
+        second = await exchanged(wire, Moments())
 
     assert (first.body, second.body) == (b"[1]", b"[2]")
+
+
+async def test_a_connection_whose_answer_may_be_anothers_is_not_used_again() -> None:
+    """Such an answer is given all the same."""
+    accepted = 0
+
+    async def counted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal accepted
+        accepted += 1
+        await saying(*FRAMINGS["a length"])(reader, writer)
+
+    async with answering(counted) as url, wired(url) as wire:
+        answers = [await exchanged(wire, Moments(), own=own) for own in (True, False, True)]
+
+    assert [answer.body for answer in answers] == [b"[1]"] * 3
+    assert accepted == 2
 
 
 async def test_a_turn_that_is_lost_writes_nothing() -> None:
@@ -238,7 +274,7 @@ async def test_a_turn_that_is_lost_writes_nothing() -> None:
     moments = Moments(lost=True)
     async with answering(answer) as url, wired(url) as wire:
         with pytest.raises(TurnLost):
-            await wire.exchange(REQUEST, moments, most_bytes=MOST)
+            await exchanged(wire, moments)
         said = await received
 
     assert not said
@@ -254,7 +290,7 @@ async def test_a_connection_that_is_lost_before_the_turn_is_not_written_to() -> 
     moments = Waiting()
     async with answering(answer) as url, wired(url) as wire:
         with pytest.raises(aiohttp.ClientConnectionError):
-            await wire.exchange(REQUEST, moments, most_bytes=MOST)
+            await exchanged(wire, moments)
 
     assert not moments.was_written
 
@@ -296,10 +332,10 @@ async def test_a_connection_on_which_a_peer_acts_during_the_turn_is_not_written_
 
     async with answering(answer) as url, wired(url) as wire:
         if kept:
-            await wire.exchange(REQUEST, Moments(), most_bytes=MOST)
+            await exchanged(wire, Moments())
         with pytest.raises(aiohttp.ClientConnectionResetError):
-            await wire.exchange(REQUEST, moments, most_bytes=MOST)
-        after = await wire.exchange(REQUEST, Moments(), most_bytes=MOST)
+            await exchanged(wire, moments)
+        after = await exchanged(wire, Moments())
 
     assert not moments.was_written
     assert received == b""
@@ -321,7 +357,7 @@ async def test_a_new_connection_on_which_a_peer_acts_at_once_is_the_only_one(sai
 
     async with answering(answer) as url, wired(url) as wire, asyncio.timeout(5):
         with pytest.raises(aiohttp.ClientConnectionResetError):
-            await wire.exchange(REQUEST, moments, most_bytes=MOST)
+            await exchanged(wire, moments)
 
     assert accepted == 1
     assert not moments.was_written
@@ -338,7 +374,7 @@ async def refused_on_a_busy_loop(url: str, moments: Moments) -> None:
     busy = asyncio.create_task(others())
     async with wired(url) as wire, asyncio.timeout(2):
         with pytest.raises(aiohttp.ClientConnectionResetError):
-            await wire.exchange(REQUEST, moments, most_bytes=MOST)
+            await exchanged(wire, moments)
     busy.cancel()
 
 
@@ -367,10 +403,10 @@ async def test_kept_connections_that_are_spoken_on_are_all_thrown_away() -> None
         await reader.read()
 
     async with answering(answer) as url, wired(url) as wire:
-        await asyncio.gather(*(wire.exchange(REQUEST, Waiting(), most_bytes=MOST) for _ in range(5)))
+        await asyncio.gather(*(exchanged(wire, Waiting()) for _ in range(5)))
         spoken.set()
         await asyncio.sleep(0.05)
-        after = await wire.exchange(REQUEST, Moments(), most_bytes=MOST)
+        after = await exchanged(wire, Moments())
 
     assert (after.body, accepted) == (b"[1]", 6)
 
@@ -380,7 +416,7 @@ async def test_a_handshake_that_never_ends_is_a_connection_that_was_not_made() -
     moments = Moments()
     async with answering(saying()) as url, wired(url.replace("http", "https")) as wire, asyncio.timeout(5):
         with pytest.raises(TimeoutError):
-            await wire.exchange(REQUEST, moments, most_bytes=MOST)
+            await exchanged(wire, moments)
 
     assert not moments.told
 
@@ -397,7 +433,7 @@ async def test_the_write_is_told_after_it_happened() -> None:
 
     moments = Stalling()
     async with answering(saying(*FRAMINGS["a length"])) as url, wired(url) as wire:
-        await wire.exchange(REQUEST, moments, most_bytes=MOST)
+        await exchanged(wire, moments)
 
     assert moments.written_at >= moments.until > 0
 
@@ -417,10 +453,10 @@ async def test_tls_is_verified(certified: tuple[Path, ssl.SSLContext]) -> None:
     trusted, unknown = Moments(), Moments()
     async with answering(saying(*FRAMINGS["a length"]), tls=serving) as url:
         async with wired(url, ssl.create_default_context(cafile=str(authority))) as wire:
-            answer = await wire.exchange(REQUEST, trusted, most_bytes=MOST)
+            answer = await exchanged(wire, trusted)
         async with wired(url) as wire:
             with pytest.raises(aiohttp.ClientConnectorCertificateError):
-                await wire.exchange(REQUEST, unknown, most_bytes=MOST)
+                await exchanged(wire, unknown)
 
     assert answer.body == b"[1]"
     assert trusted.told == ["turn", "written", "answered"]
@@ -434,6 +470,6 @@ async def test_a_certificate_of_another_host_is_refused(certified: tuple[Path, s
     verify = ssl.create_default_context(cafile=str(authority))
     async with answering(saying(*FRAMINGS["a length"]), tls=serving) as url, wired(url.replace("127.0.0.1", "localhost"), verify) as wire:
         with pytest.raises(aiohttp.ClientConnectorCertificateError):
-            await wire.exchange(REQUEST, moments, most_bytes=MOST)
+            await exchanged(wire, moments)
 
     assert not moments.told
