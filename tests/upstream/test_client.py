@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field, replace
@@ -389,6 +390,47 @@ async def test_ids_of_another_sort_are_no_strangers() -> None:
 
     assert outcomes == [Linked((7,)), Linked((8,)), Linked(())]
     assert accepted == [1]
+
+
+class Watched(TokenValue):
+    """Notes whether it is revealed on the loop's thread: once for the request, and once where it is searched for."""
+
+    def __init__(self, value: str) -> None:
+        super().__init__(value)
+        self.on_loop: list[bool] = []
+
+    def reveal(self) -> str:
+        """Note, and reveal."""
+        self.on_loop.append(threading.current_thread() is threading.main_thread())
+        return super().reveal()
+
+
+PART = b"\\u0025%25&amp;"
+SAID = {
+    "a short body": (PART * 100, "", True),
+    "a long body": (PART * 10_000, "", False),
+    "long headers": (b"", "".join(f"X-{number}: {'x' * 8_000}\r\n" for number in range(10)), False),
+}
+
+
+@pytest.mark.parametrize(("body", "fields", "on_loop"), SAID.values(), ids=SAID.keys())
+async def test_a_long_answer_is_searched_beside_the_loop(body: bytes, fields: str, on_loop: bool) -> None:  # noqa: FBT001 - a column of the table
+    """What is made to be searched slowly stalls no lane."""
+    head = f"HTTP/1.1 404 Not Found\r\n{fields}Content-Length: {len(body)}\r\n\r\n".encode()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(head + body)
+        await writer.drain()
+
+    value = Watched(VALUE)
+    async with answering(answer) as url:
+        upstream = open_upstream(url, QUICK)
+        outcome = await upstream.send(send_of(1), value, Moments())
+        await upstream.aclose()
+
+    assert isinstance(outcome, Refused)
+    assert value.on_loop == [True, on_loop]
 
 
 @pytest.mark.parametrize("status", [400, 401, 500])
