@@ -38,7 +38,8 @@ async def reach(url: str, within: float = WITHIN_SECONDS) -> str:
     except TimeoutError as error:
         message = f"{host}:{port} doesn't answer within {within:g} s"
         raise NotReached(message) from error
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        # The latter where the name can't be one in the DNS, such as one with an empty label.
         message = f"{host}:{port}: {_reason(error)}"
         raise NotReached(message) from error
     tls = writer.get_extra_info("ssl_object")
@@ -46,7 +47,9 @@ async def reach(url: str, within: float = WITHIN_SECONDS) -> str:
     return f"{host}:{port} answers, {tls.version() if tls else 'without TLS'}"
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: OSError | UnicodeError) -> str:
+    if isinstance(error, UnicodeError):
+        return "this is no host's name"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate isn't valid: {error.verify_message}"
     return error.strerror or str(error)

@@ -126,6 +126,19 @@ def test_a_wrong_setting_ends_it(shell: Shell) -> None:
     assert ran.out.startswith("failed   settings: GATEWAY_PORT: ")
 
 
+def test_each_finding_is_told_as_it_comes(tmp_path: Path) -> None:
+    """While a server keeps the last checks waiting, those before it are told already, also into a file."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        variables = environment(STATE_DIR=tmp_path / "state", PORT=0, UPSTREAM_URL=f"https://127.0.0.1:{server.getsockname()[1]}")
+        with started("check", variables=variables, folder=tmp_path / "check") as checking:
+            connection, _ = server.accept()
+            with connection:
+                told = checking.out
+            checking.process.wait(30)
+
+    assert [line.split(":")[0].split(maxsplit=1)[1] for line in told.splitlines()] == NAMES[: NAMES.index("upstream")]
+
+
 Spoil = Callable[[Shell, Path], object]
 SPOILED: dict[str, tuple[Spoil, str, str, str]] = {
     "a slip in a variable": (lambda shell, _: shell.set(PROT="1"), "settings", "warning", "GATEWAY_PROT"),
@@ -201,6 +214,13 @@ SPOILED: dict[str, tuple[Spoil, str, str, str]] = {
         "address",
         "failed",
         "can't be listened on: Address already in use",
+    ),
+    "a host that can't be": (lambda shell, _: shell.set(HOST="a..b"), "address", "failed", "GATEWAY_HOST: a..b is no host's name"),
+    "an upstream that can't be": (
+        lambda shell, _: shell.set(UPSTREAM_URL="https://a..b/"),
+        "upstream",
+        "failed",
+        "a..b:443: this is no host's name",
     ),
     "no upstream": (lambda shell, _: shell.set(UPSTREAM_URL=f"http://127.0.0.1:{free_port()}"), "upstream", "failed", "127.0.0.1:"),
     "no provider": (lambda shell, _: shell.set(OIDC_ISSUER=f"http://127.0.0.1:{free_port()}"), "identity provider", "failed", "127.0.0.1:"),

@@ -96,6 +96,13 @@ async def test_nobody_there_is_told() -> None:
         await reach(f"http://127.0.0.1:{free_port()}")
 
 
+async def test_a_name_that_no_host_can_have_is_told() -> None:
+    """An empty label, or one that is too long for the DNS, is an address that leads nowhere."""
+    for host in ("a..b", "a" * 64):
+        with pytest.raises(NotReached, match=rf"^{host}:443: this is no host's name$"):
+            await reach(f"https://{host}/")
+
+
 async def test_a_server_that_keeps_silent_is_told() -> None:
     """A handshake that doesn't come about ends after the time that it may take."""
     async with listening() as server:
