@@ -9,16 +9,15 @@ from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.audit import Name, administrative, append
+from app.audit import append
 from app.callers import CallerRow, CallerStore, GatewayKey, GrantAsked, NewCaller
+from app.changes import Changes
 from app.domain import TokenValue
 from app.errors import Conflict, ParameterInvalid
 from app.storage import reading, writing
 from app.vault import Keyring, KeyUse, NewToken, Resealing, TokenChange, TokenRow, TokenStore
 
 __all__ = ["Administration", "Resealed"]
-
-VAULT = "vault"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class Administration:
         self._tokens = TokenStore(keyring)
         self._callers = CallerStore()
         self._keyring = keyring
-        self._by = by
+        self._changes = Changes(by)
 
     async def tokens(self) -> list[TokenRow]:
         """Every token, by name."""
@@ -68,7 +67,7 @@ class Administration:
         """
         async with writing(self._engine) as connection:
             row = await self._tokens.add(connection, new)
-            await append(connection, [administrative(Name.TOKEN_ADDED, self._by, new.name, after=_token_state(row))])
+            await append(connection, [self._changes.token_added(row)])
             return row
 
     async def change_token(self, name: str, change: TokenChange) -> TokenRow:
@@ -84,8 +83,7 @@ class Administration:
         async with writing(self._engine) as connection:
             before = _changeable(await self._tokens.show(connection, name), name)
             row = await self._tokens.change(connection, change.of(before.token))
-            members = {"before": _token_traits(before), "after": _token_traits(row)}
-            await append(connection, [administrative(Name.TOKEN_CHANGED, self._by, name, **members)])
+            await append(connection, [self._changes.token_changed(before, row)])
             return row
 
     async def rotate_token(self, name: str, value: TokenValue) -> TokenRow:
@@ -97,8 +95,7 @@ class Administration:
         async with writing(self._engine) as connection:
             before = _changeable(await self._tokens.show(connection, name), name)
             row = await self._tokens.rotate(connection, name, value)
-            members = {"before": before.fingerprint, "after": row.fingerprint}
-            await append(connection, [administrative(Name.TOKEN_ROTATED, self._by, name, **members)])
+            await append(connection, [self._changes.token_rotated(before, row)])
             return row
 
     async def set_token_enabled(self, name: str, *, enabled: bool) -> TokenRow:
@@ -110,9 +107,7 @@ class Administration:
         async with writing(self._engine) as connection:
             before = _changeable(await self._tokens.show(connection, name), name)
             row = await self._tokens.set_enabled(connection, name, enabled=enabled)
-            what = Name.TOKEN_ENABLED if enabled else Name.TOKEN_DISABLED
-            members = {"before": before.token.enabled, "after": row.token.enabled}
-            await append(connection, [administrative(what, self._by, name, **members)])
+            await append(connection, [self._changes.token_switched(before, row)])
             return row
 
     async def remove_token(self, name: str) -> TokenRow:
@@ -125,7 +120,7 @@ class Administration:
             before = await self._tokens.show(connection, name)
             _removable(before, name, enabled=before.token.enabled)
             row = await self._tokens.remove(connection, name)
-            await append(connection, [administrative(Name.TOKEN_REMOVED, self._by, name, before=_token_state(row))])
+            await append(connection, [self._changes.token_removed(row)])
             return row
 
     async def key_uses(self) -> list[KeyUse]:
@@ -150,7 +145,7 @@ class Administration:
                 some = await resealing.some(connection)
                 if some is None:
                     return Resealed(key_id, count, before.tokens + before.keys)
-                await append(connection, [administrative(Name.VAULT_RESEALED, self._by, VAULT, key_id=key_id, count=some)])
+                await append(connection, [self._changes.vault_resealed(key_id, some)])
             count += some
 
     async def callers(self) -> list[CallerRow]:
@@ -175,8 +170,7 @@ class Administration:
         """
         async with writing(self._engine) as connection:
             row, key = await self._callers.add(connection, new, expires_at=expires_at)
-            members = {"credential_id": key.id, "expires_at": _end_of(row, key)} | _traits(row)
-            await append(connection, [administrative(Name.CALLER_ADDED, self._by, new.name, **members)])
+            await append(connection, [self._changes.caller_added(row, key.id)])
             return row, key
 
     async def change_caller(self, new: NewCaller) -> CallerRow:
@@ -196,10 +190,7 @@ class Administration:
         async with writing(self._engine) as connection:
             before = _changeable(await self._callers.show(connection, name), name)
             row = await self._callers.change(connection, adjusted(before.as_new()))
-            old, now = _traits(before), _traits(row)
-            changed = [name for name in old if old[name] != now[name]]
-            members = {when: [_written(name, traits[name]) for name in changed] for when, traits in (("before", old), ("after", now))}
-            await append(connection, [administrative(Name.CALLER_CHANGED, self._by, name, **members)])
+            await append(connection, [self._changes.caller_changed(before, row)])
             return row
 
     async def set_caller_enabled(self, name: str, *, enabled: bool) -> CallerRow:
@@ -211,8 +202,7 @@ class Administration:
         async with writing(self._engine) as connection:
             _changeable(await self._callers.show(connection, name), name)
             row = await self._callers.set_enabled(connection, name, enabled=enabled)
-            what = Name.CALLER_ENABLED if enabled else Name.CALLER_DISABLED
-            await append(connection, [administrative(what, self._by, name)])
+            await append(connection, [self._changes.caller_switched(row)])
             return row
 
     async def grant(self, name: str, asked: GrantAsked) -> CallerRow:
@@ -224,8 +214,7 @@ class Administration:
         async with writing(self._engine) as connection:
             before = _changeable(await self._callers.show(connection, name), name)
             row = await self._callers.grant(connection, name, asked)
-            members = {"before": _texts(before.grants), "after": _texts(row.grants)}
-            await append(connection, [administrative(Name.CALLER_GRANTED, self._by, name, **members)])
+            await append(connection, [self._changes.caller_granted(before, row)])
             return row
 
     async def revoke(self, name: str, token: str) -> CallerRow:
@@ -237,8 +226,7 @@ class Administration:
         async with writing(self._engine) as connection:
             before = _changeable(await self._callers.show(connection, name), name)
             row = await self._callers.revoke(connection, name, token)
-            members = {"before": _texts(before.grants), "after": _texts(row.grants)}
-            await append(connection, [administrative(Name.CALLER_REVOKED, self._by, name, **members)])
+            await append(connection, [self._changes.caller_revoked(before, row)])
             return row
 
     async def rotate_key(self, name: str, *, grace: float = 0.0, expires_at: datetime | None = None) -> tuple[CallerRow, GatewayKey]:
@@ -250,8 +238,7 @@ class Administration:
         async with writing(self._engine) as connection:
             before = _changeable(await self._callers.show(connection, name), name)
             row, key = await self._callers.rotate_key(connection, name, grace=grace, expires_at=expires_at)
-            members = {"credential_id": key.id, "expires_at": _end_of(row, key), "before": _key_texts(before), "after": _key_texts(row)}
-            await append(connection, [administrative(Name.CALLER_KEY_ROTATED, self._by, name, **members)])
+            await append(connection, [self._changes.key_rotated(before, row, key.id)])
             return row, key
 
     async def remove_caller(self, name: str) -> CallerRow:
@@ -264,12 +251,11 @@ class Administration:
             before = await self._callers.show(connection, name)
             _removable(before, name, enabled=before.enabled)
             row = await self._callers.remove(connection, name)
-            await append(connection, [administrative(Name.CALLER_REMOVED, self._by, name)])
+            await append(connection, [self._changes.caller_removed(row)])
             return row
 
 
 R = TypeVar("R", TokenRow, CallerRow)
-Trait = str | int | list[str] | None
 
 
 def _changeable(row: R, name: str) -> R:
@@ -280,47 +266,6 @@ def _changeable(row: R, name: str) -> R:
     return row
 
 
-def _token_traits(row: TokenRow) -> dict[str, str | int]:
-    token = row.token
-    return {"kind": token.kind.value, "rate": token.rate, "burst": token.burst.value, "pacing": token.pacing.value}
-
-
-def _token_state(row: TokenRow) -> dict[str, str | int]:
-    """All that is on record of a token that comes or goes; of its value only the fingerprint."""
-    return _token_traits(row) | {"enabled": row.token.enabled, "fingerprint": row.fingerprint}
-
-
 def _removable(row: R, name: str, *, enabled: bool) -> R:
     """The row, unless the configuration file declares it now. What it no longer declares is disabled, and may go."""
     return _changeable(row, name) if enabled else row
-
-
-def _texts(grants: tuple[GrantAsked, ...]) -> list[str]:
-    return [str(grant) for grant in grants]
-
-
-def _key_texts(row: CallerRow) -> list[str]:
-    """A caller's keys by their IDs, each with its end, if it has one."""
-    return [f"{key.id} until {key.expires_at}" if key.expires_at else key.id for key in row.keys]
-
-
-def _end_of(row: CallerRow, key: GatewayKey) -> str | None:
-    return next(one.expires_at for one in row.keys if one.id == key.id)
-
-
-def _traits(row: CallerRow) -> dict[str, Trait]:
-    """What a caller is made of, without what it hasn't."""
-    return {
-        "role": row.role,
-        "weight": row.weight,
-        "rate": row.rate,
-        "grants": _texts(row.grants),
-        "default_token": row.default_token,
-        "networks": list(row.networks) or None,
-        "origins": list(row.origins) or None,
-        "claims": [f"{name}={value}" for name, value in sorted(row.claims.items())] or None,
-    }
-
-
-def _written(name: str, trait: Trait) -> str:
-    return f"{name}={' '.join(trait) if isinstance(trait, list) else trait or ''}"

@@ -11,13 +11,15 @@ from app.callers.networks import client_address, neighbourhood
 from app.callers.origins import Origins
 from app.callers.presented import Jwt, Presented
 from app.callers.provider import ProviderKeys
-from app.callers.registry import CallerRow, CallerStore, GrantAsked, NewCaller
+from app.callers.registry import HEAVIEST, LONGEST_CLAIM, CallerRow, CallerStore, GrantAsked, NewCaller
 from app.callers.ticket_key import TicketKey
 from app.callers.ticket_terms import TicketAsked, check_ids, draw_up
 from app.callers.ticket_verifier import TicketVerifier
 from app.callers.uses import KeyUses
 
 __all__ = [
+    "HEAVIEST",
+    "LONGEST_CLAIM",
     "Authentication",
     "CallerRow",
     "CallerStore",

@@ -20,7 +20,7 @@ from app.settings import is_rate
 from app.storage import touch_revision
 from app.storage.tables import callers, grants, tokens
 
-__all__ = ["CallerRow", "CallerStore", "GrantAsked", "NewCaller"]
+__all__ = ["HEAVIEST", "LONGEST_CLAIM", "CallerRow", "CallerStore", "GrantAsked", "NewCaller"]
 
 HEAVIEST = 1_000
 LONGEST_CLAIM = 256

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.audit import Name
 from app.callers import CallerRow, CallerStore, HashedKey, HashedKeyStore, NewCaller
-from app.declaration.journal import Journal, Trait, refusing
+from app.declaration.journal import Journal, refusing
 from app.declaration.reading import DeclaredCaller
 from app.errors import Conflict, NotFound
 from app.vault import TokenRow
@@ -29,6 +28,7 @@ class DeclaredCallers:
         self._declared = {one.new.name: one for one in declared}
         self._tokens = {row.token.name: row for row in tokens}
         self._journal = journal
+        self._changes = journal.changes
         self._wanted = {key.id: (one.new.name, key.sha256) for one in declared for key in one.keys}
         self._held: dict[str, dict[str, HashedKey]] = {}
 
@@ -52,14 +52,14 @@ class DeclaredCallers:
         """Take back what is no longer declared, before anything is given: a key may go from one caller to another."""
         left_over = row.name not in self._declared
         if left_over and row.enabled:
-            await self._set_enabled(connection, row.name, enabled=False)
+            await self._switch(connection, row.name, enabled=False)
         for key in list(self._held.get(row.id, {}).values()):
             # Who isn't declared any more keeps its keys, to come back with them, but for those that are another's now.
             stays = key.id not in self._wanted if left_over else self._wanted.get(key.id) == (row.name, key.sha256)
             if not stays:
                 await self._keys.remove(connection, key.id)
                 del self._held[row.id][key.id]
-                self._journal.add(Name.CALLER_KEY_REVOKED, row.name, credential_id=key.id)
+                self._journal.add(self._changes.key_revoked(row.name, key))
 
     async def _bring(self, connection: AsyncConnection, new: NewCaller, row: CallerRow | None) -> CallerRow:
         self._check_grants(new)
@@ -70,18 +70,16 @@ class DeclaredCallers:
                 f"a caller named {new.name} was added otherwise: rename one of the two, or remove that one with `caller remove {new.name}`"
             )
             raise Conflict(message)
-        before = row.as_new()
-        if before != new:
-            await self._store.change(connection, new)
-            self._journal.add_difference(Name.CALLER_CHANGED, new.name, _traits(before), _traits(new))
+        if row.as_new() != new:
+            self._journal.add(self._changes.caller_changed(row, await self._store.change(connection, new)))
         if not row.enabled:
-            await self._set_enabled(connection, new.name, enabled=True)
+            await self._switch(connection, new.name, enabled=True)
         return row
 
     async def _add(self, connection: AsyncConnection, new: NewCaller) -> CallerRow:
-        row = await self._store.add_without_key(connection, new)
-        await self._store.set_declared(connection, new.name, declared=True)
-        self._journal.add(Name.CALLER_ADDED, new.name, **_traits(new))
+        await self._store.add_without_key(connection, new)
+        row = await self._store.set_declared(connection, new.name, declared=True)
+        self._journal.add(self._changes.caller_added(row))
         return row
 
     async def _bring_keys(self, connection: AsyncConnection, row: CallerRow, keys: tuple[HashedKey, ...]) -> None:
@@ -89,11 +87,10 @@ class DeclaredCallers:
             before = self._held.get(row.id, {}).get(key.id)
             if before is None:
                 await self._keys.add(connection, row.id, key)
-                self._journal.add(Name.CALLER_KEY_ADDED, row.name, credential_id=key.id, expires_at=key.expires_at)
+                self._journal.add(self._changes.key_added(row.name, key))
             elif before.expires_at != key.expires_at:
                 await self._keys.set_expiry(connection, key)
-                ends = {"before": before.expires_at, "after": key.expires_at}
-                self._journal.add(Name.CALLER_KEY_CHANGED, row.name, credential_id=key.id, **ends)
+                self._journal.add(self._changes.key_changed(row.name, before, key))
 
     def _check_grants(self, new: NewCaller) -> None:
         for grant in new.grants:
@@ -105,20 +102,5 @@ class DeclaredCallers:
                 message = f"a grant names the token {grant.token}, which isn't declared any more"
                 raise NotFound(message)
 
-    async def _set_enabled(self, connection: AsyncConnection, name: str, *, enabled: bool) -> None:
-        await self._store.set_enabled(connection, name, enabled=enabled)
-        self._journal.add(Name.CALLER_ENABLED if enabled else Name.CALLER_DISABLED, name)
-
-
-def _traits(new: NewCaller) -> dict[str, Trait]:
-    """What a caller is made of, as records have it; without what it hasn't."""
-    return {
-        "role": new.role,
-        "weight": new.weight,
-        "rate": new.rate,
-        "grants": [str(grant) for grant in new.grants],
-        "default_token": new.default_token,
-        "networks": list(new.networks) or None,
-        "origins": list(new.origins) or None,
-        "claims": [f"{name}={value}" for name, value in sorted(new.claims.items())] or None,
-    }
+    async def _switch(self, connection: AsyncConnection, name: str, *, enabled: bool) -> None:
+        self._journal.add(self._changes.caller_switched(await self._store.set_enabled(connection, name, enabled=enabled)))

@@ -11,16 +11,13 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from app.callers import GrantAsked, parse_hashed
+from app.callers import HEAVIEST, LONGEST_CLAIM, GrantAsked, parse_hashed
 from app.declaration.document import Document, Location
 from app.domain import NAME_PATTERN, Burst, Pacing, Role, TokenKind, is_origin
 from app.settings import is_rate
+from app.vault import HIGHEST_RATE
 
 __all__ = ["CallerForm", "Form", "GrantForm", "KeyForm", "Reference", "TokenForm", "read_form"]
-
-HEAVIEST = 1_000
-HIGHEST_RATE = 1_000
-LONGEST_CLAIM = 256
 
 
 def _name(text: str) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from app.audit import Name, Record, administrative
+from app.audit import Record
+from app.changes import Changes
 from app.errors import GatewayError, StartRefused
 
-__all__ = ["Journal", "Trait", "refusing"]
-
-Trait = str | int | list[str] | None
+__all__ = ["Journal", "refusing"]
 
 
 class Journal:
@@ -23,16 +22,11 @@ class Journal:
 
     def __init__(self, by: str) -> None:
         self.records: list[Record] = []
-        self._by = by
+        self.changes = Changes(by)
 
-    def add(self, name: Name, subject: str, **members: Trait) -> None:
+    def add(self, record: Record) -> None:
         """A token or a caller was changed."""
-        self.records.append(administrative(name, self._by, subject, **members))
-
-    def add_difference(self, name: Name, subject: str, before: Mapping[str, Trait], after: Mapping[str, Trait]) -> None:
-        """Some of its members have other values now."""
-        changed = [member for member in after if before[member] != after[member]]
-        self.add(name, subject, before=[_text(one, before[one]) for one in changed], after=[_text(one, after[one]) for one in changed])
+        self.records.append(record)
 
     def counts(self) -> dict[str, int]:
         """How many changes there were of each sort."""
@@ -51,7 +45,3 @@ def refusing(place: str) -> Iterator[None]:
     except GatewayError as error:
         message = f"GATEWAY_CONFIG_FILE: {place}: {error.detail}"
         raise StartRefused(message) from error
-
-
-def _text(member: str, trait: Trait) -> str:
-    return f"{member}={' '.join(trait) if isinstance(trait, list) else trait or ''}"

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.audit import Name
-from app.declaration.journal import Journal, Trait, refusing
+from app.declaration.journal import Journal, refusing
 from app.declaration.reading import DeclaredToken
 from app.domain import TokenRef
 from app.errors import Conflict
@@ -29,6 +28,7 @@ class DeclaredTokens:
         self._store = store
         self._declared = {one.new.name: one for one in declared}
         self._journal = journal
+        self._changes = journal.changes
         self._rows: dict[str, TokenRow] = {}
 
     async def apply(self, connection: AsyncConnection) -> None:
@@ -40,7 +40,7 @@ class DeclaredTokens:
         self._rows = {row.token.name: row for row in await self._store.all(connection)}
         for row in list(self._rows.values()):
             if self._is_left_over(row) and row.token.enabled:
-                await self._set_enabled(connection, row.token.name, enabled=False)
+                await self._switch(connection, row.token.name, enabled=False)
         lanes = await self._store.lanes_of(connection, [one.new.value for one in self._declared.values()]) if self._declared else []
         for one, lane in zip(self._declared.values(), lanes, strict=True):
             with refusing(one.place):
@@ -60,29 +60,31 @@ class DeclaredTokens:
                 f"a token named {new.name} was added otherwise: rename one of the two, or remove that one with `token remove {new.name}`"
             )
             raise Conflict(message)
-        if _traits(row.token) != _traits(new):
-            await self._change(connection, new, row.token)
+        wanted = replace(row.token, kind=new.kind, rate=new.rate, burst=new.burst, pacing=new.pacing)
+        if row.token != wanted:
+            await self._change(connection, wanted)
         if row.token.lane != lane:
             await self._rotate(connection, new, lane)
         if not row.token.enabled:
-            await self._set_enabled(connection, new.name, enabled=True)
+            await self._switch(connection, new.name, enabled=True)
 
     async def _add(self, connection: AsyncConnection, new: NewToken, lane: str) -> None:
         await self._free(connection, lane)
         await self._store.add(connection, new)
         row = await self._store.set_declared(connection, new.name, declared=True)
         self._rows[new.name] = row
-        self._journal.add(Name.TOKEN_ADDED, new.name, **_traits(new), fingerprint=row.fingerprint)
+        self._journal.add(self._changes.token_added(row))
 
-    async def _change(self, connection: AsyncConnection, new: NewToken, token: TokenRef) -> None:
-        await self._store.change(connection, replace(token, kind=new.kind, rate=new.rate, burst=new.burst, pacing=new.pacing))
-        self._journal.add_difference(Name.TOKEN_CHANGED, new.name, _traits(token), _traits(new))
+    async def _change(self, connection: AsyncConnection, wanted: TokenRef) -> None:
+        before, after = self._rows[wanted.name], await self._store.change(connection, wanted)
+        self._rows[wanted.name] = after
+        self._journal.add(self._changes.token_changed(before, after))
 
     async def _rotate(self, connection: AsyncConnection, new: NewToken, lane: str) -> None:
         await self._free(connection, lane)
         before, after = self._rows[new.name], await self._store.rotate(connection, new.name, new.value)
         self._rows[new.name] = after
-        self._journal.add(Name.TOKEN_ROTATED, new.name, before=before.fingerprint, after=after.fingerprint)
+        self._journal.add(self._changes.token_rotated(before, after))
 
     async def _free(self, connection: AsyncConnection, lane: str) -> None:
         """Have the value held by nobody, if only a token holds it that was declared: then that one goes on under another name."""
@@ -95,12 +97,9 @@ class DeclaredTokens:
             raise Conflict(message)
         await self._store.remove(connection, name)
         del self._rows[name]
-        self._journal.add(Name.TOKEN_REMOVED, name, fingerprint=holder.fingerprint)
+        self._journal.add(self._changes.token_removed(holder))
 
-    async def _set_enabled(self, connection: AsyncConnection, name: str, *, enabled: bool) -> None:
-        self._rows[name] = await self._store.set_enabled(connection, name, enabled=enabled)
-        self._journal.add(Name.TOKEN_ENABLED if enabled else Name.TOKEN_DISABLED, name)
-
-
-def _traits(token: NewToken | TokenRef) -> dict[str, Trait]:
-    return {"kind": token.kind.value, "rate": token.rate, "burst": token.burst.value, "pacing": token.pacing.value}
+    async def _switch(self, connection: AsyncConnection, name: str, *, enabled: bool) -> None:
+        before, after = self._rows[name], await self._store.set_enabled(connection, name, enabled=enabled)
+        self._rows[name] = after
+        self._journal.add(self._changes.token_switched(before, after))

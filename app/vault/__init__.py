@@ -2,12 +2,13 @@
 
 from app.vault.keyring import Keyring, load_keyring
 from app.vault.own_keys import TICKET_SIGNING, own_key
-from app.vault.registry import NewToken, TokenChange, TokenRow, TokenStore, is_value
+from app.vault.registry import HIGHEST_RATE, NewToken, TokenChange, TokenRow, TokenStore, is_value
 from app.vault.reseal import KeyUse, Resealing
 from app.vault.shelves import check_sealed
 from app.vault.vault import Vault
 
 __all__ = [
+    "HIGHEST_RATE",
     "TICKET_SIGNING",
     "KeyUse",
     "Keyring",

@@ -18,7 +18,7 @@ from app.storage.tables import tokens
 from app.vault.keyring import Keyring, Sealed
 from app.vault.own_keys import own_key
 
-__all__ = ["NewToken", "TokenChange", "TokenRow", "TokenStore", "is_value", "place_of", "sealed_in", "token_of"]
+__all__ = ["HIGHEST_RATE", "NewToken", "TokenChange", "TokenRow", "TokenStore", "is_value", "place_of", "sealed_in", "token_of"]
 
 VALUE_PATTERN = re.compile(r"[!-~]{16,512}", re.ASCII)
 HIGHEST_RATE = 1_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from app.callers import Directory, GatewayKey, GrantAsked, NewCaller, parse_key
 from app.domain import Caller, TokenKind, TokenValue
 from app.errors import Conflict, CredentialsInvalid, StartRefused
 from app.storage import current_revision, reading, writing
-from app.vault import NewToken, Vault
+from app.vault import NewToken, TokenChange, Vault
 
 from .files import CALLERS, CANARY, KEY, KEYRING, TOKENS, Files
 
@@ -86,7 +87,7 @@ async def test_what_is_declared_is_made(engine: AsyncEngine, files: Files) -> No
     found = await records(engine)
     paced = {"kind": "account", "rate": 2, "burst": "window", "pacing": "learned"}
     assert found == [
-        recorded("token:added", "shop", **paced, fingerprint=token.fingerprint),
+        recorded("token:added", "shop", after=paced | {"enabled": True, "fingerprint": token.fingerprint}),
         recorded("caller:added", "order-service", weight=1, grants=["shop"]),
         recorded("caller:key-added", "order-service", credential_id="0123456789ab"),
     ]
@@ -134,8 +135,8 @@ callers:
         recorded(
             "token:changed",
             "shop",
-            before=["kind=account", "rate=2", "burst=window", "pacing=learned"],
-            after=["kind=source", "rate=3", "burst=spaced", "pacing=proven"],
+            before={"kind": "account", "rate": 2, "burst": "window", "pacing": "learned"},
+            after={"kind": "source", "rate": 3, "burst": "spaced", "pacing": "proven"},
         ),
         recorded(
             "caller:changed",
@@ -189,6 +190,47 @@ async def test_another_value_is_a_rotation(engine: AsyncEngine, files: Files) ->
     assert applied.changes == {"token:rotated": 1}
     assert await value_of(engine, "shop") == f"{CANARY}2"
     assert (await records(engine))[-1] == recorded("token:rotated", "shop", before=before.fingerprint, after=after.fingerprint)
+
+
+MEMBERS = {
+    "token:added": {"after"},
+    "token:changed": {"before", "after"},
+    "token:rotated": {"before", "after"},
+    "token:disabled": {"before", "after"},
+    "token:enabled": {"before", "after"},
+    "caller:changed": {"before", "after"},
+    "caller:disabled": set(),
+    "caller:enabled": set(),
+}
+
+
+async def test_a_record_doesnt_differ_by_the_way_of_its_change(engine: AsyncEngine, files: Files) -> None:
+    """What the file changes is told in the same members, of the same form, as what an operator changes."""
+    await files.apply(engine)
+    files.write(shop__value=f"{CANARY}2")
+    changed = (TOKENS + CALLERS).replace("account", "source").replace("name: order-service", "name: order-service\n    weight: 2")
+    for text in (changed, NOTHING, changed):
+        files.declare(text)
+        await files.apply(engine)
+    await ada(engine).add_token(replace(SHOP, name="store"))
+    await ada(engine).add_caller(NewCaller("ada"))
+    await ada(engine).change_token("store", TokenChange(TokenKind.SOURCE))
+    await ada(engine).rotate_token("store", TokenValue(f"{CANARY}9"))
+    await ada(engine).change_caller(NewCaller("ada", weight=2))
+    for enabled in (False, True):
+        await ada(engine).set_token_enabled("store", enabled=enabled)
+        await ada(engine).set_caller_enabled("ada", enabled=enabled)
+
+    found = await records(engine)
+    forms = {who: {one["name"]: _form(one) for one in found if one["by"] == who} for who in (BY, "command:ada")}
+    assert {name: set(form) for name, form in forms[BY].items() if name in MEMBERS} == MEMBERS
+    assert {name: forms[BY][name] for name in MEMBERS} == {name: forms["command:ada"][name] for name in MEMBERS}
+
+
+def _form(record: dict[str, Any]) -> dict[str, Any]:
+    """A record's own members, each by its type, or by its own members' names."""
+    own = {name: member for name, member in record.items() if name not in {"name", "by", "subject"}}
+    return {name: sorted(member) if isinstance(member, dict) else type(member) for name, member in own.items()}
 
 
 async def test_what_isnt_declared_any_more_is_disabled(engine: AsyncEngine, files: Files) -> None:
