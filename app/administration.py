@@ -111,7 +111,7 @@ class Administration:
             return row
 
     async def remove_token(self, name: str) -> TokenRow:
-        """Remove a token and every grant of it.
+        """Remove a token and every grant of it, each on record.
 
         Raises:
             NotFound, Conflict
@@ -119,8 +119,9 @@ class Administration:
         async with writing(self._engine) as connection:
             before = await self._tokens.show(connection, name)
             _removable(before, name, enabled=before.token.enabled)
+            revoked = [self._changes.caller_revoked(*both) for both in await self._callers.revoke_all(connection, name)]
             row = await self._tokens.remove(connection, name)
-            await append(connection, [self._changes.token_removed(row)])
+            await append(connection, [*revoked, self._changes.token_removed(row)])
             return row
 
     async def key_uses(self) -> list[KeyUse]:

@@ -80,6 +80,22 @@ async def test_each_change_of_a_token_is_on_record(engine: AsyncEngine, administ
     assert removed == rotated
 
 
+async def test_a_removed_tokens_grants_end_on_record(engine: AsyncEngine, administration: Administration) -> None:
+    """Each caller that could use the token has a record of its own of what it lost."""
+    await administration.add_token(SHOP)
+    await administration.add_token(NewToken("store", TokenKind.ACCOUNT, TokenValue(OTHER_VALUE)))
+    await administration.add_caller(NewCaller("a", (GrantAsked("shop"), GrantAsked("store")), "shop"))
+    await administration.add_caller(NewCaller("b", (GrantAsked("store"),)))
+
+    await administration.remove_token("shop")
+
+    found = await records(engine)
+    assert found[-2] == recorded("caller:revoked", "a", before=["shop", "store"], after=["store"])
+    assert found[-1]["name"] == "token:removed"
+    assert len(found) == 6
+    assert (await administration.caller("a")).default_token is None
+
+
 async def test_a_change_leaves_what_it_doesnt_name(administration: Administration) -> None:
     """A token keeps its value, its lane, its version and every trait that a change doesn't give."""
     before = (await administration.add_token(NewToken("shop", TokenKind.SOURCE, TokenValue(VALUE), 3, Burst.SPACED, Pacing.PROVEN))).token

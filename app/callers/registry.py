@@ -178,6 +178,14 @@ class CallerStore:
         await touch_revision(connection)
         return await self.show(connection, name)
 
+    async def granted(self, connection: AsyncConnection, token: str) -> list[CallerRow]:
+        """The callers that may use a token, by name."""
+        return [row for row in await self.all(connection) if any(grant.token == token for grant in row.grants)]
+
+    async def revoke_all(self, connection: AsyncConnection, token: str) -> list[tuple[CallerRow, CallerRow]]:
+        """Take every grant for a token back; gives each caller that had one as it was and as it is."""
+        return [(row, await self.revoke(connection, row.name, token)) for row in await self.granted(connection, token)]
+
     async def rotate_key(
         self, connection: AsyncConnection, name: str, *, grace: float = 0.0, expires_at: datetime | None = None
     ) -> tuple[CallerRow, GatewayKey]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,7 @@ __all__ = ["HIGHEST_RATE", "NewToken", "TokenChange", "TokenRow", "TokenStore", 
 
 VALUE_PATTERN = re.compile(r"[!-~]{16,512}", re.ASCII)
 HIGHEST_RATE = 1_000
+HASH_BYTES = 32
 FINGERPRINT_KEY = "token-fingerprint"
 
 
@@ -124,6 +126,10 @@ class TokenStore:
         await connection.execute(update(tokens).where(tokens.c.id == token.id).values(changed))
         await touch_revision(connection)
         return await self.show(connection, name)
+
+    async def vacate(self, connection: AsyncConnection, name: str) -> None:
+        """Let the token's value be another's. In the same transaction the token is rotated: until then it has no lane that is known."""
+        await connection.execute(update(tokens).where(tokens.c.name == name).values(value_hash=secrets.token_bytes(HASH_BYTES)))
 
     async def change(self, connection: AsyncConnection, ref: TokenRef) -> TokenRow:
         """Give the token of that name the kind, rate, burst and pacing of `ref`.

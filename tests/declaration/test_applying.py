@@ -289,6 +289,98 @@ async def test_a_renamed_token_goes_on_under_its_new_name(engine: AsyncEngine, f
     assert [str(grant) for grant in (await ada(engine).caller("order-service")).grants] == ["store"]
 
 
+async def test_a_rename_that_takes_a_grant_from_others_is_refused(engine: AsyncEngine, files: Files) -> None:
+    """While callers outside the file may use the old name, it isn't given up; the message names them, and nothing is changed."""
+    await files.apply(engine)
+    for name in ("zoe", "by-hand"):
+        await ada(engine).add_caller(NewCaller(name, (GrantAsked("shop"),)))
+    before = await everything(engine)
+    files.declare((TOKENS + CALLERS).replace("name: shop", "name: store").replace("token: shop", "token: store"))
+
+    with pytest.raises(StartRefused) as refused:
+        await files.apply(engine)
+
+    held = "its value is held by the token shop, which isn't declared any more, but which callers outside this file may use: by-hand, zoe"
+    assert str(refused.value) == f"GATEWAY_CONFIG_FILE: {files.path}:3: tokens[0]: {held}; revoke those grants first, or keep the name"
+    assert await everything(engine) == before
+
+    for name in ("zoe", "by-hand"):
+        await ada(engine).revoke(name, "shop")
+    assert (await files.apply(engine)).changes["token:removed"] == 1
+
+
+async def test_a_rename_puts_each_grant_that_ends_on_record(engine: AsyncEngine, files: Files) -> None:
+    """The file's callers, those of today and those that it named once, lose their grant of the old name, and their record says so."""
+    now, once = "- {name: now, grants: [{token: shop}], default_token: shop}", "- {name: once, grants: [{token: shop}]}"
+    files.declare(f"{TOKENS}callers:\n{now}\n{once}")
+    await files.apply(engine)
+    files.declare(f"{TOKENS.replace('name: shop', 'name: store')}callers:\n- {{name: now, grants: [{{token: store}}]}}")
+    before = len(await records(engine))
+
+    await files.apply(engine)
+
+    found = (await records(engine))[before:]
+    assert [record for record in found if record["name"] == "caller:revoked"] == [
+        recorded("caller:revoked", name, before=["shop"], after=[]) for name in ("now", "once")
+    ]
+    order = [record["name"] for record in found]
+    assert order.index("caller:revoked") < order.index("token:removed") < order.index("token:added")
+
+
+async def test_values_move_among_tokens_whatever_their_order(engine: AsyncEngine, files: Files) -> None:
+    """A value that a token gives up may be another's in the same step, wherever the two stand in the file."""
+    declared = ["- {name: t2, kind: account, value: {file: a}}", "- {name: t1, kind: account, value: {file: c}}"]
+    files.write(a=f"{CANARY}A", b=f"{CANARY}B", c=f"{CANARY}C")
+    for lines in (declared, declared[::-1]):
+        files.declare("tokens:\n- {name: t1, kind: account, value: {file: a}}\n- {name: t2, kind: account, value: {file: b}}")
+        await files.apply(engine)
+        files.declare("\n".join(["tokens:", *lines]))
+
+        applied = await files.apply(engine)
+
+        assert applied.changes == {"token:rotated": 2}
+        assert [await value_of(engine, name) for name in ("t1", "t2")] == [f"{CANARY}C", f"{CANARY}A"]
+
+
+async def test_two_tokens_exchange_their_values(engine: AsyncEngine, files: Files) -> None:
+    """Each is rotated once, on record with both fingerprints, and lanes follow the values."""
+    files.write(a=f"{CANARY}A", b=f"{CANARY}B")
+    files.declare("tokens:\n- {name: t1, kind: account, value: {file: a}}\n- {name: t2, kind: account, value: {file: b}}")
+    await files.apply(engine)
+    first, second = await ada(engine).tokens()
+    files.write(a=f"{CANARY}B", b=f"{CANARY}A")
+
+    await files.apply(engine)
+
+    after = await ada(engine).tokens()
+    assert [await value_of(engine, name) for name in ("t1", "t2")] == [f"{CANARY}B", f"{CANARY}A"]
+    assert [(row.token.id, row.token.lane, row.token.version) for row in after] == [
+        (first.token.id, second.token.lane, 2),
+        (second.token.id, first.token.lane, 2),
+    ]
+    assert (await records(engine))[-2:] == [
+        recorded("token:rotated", "t1", before=first.fingerprint, after=second.fingerprint),
+        recorded("token:rotated", "t2", before=second.fingerprint, after=first.fingerprint),
+    ]
+    settled = await everything(engine)
+    await files.apply(engine)
+    assert await everything(engine) == settled
+
+
+async def test_a_value_that_its_holder_keeps_isnt_given_away(engine: AsyncEngine, files: Files) -> None:
+    """Where two tokens of a file are to have one value, it stays with the one that has it; the other one is at fault."""
+    files.write(a=f"{CANARY}A", b=f"{CANARY}B")
+    files.declare("tokens:\n- {name: t1, kind: account, value: {file: a}}\n- {name: t2, kind: account, value: {file: b}}")
+    await files.apply(engine)
+    before = await everything(engine)
+    files.write(a=f"{CANARY}B")
+
+    with pytest.raises(StartRefused, match=re.escape(":2: tokens[0]: its value is held by the token t2 already")):
+        await files.apply(engine)
+
+    assert await everything(engine) == before
+
+
 async def test_a_renamed_caller_keeps_its_key(engine: AsyncEngine, files: Files) -> None:
     """A key that is declared for another caller than before is that one's alone."""
     await files.apply(engine)
