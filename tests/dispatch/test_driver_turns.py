@@ -200,6 +200,26 @@ async def test_a_prepared_send_follows_a_value_that_went_to_another_token() -> N
     assert len(sender.written) == 1
 
 
+async def test_calls_that_wait_follow_their_tokens_when_two_swap_their_values() -> None:
+    """Both queues go over in one step: each call is sent once, in the lane of the value that its own token has now."""
+    other = replace(SHOP, id="token-2", name="other", lane="lane-2")
+    dispatcher, sent = dispatcher_for(SHOP, other), {SHOP.name: Sender(), other.name: Sender()}
+    calls = [
+        make_call(number, token=token, arrived=dispatcher.now, deadline=dispatcher.now + 30)
+        for number in range(3, 6)
+        for token in (SHOP, other)
+    ]
+    entered = [asyncio.create_task(submit(dispatcher, call, sent[call.token.name])) for call in calls]
+    await until(lambda: sum(len(sender.answered) for sender in sent.values()) == 4)
+    dispatcher.know([replace(SHOP, version=2, lane="lane-2"), replace(other, version=2, lane="lane-1")])
+    await asyncio.gather(*entered)
+
+    assert {name: [send.lane for send in sender.sends] for name, sender in sent.items()} == {
+        "shop": ["lane-1", "lane-1", "lane-2"],
+        "other": ["lane-2", "lane-2", "lane-1"],
+    }
+
+
 async def test_closing_after_a_stall_starts_no_send() -> None:
     """Slots have opened meanwhile, but what is put out isn't sent."""
     dispatcher = dispatcher_for()
