@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
+import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
@@ -20,6 +23,9 @@ __all__ = ["rehearsed"]
 
 COPIED = ("alembic_version", *(table.name for table in (tokens, callers, caller_keys, grants, sealed_keys, revision)))
 SCHEMA = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite!_%' ESCAPE '!' ORDER BY type DESC"
+DATABASE, LOG, INDEX = "", "-wal", "-shm"
+ATTEMPTS = 20
+PAUSE_SECONDS = 0.05
 IN_MEMORY = "sqlite+aiosqlite://"
 
 
@@ -54,18 +60,82 @@ async def rehearsed(path: Path) -> AsyncIterator[AsyncEngine]:
 
 
 def _read(path: Path) -> _Copy:
-    if not path.exists():
+    """Read the file, again where a server came, went or wrote so that what was read may be of two moments.
+
+    Raises:
+        sqlite3.Error: it can't be read, or doesn't stay the same for as long as that takes.
+    """
+    # Where it really lies, since its log lies there too.
+    path = path.resolve()
+    failure: sqlite3.Error = sqlite3.OperationalError("it changes all the time while it is read")
+    for _ in range(ATTEMPTS):
+        before = _traces(path)
+        try:
+            copy = _read_beside(path, before)
+        except sqlite3.Error as error:
+            failure = error
+            if _traces(path) == before:
+                raise
+        else:
+            if before[INDEX] or _traces(path) == before:
+                return copy
+        time.sleep(PAUSE_SECONDS)
+    raise failure
+
+
+Traces = dict[str, tuple[int, int, int] | None]
+"""What tells whether the database's files were written meanwhile: of each its number, size and last change; None where there is none."""
+
+
+def _traces(path: Path) -> Traces:
+    return {ending: _trace(path.with_name(path.name + ending)) for ending in (DATABASE, LOG, INDEX)}
+
+
+def _trace(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise sqlite3.OperationalError(error.strerror) from error
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _read_beside(path: Path, traces: Traces) -> _Copy:
+    """Read the file so that nothing beside it is written or made: to read its log SQLite would make an index, or write the one there.
+
+    Raises:
+        sqlite3.Error
+    """
+    if traces[DATABASE] is None:
         return _Copy([], {})
-    with closing(sqlite3.connect(_address(path), uri=True)) as connection:
+    address = f"file:{quote(str(path))}?mode=ro"
+    if traces[INDEX]:
+        # Beside a server this is one reader more; where a crash left the index, SQLite makes its own in memory.
+        return _read_at(f"{address}&readonly_shm=1")
+    if traces[LOG]:
+        return _read_copied(path)
+    return _read_at(f"{address}&immutable=1")
+
+
+def _read_copied(path: Path) -> _Copy:
+    """Nobody has the file open, but a log without an index lies beside it, which can be read only where an index may be made."""
+    with tempfile.TemporaryDirectory(prefix="flxpoint-gateway-") as folder:
+        copied = Path(folder, path.name)
+        try:
+            for ending in (DATABASE, LOG):
+                shutil.copyfile(path.with_name(path.name + ending), copied.with_name(path.name + ending))
+        except OSError as error:
+            message = f"it can't be copied into {folder}: {error.strerror}"
+            raise sqlite3.OperationalError(message) from error
+        return _read_at(f"file:{quote(str(copied))}")
+
+
+def _read_at(address: str) -> _Copy:
+    with closing(sqlite3.connect(address, uri=True)) as connection:
         # One snapshot, also beside a server that writes.
         connection.execute("BEGIN")
         schema = [row[0] for row in connection.execute(SCHEMA)]
         present = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         rows = {table: connection.execute(f"SELECT * FROM {table}").fetchall() for table in COPIED if table in present}  # noqa: S608 - as above
     return _Copy(schema, {table: found for table, found in rows.items() if found})
-
-
-def _address(path: Path) -> str:
-    """To read only. Without a log beside it the file stands for itself, and SQLite needn't make one to read it."""
-    alone = not path.with_name(f"{path.name}-wal").exists()
-    return f"file:{quote(str(path.resolve()))}?mode=ro{'&immutable=1' if alone else ''}"

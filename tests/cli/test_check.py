@@ -281,6 +281,26 @@ def environment_of(shell: Shell, upstream: int, folder: Path, port: int = 0) -> 
     )
 
 
+@pytest.mark.parametrize("index", [True, False], ids=["with an index", "without one"])
+def test_after_a_crash_not_a_byte_is_touched(ready: Shell, listening: int, tmp_path: Path, index: bool) -> None:  # noqa: FBT001 - a parameter of the test's
+    """What a killed gateway left, its log above all, is read where it lies; no file is made, changed or has another time after."""
+    variables = environment_of(ready, listening, tmp_path)
+    with started("serve", variables=variables, folder=tmp_path / "serve") as gateway:
+        gateway.wait_for_line("starting to serve")
+        gateway.process.kill()
+        gateway.process.wait(30)
+    if not index:
+        (ready.state_dir / "gateway.db-shm").unlink()
+    before = contents(ready.state_dir)
+
+    checked = run("check", variables=variables)
+
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert "declares 1 tokens and 1 callers; would change: nothing" in checked.stdout
+    assert "gateway.db-wal" in before
+    assert contents(ready.state_dir) == before
+
+
 def test_it_works_beside_a_running_server(ready: Shell, listening: int, tmp_path: Path) -> None:
     """A gateway that serves from the state folder is no fault, its port in use neither, and it goes on serving."""
     port = free_port()

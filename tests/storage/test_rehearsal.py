@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -27,9 +28,31 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    """A folder's files, but for the index of SQLite's log, which holds no data."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.endswith("-shm")}
+PAIRING = """
+import sqlite3, sys
+for number in range(100_000):
+    connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        for half in "ab":
+            name = f"{number}{half}"
+            connection.execute("INSERT INTO callers (id, name, weight, created_at) VALUES (?, ?, 1, '2026-01-01')", (name, name))
+        connection.execute("COMMIT")
+    if number == 0:
+        print("begun", flush=True)
+    connection.close()
+"""
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """A folder's files, each with the time of its last change."""
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+
+
+async def names_of(path: Path) -> list[str]:
+    """The callers in a rehearsal."""
+    async with rehearsed(path) as engine, reading(engine) as connection:
+        return list((await connection.execute(select(callers.c.name).order_by(callers.c.id))).scalars())
 
 
 async def with_a_caller(path: Path) -> None:
@@ -59,19 +82,38 @@ async def test_a_copy_has_the_callers_and_no_records(tmp_path: Path) -> None:
     assert list(before) == [path.name]
 
 
-async def test_a_log_that_a_crash_left_is_read_too(tmp_path: Path) -> None:
-    """What was committed and isn't in the file yet is in the copy, and stays where it is."""
+@pytest.mark.parametrize("beside", [{"gateway.db", "gateway.db-wal"}, {"gateway.db", "gateway.db-wal", "gateway.db-shm"}])
+async def test_a_log_that_a_crash_left_is_read_too(tmp_path: Path, beside: set[str]) -> None:
+    """What was committed and isn't in the file yet is in the copy; no file is made, changed or even touched, with an index or without."""
     path = tmp_path / "gateway.db"
     await with_a_caller(path)
     crashed = subprocess.run([sys.executable, "-c", CRASHING, path], check=False)  # noqa: ASYNC221 - it kills itself at once
+    if "gateway.db-shm" not in beside:
+        (tmp_path / "gateway.db-shm").unlink()
     before = contents(tmp_path)
 
-    async with rehearsed(path) as engine, reading(engine) as connection:
-        names = (await connection.execute(select(callers.c.name).order_by(callers.c.id))).scalars().all()
+    names = await names_of(path)
 
-    assert (crashed.returncode, sorted(before)) == (-signal.SIGKILL, ["gateway.db", "gateway.db-wal"])
+    assert (crashed.returncode, set(before)) == (-signal.SIGKILL, beside)
     assert names == ["order-service", "of-the-log"]
     assert contents(tmp_path) == before
+
+
+async def test_a_copy_is_of_one_moment_also_while_others_write(tmp_path: Path) -> None:
+    """Beside a process that opens, writes and leaves without a log, again and again, no copy is torn, and none is taken for broken."""
+    path = tmp_path / "gateway.db"
+    await with_a_caller(path)
+    with subprocess.Popen([sys.executable, "-c", PAIRING, path], stdout=subprocess.PIPE) as writing_away:  # noqa: ASYNC220 - as above
+        try:
+            assert writing_away.stdout
+            assert await asyncio.to_thread(writing_away.stdout.readline) == b"begun\n"
+            found = [await names_of(path) for _ in range(40)]
+        finally:
+            writing_away.kill()
+
+    halves = [[{name[:-1] for name in names if name.endswith(half)} for half in "ab"] for names in found]
+    assert all(first == second for first, second in halves)
+    assert len(found[-1]) > len(found[0])
 
 
 async def test_no_file_is_an_empty_database(tmp_path: Path) -> None:
