@@ -27,6 +27,8 @@ LEEWAY = 30.0
 TICKET_TYPE = "flxpoint-ticket+jwt"
 TYPES = frozenset({"jwt", "at+jwt"})
 MOST_HELD = 1_000
+NO_DATE = 253_402_300_800.0
+"""The first second after the year 9999, which no date can show. Whoever gives milliseconds is beyond it."""
 OPTIONS: jwt.types.Options = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "require": ["exp", "iss", "aud"]}
 """Times are checked here, against a clock that can be given, and must be numbers: PyJWT takes texts too."""
 
@@ -187,13 +189,13 @@ def _type(header: Mapping[str, object]) -> str:
 
 
 def _moment(claims: Mapping[str, object], name: str) -> float:
-    """A NumericDate (RFC 7519, section 2)."""
+    """A NumericDate (RFC 7519, section 2), as far as it is a date."""
     value = claims[name]
     try:
         moment = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
     except OverflowError:
         moment = math.nan
-    if not math.isfinite(moment):
+    if not math.isfinite(moment) or moment >= NO_DATE:
         message = f"its {name} is no moment"
         raise _Untrusted(message)
     return moment

@@ -139,3 +139,13 @@ async def test_without_a_provider_no_jwt_is_taken(tmp_path: Path, standin: Stand
 
     assert answer.status_code == 401
     assert not standin.asked
+
+
+async def test_a_jwt_that_ends_in_milliseconds_is_refused_not_a_defect(rig: Rig, standin: StandIn) -> None:
+    """A time that no date can show is 401 on every route, also where the answer would show it."""
+    await rig.administer(lambda administration: administration.add_caller(FRONTEND))
+    headers = [{"Authorization": f"Bearer {token(standin, exp=end)}"} for end in (1_900_000_000_000, 10**18)]
+
+    answers = [await rig.client.get(f"{rig.url}/gateway/me", headers=one) for one in headers]
+
+    assert [answer.status_code for answer in answers] == [401, 401]

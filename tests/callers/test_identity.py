@@ -6,6 +6,7 @@ import hmac
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import jwt
@@ -338,14 +339,35 @@ async def test_a_jwt_is_good_for_its_time(scene: Scene, changed: dict[str, Any],
 
 @pytest.mark.parametrize("name", ["exp", "nbf", "iat"])
 @pytest.mark.parametrize(
-    "written", [b'"1800000300"', b"NaN", b"Infinity", b"1e999", b"-Infinity", b"null", b"1" + b"0" * 400, b"1" * 5_000]
+    "written",
+    [
+        b'"1800000300"',
+        b"NaN",
+        b"Infinity",
+        b"1e999",
+        b"-Infinity",
+        b"null",
+        b"1" + b"0" * 400,
+        b"1" * 5_000,
+        b"1800000300000",
+        b"1e18",
+        b"253402300800",
+    ],
 )
 async def test_a_time_must_be_a_number_of_seconds(scene: Scene, name: str, written: bytes) -> None:
-    """A text that looks like one, what is beyond all numbers, and what is none are refused; none of them is an error of ours."""
+    """A text that looks like one, milliseconds, what is beyond the year 9999 or all numbers, and what is none are refused."""
     claims = scene.standin.claims(**{name: "HERE"})
     token = forged({"alg": "RS256", "kid": "one"}, json.dumps(claims).encode().replace(b'"HERE"', written), by_rsa)
 
     assert await scene.refused(token)
+
+
+async def test_a_jwt_may_be_good_for_as_long_as_there_are_dates(scene: Scene) -> None:
+    """The last second of the year 9999 can be shown as a date."""
+    caller = await scene.proven(scene.standin.token(exp=253_402_300_799))
+
+    assert caller.expires_at is not None
+    assert datetime.fromtimestamp(caller.expires_at, UTC).year == 9999
 
 
 @pytest.mark.parametrize("changed", [{"exp": NOW - 29}, {"exp": NOW - 29.5}, {"nbf": NOW + 30}, {"iat": NOW + 30}, {"iat": None}])
