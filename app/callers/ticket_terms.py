@@ -55,6 +55,7 @@ def draw_up(caller: Caller, asked: TicketAsked, *, origins: frozenset[str], cata
     if asked.origin not in origins:
         detail = "the ticket's origin is none of those that the caller's pages may have"
         raise OriginNotAllowed(detail)
+    _check_operations(asked, catalogue)
     grant = _grant(caller, asked)
     operations = _operations(grant, asked, catalogue)
     issued_at = int(now)
@@ -85,6 +86,13 @@ def check_ids(caller: Caller, parameter: Parameter, ids: Sequence[int]) -> None:
         raise TicketIdsNotAllowed(detail)
 
 
+def _check_operations(asked: TicketAsked, catalogue: Catalogue) -> None:
+    """Before any grant is looked at: one for all operations covers every name, also of what doesn't exist."""
+    if not all(one in catalogue for one in asked.operations or ()):
+        detail = "the caller has no grant for these operations"
+        raise OperationNotGranted(detail)
+
+
 def _grant(caller: Caller, asked: TicketAsked) -> Grant:
     if asked.token is not None:
         return _named(caller, asked.token)
@@ -109,7 +117,7 @@ def _named(caller: Caller, name: str) -> Grant:
 
 def _operations(grant: Grant, asked: TicketAsked, catalogue: Catalogue) -> tuple[str, ...]:
     wanted = set(asked.operations or (operation.id for operation in catalogue))
-    granted = {one for one in wanted if one in catalogue and grant.covers(one)}
+    granted = set(filter(grant.covers, wanted))
     if not granted or (asked.operations and granted != wanted):
         detail = f"the caller has no grant for these operations with the token {grant.token_name}"
         raise OperationNotGranted(detail)

@@ -101,6 +101,7 @@ def test_the_token_is_the_one_named_or_the_default_or_the_only_one(caller: Calle
         (with_grants(LINK_ONLY), {"operations": ("unlink-orders",), "token": "store"}, OperationNotGranted),
         (BACKEND, {"operations": ("no-such-operation",)}, OperationNotGranted),
         (BACKEND, {"operations": ("link-orders", "no-such-operation")}, OperationNotGranted),
+        (with_grants(ALL, replace(ALL, token_id="token-2", token_name="store")), {"operations": ("no-such",)}, OperationNotGranted),
         (with_grants(replace(ALL, operations=frozenset())), {}, OperationNotGranted),
         (BACKEND, {"origin": "https://evil.example"}, OriginNotAllowed),
         (BACKEND, {"origin": "null"}, OriginNotAllowed),
