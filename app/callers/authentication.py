@@ -53,6 +53,7 @@ class Authentication:
 
         Raises:
             CredentialsMissing, CredentialsInvalid
+            TokenUnavailable: it is a JWT, and the identity provider's keys are not known yet.
             UpstreamTokenPresented: `X-API-TOKEN` holds what is no credential of the gateway's.
         """
         credential = credential_of(presented)

@@ -12,6 +12,7 @@ from app.errors import CredentialsInvalid, CredentialsMissing, UpstreamTokenPres
 __all__ = ["Jwt", "Presented", "credential_of", "invalid"]
 
 BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE | re.ASCII)
+LARGEST = 8 * 1024  # characters, each of which was a byte
 JWT_FORM = re.compile(r"eyJ[\w-]*\.[\w-]+\.[\w-]*", re.ASCII)
 
 
@@ -31,7 +32,7 @@ class Presented:
 
 @dataclass(frozen=True, slots=True)
 class Jwt:
-    """A credential in the form of a JWT (RFC 7519), of which nothing is believed yet."""
+    """A credential in the form of a JWT (RFC 7519), of 8 KiB at most, of which nothing is believed yet."""
 
     text: str
 
@@ -40,9 +41,12 @@ def credential_of(presented: Presented) -> GatewayKey | Jwt:
     """The one credential that the headers hold.
 
     Raises:
-        CredentialsMissing, CredentialsInvalid
+        CredentialsMissing
+        CredentialsInvalid: there are several, or one that is none, or is larger than 8 KiB, which is seen before anything is read.
         UpstreamTokenPresented: `X-API-TOKEN` holds what is no credential of the gateway's.
     """
+    if _is_too_large(presented):
+        raise invalid(recorded_as="credential-too-large")
     tokens_given = [value for value in presented.x_api_token if value]
     if any(_read(value) is None for value in tokens_given):
         detail = "X-API-TOKEN held no gateway credential; callers never send a Flxpoint token here"
@@ -60,6 +64,13 @@ def credential_of(presented: Presented) -> GatewayKey | Jwt:
 def invalid(*, recorded_as: str | None = None) -> CredentialsInvalid:
     """The one answer to every credential that proves nobody, whatever is wrong with it; `recorded_as` is for the record alone."""
     return CredentialsInvalid("the credential is not valid", recorded_as=recorded_as)
+
+
+def _is_too_large(presented: Presented) -> bool:
+    beside = len("Bearer ")
+    return any(len(value) > LARGEST + beside for value in presented.authorization) or any(
+        len(value) > LARGEST for value in presented.x_api_token
+    )
 
 
 def _read(text: str) -> GatewayKey | Jwt | None:

@@ -183,6 +183,29 @@ async def test_a_jwt_is_no_flxpoint_token(engine: AsyncEngine) -> None:
     assert type(await refusal(await loaded(engine), [], [JWT])) is CredentialsInvalid
 
 
+@pytest.mark.parametrize("text", ["eyJ" + "A" * 8_190, "eyJ" + "A" * 8_000 + "." + "A" * 30_000 + ".A", "x" * 8_193])
+@pytest.mark.parametrize("header", ["authorization", "x_api_token"])
+async def test_a_huge_credential_is_not_looked_at(header: str, text: str) -> None:
+    """Beyond 8 KiB no verifier is asked whose it may be, so that strangers burn no CPU; the record tells the operator why."""
+    believing = Believing(Caller("c1", "pages", "jwt-1"))
+    value = f"Bearer {text}" if header == "authorization" else text
+
+    with pytest.raises(CredentialsInvalid) as refused:
+        await Authentication(Directory(), (believing,)).authenticate(Presented(**{header: [value]}))  # type: ignore[arg-type]
+
+    assert believing.asked == 0
+    assert (refused.value.detail, refused.value.recorded_as) == ("the credential is not valid", "credential-too-large")
+
+
+@pytest.mark.parametrize("presented", [Presented(["Bearer " + "eyJ.e.".ljust(8_192, "e")]), Presented([], ["eyJ.e.".ljust(8_192, "e")])])
+async def test_a_credential_may_have_8_kib(presented: Presented) -> None:
+    """That much is looked at in either header."""
+    believing = Believing(Caller("c1", "pages", "jwt-1"))
+
+    assert await Authentication(Directory(), (believing,)).authenticate(presented)
+    assert believing.asked == 1
+
+
 # --- ended, disabled, elsewhere
 
 
@@ -281,9 +304,11 @@ class Believing:
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
+        self.asked = 0
 
     def recognises(self, jwt: Jwt) -> bool:
         """Every one."""
+        self.asked += 1
         return bool(jwt.text)
 
     async def verify(self, jwt: Jwt) -> Caller:
