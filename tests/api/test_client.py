@@ -5,6 +5,8 @@ from __future__ import annotations
 from ipaddress import ip_network
 from pathlib import Path
 
+from structlog.testing import capture_logs
+
 from app.callers import NewCaller
 from tests.rig import Rig, rigged
 
@@ -79,3 +81,15 @@ async def test_strangers_of_one_site_are_counted_together(tmp_path: Path) -> Non
 
     assert {one["address"] for one in counted} == {"2001:db8::/64"}
     assert sum(one["count"] for one in counted) == 8
+
+
+async def test_a_key_from_elsewhere_is_refused_before_the_log_is_written(tmp_path: Path) -> None:
+    """The line that names the network comes after the answer's end, so that the answer's time doesn't tell a good key from a wrong one."""
+    async with rigged(tmp_path) as rig:
+        bound = NewCaller("bound", networks=("198.51.100.0/24",))
+        _, key = await rig.administer(lambda administration: administration.add_caller(bound))
+        with capture_logs() as lines:
+            answer = await rig.client.get(f"{rig.url}/gateway/me", headers={"X-API-TOKEN": key.reveal()})
+
+    assert answer.status_code == 401
+    assert [line["event"] for line in lines if line["event"] in {"request", "network-not-allowed"}] == ["request", "network-not-allowed"]
