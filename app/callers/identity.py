@@ -42,9 +42,15 @@ class Keys(Protocol):
 
     async def having(self, kid: str | None) -> KeySet: ...
 
+    async def renewed(self, seen: KeySet) -> KeySet: ...
+
 
 class _Untrusted(Exception):
     """Why a JWT proves nobody: for the operator's log, so it holds nothing of the JWT."""
+
+
+class _NoKeyHolds(_Untrusted):
+    """No key verifies it. A new one might."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +116,24 @@ class IdentityProvider:
     async def _verify(self, text: str) -> _Verified:
         algorithm, kid = _read_header(text)
         keys = await self._keys.having(kid)
+        try:
+            return self._verified_by(keys, text, algorithm, kid)
+        except _NoKeyHolds:
+            # A new key's ID would have told of it already.
+            renewed = keys if kid else await self._keys.renewed(keys)
+            if renewed is keys:
+                raise
+        return self._verified_by(renewed, text, algorithm, kid)
+
+    def _verified_by(self, keys: KeySet, text: str, algorithm: str, kid: str | None) -> _Verified:
         key = keys.find(kid, algorithm)
         if key is None:
             message = "no key of the provider, or more than one, fits its kid and algorithm"
-            raise _Untrusted(message)
+            raise _NoKeyHolds(message)
         try:
             claims = jwt.decode(text, key.public, [algorithm], OPTIONS, audience=self._audience, issuer=self._issuer)
+        except jwt.InvalidSignatureError as error:
+            raise _NoKeyHolds(type(error).__name__) from None
         except jwt.PyJWTError as error:
             raise _Untrusted(type(error).__name__) from None
         return _Verified(keys, claims)

@@ -46,8 +46,9 @@ class ProviderKeys:
     """The keys of an OpenID Connect provider.
 
     They are fetched in the background: at the start, then every hour or as often as the provider says (`max-age`, 5 min to 1 h), after
-    a failure in 1 s, 2 s … 60 s. An unknown key has them fetched at once, but once a minute at most, so that made-up key IDs can't have
-    the provider flooded. While the provider is out, or gives what can't be used, those known stay in use.
+    a failure in 1 s, 2 s … 60 s. A JWT that none of them verifies, but a new one might, has them fetched at once, but once a minute at
+    most, so that made-up JWTs can't have the provider flooded. While the provider is out, or gives what can't be used, those known stay in
+    use.
 
     Args:
         issuer: the provider's URL, exactly as its documents and JWTs have it.
@@ -90,6 +91,12 @@ class ProviderKeys:
             detail = "the identity provider's keys are not known yet, so no JWT can be verified; nothing was sent"
             raise TokenUnavailable(detail, retry_after=self.pause)
         return self._keys
+
+    async def renewed(self, seen: KeySet) -> KeySet:
+        """The keys, if others than those seen are known; else fetched anew if a minute has passed since that was done last."""
+        if self._keys is seen:
+            await self._ask()
+        return self._keys or seen
 
     async def refresh(self) -> None:
         """Fetch the keys now, or wait for the fetch under way. A failure is logged, and leaves those known."""

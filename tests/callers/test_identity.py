@@ -26,7 +26,7 @@ from app.domain import Caller, CredentialKind, Grant, Role
 from app.errors import CredentialsInvalid, TokenUnavailable
 from app.upstream import open_documents
 
-from .standin import AUDIENCE, NOW, StandIn, forged, jwk_of, private_key, standing_in
+from .standin import AUDIENCE, KEYS, NOW, StandIn, forged, jwk_of, private_key, standing_in
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -471,6 +471,29 @@ async def test_a_jwt_without_a_key_id_is_of_the_only_key(scene: Scene) -> None:
     """With one key that fits it can be told whose it is; with two it can't."""
     assert (await scene.proven(scene.standin.token(None, "ES256"))).id == SHOP.id
     assert "more than one" in await scene.refused(scene.standin.token(None, "RS256"))
+
+
+@pytest.mark.parametrize(("algorithm", "number"), [("EdDSA", 0), ("ES256", 1)], ids=["no key fits", "the signature fails"])
+async def test_a_new_key_is_noticed_by_a_jwt_without_a_key_id(scene: Scene, algorithm: str, number: int) -> None:
+    """At a rollover the only key is exchanged; the first JWT that the old one doesn't verify has the keys fetched, and is verified."""
+    scene.standin.publish(jwk_of(private_key("ES256")))
+    await scene.keys.refresh()
+    await scene.proven(scene.standin.token(None, "ES256"))
+    new = private_key(algorithm, number)
+    scene.standin.publish(jwk_of(new))
+
+    assert (await scene.proven(scene.standin.token(None, algorithm, by=new))).id == SHOP.id
+
+
+async def test_a_forged_jwt_without_a_key_id_asks_once_a_minute(scene: Scene) -> None:
+    """Who signs with keys of its own doesn't have the provider flooded; what is wrong otherwise asks for nothing."""
+    before = scene.standin.asked[KEYS]
+    await scene.refused(scene.standin.token(None, "ES256", aud="others"))
+    wrong = scene.standin.asked[KEYS]
+    for number in range(1, 6):
+        await scene.refused(scene.standin.token(None, "ES256", by=private_key("ES256", number)))
+
+    assert (wrong - before, scene.standin.asked[KEYS] - wrong) == (0, 1)
 
 
 async def test_what_is_wrong_is_refused_without_keys_too(scene: Scene) -> None:

@@ -134,6 +134,21 @@ async def test_unknown_keys_are_asked_for_once_a_minute(standin: StandIn, keys: 
     assert standin.asked[KEYS] == 3
 
 
+async def test_keys_that_dont_do_are_asked_for_once_a_minute(standin: StandIn, keys: ProviderKeys, clock: Clock) -> None:
+    """A JWT that names no key can only say that none of those known is its own; who has seen older ones than these is given these."""
+    await keys.refresh()
+    old = keys.current
+    assert old is not None
+    renewed = [await keys.renewed(old) for _ in range(50)]
+    asked = standin.asked[KEYS]
+    clock.now += 60
+    await keys.renewed(renewed[-1])
+
+    assert asked == 2
+    assert {id(one) for one in renewed} == {id(renewed[0])} != {id(old)}
+    assert standin.asked[KEYS] == 3
+
+
 async def test_calls_share_one_fetch(standin: StandIn, keys: ProviderKeys) -> None:
     """However many JWTs come with an unknown key at once, the provider is asked once, and all are answered by it."""
     await keys.refresh()
