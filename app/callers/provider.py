@@ -65,6 +65,7 @@ class ProviderKeys:
         self._failures = 0
         self._next_question = float("-inf")
         self._fetching: asyncio.Task[None] | None = None
+        self._has_failed = asyncio.Event()
 
     @property
     def current(self) -> KeySet | None:
@@ -120,7 +121,21 @@ class ProviderKeys:
     async def _keep_fresh(self) -> None:
         while True:
             await self.refresh()
-            await asyncio.sleep(self.pause)
+            await self._rest()
+
+    async def _rest(self) -> None:
+        """Pause; anew after each failure meanwhile, such as of a question for an unknown key, since that shortens the pause."""
+        failed = True
+        while failed:
+            self._has_failed.clear()
+            failed = await self._fails_within(self.pause)
+
+    async def _fails_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._has_failed.wait()
+        except TimeoutError:
+            return False
 
     async def _ask(self) -> None:
         if self._fetching is None:
@@ -146,6 +161,7 @@ class ProviderKeys:
 
     def _failed(self, reason: str) -> None:
         self._failures += 1
+        self._has_failed.set()
         known = len(self._keys) if self._keys else 0
         log.warning("the identity provider's keys can't be had; those known stay in use", reason=reason, known=known, retry_in=self.pause)
 

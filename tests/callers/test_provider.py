@@ -355,6 +355,28 @@ async def test_after_a_failure_the_next_fetch_comes_sooner(standin: StandIn, key
     assert keys.pause == 3_600
 
 
+async def test_a_question_that_failed_is_repeated_soon(standin: StandIn, keys: ProviderKeys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new key that couldn't be fetched when it was first seen is fetched after 1 s, 2 s …, not after the hour that was begun before."""
+    monkeypatch.setattr("app.callers.provider.LONGEST_RETRY", 0.0)
+    async with keys.kept_fresh():
+
+        async def known() -> bool:
+            return keys.current is not None and keys.pause == 3_600
+
+        await until(known)
+        standin.publish(ONE, TWO)
+        standin.fail(down)
+        asked = await has(keys, "two")
+        standin.fail(None)
+
+        async def fetched() -> bool:
+            return await has(keys, "two")
+
+        await until(fetched)
+
+    assert not asked
+
+
 async def test_the_background_ends_with_a_fetch_under_way(standin: StandIn, keys: ProviderKeys) -> None:
     """Closing doesn't wait for a provider that hangs."""
     standin.slow = True
