@@ -193,7 +193,8 @@ class Caller:
     `by_name` and `by_token` find it by the token's name and ID. `networks` are those it may call from, everywhere where there are none;
     `origins` those of its pages, the gateway's own list where there are none. A ticket narrows its caller's rights: fewer grants, no role,
     one origin, and, where it names the very IDs, `only_ids`, as values of `only_parameter`; None means all. `expires_at` is the
-    credential's end, in seconds since the epoch.
+    credential's end, in seconds since the epoch. `basis` marks what the credential rests on: its key, or the claims that the caller
+    declares; a ticket rests on what it was asked with.
     """
 
     id: str
@@ -210,6 +211,7 @@ class Caller:
     only_parameter: str | None = None
     only_ids: frozenset[int] | None = None
     expires_at: float | None = None
+    basis: str = field(default="", compare=False)
     by_name: Mapping[str, Grant] = field(init=False, repr=False, compare=False)
     by_token: Mapping[str, Grant] = field(init=False, repr=False, compare=False)
 
@@ -222,11 +224,13 @@ class Caller:
 class PageTicket:
     """A ticket: what a page of one origin may call with it, in its caller's name; times in whole seconds since the epoch.
 
-    `ids` are the only values that `parameter` may have; None means any, of any parameter. `token_name` isn't known of one that was read.
+    `basis` is that of the credential that it was asked with. `ids` are the only values that `parameter` may have; None means any, of any
+    parameter. `token_name` isn't known of one that was read.
     """
 
     id: str
     caller_id: str
+    basis: str
     origin: str
     token_id: str
     operations: tuple[str, ...]

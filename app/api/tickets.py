@@ -79,8 +79,8 @@ class GivenTicket(BaseModel):
 async def issue(request: Request, services: TheServices, caller: KnownCaller) -> GivenTicket:
     """Get a ticket for a page, which calls the gateway itself with it.
 
-    For backends, with their key or JWT. A ticket is good on one origin, and gives at most what its caller has: it ends with its caller,
-    and loses what is taken from it.
+    For backends, with their key or JWT. A ticket is good on one origin, and gives at most what its caller has: it ends with its caller and
+    with the credential that it was asked with, and loses what is taken from its caller.
     """
     asked = (await read_model(request, AskedTicket)).asked()
     address = request.client.host if request.client else None

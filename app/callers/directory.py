@@ -14,9 +14,10 @@ from ipaddress import ip_network
 from sqlalchemy import RowMapping, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.callers.basis import basis_of_claims, basis_of_key
 from app.callers.keys import GatewayKey
 from app.callers.presented import invalid
-from app.domain import Caller, CredentialKind, Grant, Role
+from app.domain import Caller, Grant, Role
 from app.errors import CredentialsInvalid, TokenNotGranted
 from app.storage.tables import caller_keys, callers, grants, tokens
 
@@ -41,14 +42,17 @@ class _Held:
 
 @dataclass(frozen=True, slots=True)
 class DirectoryContents:
-    """The enabled callers of one snapshot: by their keys' IDs, and by their own."""
+    """The enabled callers of one snapshot: by their keys' IDs, by their own, and by what their credentials may rest on."""
 
     by_key: dict[str, _Held] = field(default_factory=dict)
     by_id: dict[str, Known] = field(default_factory=dict)
     known: tuple[Known, ...] = field(init=False)
+    by_basis: dict[str, Caller] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "known", tuple(self.by_id.values()))
+        proven = [*(known.caller for known in self.known), *(held.caller for held in self.by_key.values())]
+        object.__setattr__(self, "by_basis", {caller.basis: caller for caller in proven})
 
 
 class Directory:
@@ -86,10 +90,10 @@ class Directory:
         """Every caller that may call, with its claims; the same object until the next `use`."""
         return self._contents.known
 
-    def caller(self, caller_id: str) -> Caller | None:
-        """The caller of that ID, if it may call; without a credential."""
-        known = self._contents.by_id.get(caller_id)
-        return known.caller if known else None
+    def resting_on(self, basis: str) -> Caller | None:
+        """The caller of the key, or with the claims, that have this mark, if it may call and the key hasn't ended."""
+        caller = self._contents.by_basis.get(basis)
+        return None if caller is None or self._has_ended(caller) else caller
 
     def require(self, caller: Caller, token_id: str, operation: str) -> None:
         """Make sure that what was allowed when the call came in still is, before it is sent.
@@ -124,10 +128,7 @@ class Directory:
 
     def _still(self, caller: Caller) -> Caller | None:
         """The caller as it is now, if its credential wasn't withdrawn. One that ended by its own time meanwhile was let in before."""
-        if caller.credential is not CredentialKind.KEY:
-            return self.caller(caller.id)
-        held = self._contents.by_key.get(caller.credential_id)
-        return held.caller if held else None
+        return self._contents.by_basis.get(caller.basis)
 
 
 def _caller(row: RowMapping, granted: tuple[Grant, ...]) -> Caller:
@@ -142,12 +143,14 @@ def _caller(row: RowMapping, granted: tuple[Grant, ...]) -> Caller:
         rate=row["rate"],
         networks=tuple(ip_network(one) for one in json.loads(row["networks"])),
         origins=frozenset(json.loads(row["origins"])),
+        basis=basis_of_claims(row["id"], json.loads(row["claims"])),
     )
 
 
 def _held(row: RowMapping, caller: Caller) -> _Held:
     end = datetime.fromisoformat(row["expires_at"]).timestamp() if row["expires_at"] else None
-    return _Held(row["sha256"], replace(caller, credential_id=row["id"], expires_at=end))
+    basis = basis_of_key(caller.id, row["id"], row["sha256"])
+    return _Held(row["sha256"], replace(caller, credential_id=row["id"], expires_at=end, basis=basis))
 
 
 async def _grants(connection: AsyncConnection) -> dict[str, tuple[Grant, ...]]:

@@ -20,7 +20,7 @@ __all__ = ["TicketKey", "is_ticket"]
 TYPE = "flxpoint-ticket+jwt"
 ALGORITHM = "EdDSA"
 ISSUER = AUDIENCE = "flxpoint-gateway"
-REQUIRED = ["iss", "aud", "jti", "iat", "exp", "sub", "org", "tok", "ops"]
+REQUIRED = ["iss", "aud", "jti", "iat", "exp", "sub", "bas", "org", "tok", "ops"]
 # The times are compared by the verifier, on its own clock and to the second.
 OPTIONS: Any = {"require": REQUIRED, "verify_exp": False, "verify_iat": False, "verify_nbf": False}
 
@@ -72,6 +72,7 @@ def _claims(ticket: PageTicket) -> dict[str, Any]:
         "iat": ticket.issued_at,
         "exp": ticket.expires_at,
         "sub": ticket.caller_id,
+        "bas": ticket.basis,
         "org": ticket.origin,
         "tok": ticket.token_id,
         "ops": list(ticket.operations),
@@ -84,6 +85,7 @@ def _ticket(claims: Mapping[str, Any]) -> PageTicket:
     return PageTicket(
         id=claims["jti"],
         caller_id=claims["sub"],
+        basis=claims["bas"],
         origin=claims["org"],
         token_id=claims["tok"],
         operations=tuple(claims["ops"]),

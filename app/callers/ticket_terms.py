@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from app.catalogue import Catalogue
 from app.domain import Caller, CredentialKind, Grant, PageTicket, Parameter, new_id
 from app.errors import (
+    CredentialsInvalid,
     OperationNotGranted,
     OriginNotAllowed,
     RequestMalformed,
@@ -48,6 +49,7 @@ def draw_up(caller: Caller, asked: TicketAsked, *, origins: frozenset[str], cata
     Raises:
         OperationNotGranted, TokenNotGranted, TokenAmbiguous, OriginNotAllowed: it would be more than the caller has, or can't be told.
         RequestMalformed: the parameter isn't one of the operations'.
+        CredentialsInvalid: the caller's credential is in its last second, or good only because clocks may differ.
     """
     if caller.credential is CredentialKind.TICKET:
         detail = "a ticket can't be used to ask for tickets"
@@ -62,6 +64,7 @@ def draw_up(caller: Caller, asked: TicketAsked, *, origins: frozenset[str], cata
     return PageTicket(
         id=new_id(),
         caller_id=caller.id,
+        basis=caller.basis,
         origin=asked.origin,
         token_id=grant.token_id,
         token_name=grant.token_name,
@@ -69,7 +72,7 @@ def draw_up(caller: Caller, asked: TicketAsked, *, origins: frozenset[str], cata
         parameter=_parameter(asked, operations, catalogue),
         ids=None if asked.ids is None else tuple(dict.fromkeys(asked.ids)),
         issued_at=issued_at,
-        expires_at=issued_at + asked.lifetime,
+        expires_at=_end(caller, asked, issued_at),
     )
 
 
@@ -113,6 +116,17 @@ def _named(caller: Caller, name: str) -> Grant:
         detail = "the caller has no grant for a token of this name"
         raise TokenNotGranted(detail)
     return grant
+
+
+def _end(caller: Caller, asked: TicketAsked, issued_at: int) -> int:
+    """When the ticket ends: with the credential that it is asked with, at the latest."""
+    end = issued_at + asked.lifetime
+    if caller.expires_at is not None:
+        end = min(end, int(caller.expires_at))
+    if end <= issued_at:
+        detail = "the credential ends too soon for a ticket"
+        raise CredentialsInvalid(detail)
+    return end
 
 
 def _operations(grant: Grant, asked: TicketAsked, catalogue: Catalogue) -> tuple[str, ...]:

@@ -20,8 +20,9 @@ CLOCKS_APART = 30  # seconds by which the clock of the replica that made a ticke
 class TicketVerifier:
     """Proves callers by tickets. A ticket never gives more than its caller has at that moment.
 
-    It dies with its caller, and loses what is taken from its caller. It doesn't die with the key that it was asked with: keys are replaced
-    in the ordinary course, which should break no page, and an hour is a ticket's longest life. Whoever must stop them disables the caller.
+    It dies with its caller, and loses what is taken from its caller. It ends with the key that it was asked with, so that whoever stole one
+    keeps nothing of it; a rotation with grace keeps the key, so that replacing it in the ordinary course breaks no page. A ticket that was
+    asked with a JWT ends when its caller declares other claims.
 
     Args:
         key: signed them.
@@ -44,12 +45,12 @@ class TicketVerifier:
         """The caller, with the ticket's rights only.
 
         Raises:
-            CredentialsInvalid: it isn't of the gateway's making, its time is over or hasn't come, or its caller is gone.
+            CredentialsInvalid: it isn't of the gateway's making, its time is over or hasn't come, or what it rests on is gone.
             OriginNotAllowed: its origin was taken from its caller.
         """
         ticket = self._key.read(jwt)
-        caller = self._directory.caller(ticket.caller_id)
-        if caller is None or not ticket.issued_at - CLOCKS_APART <= self._clock() < ticket.expires_at:
+        caller = self._directory.resting_on(ticket.basis)
+        if caller is None or caller.id != ticket.caller_id or not ticket.issued_at - CLOCKS_APART <= self._clock() < ticket.expires_at:
             raise invalid()
         if ticket.origin not in self._origins.of(caller):
             detail = "the caller's pages may not have this origin any more"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import httpx2
@@ -69,6 +71,23 @@ async def test_a_role_comes_with_the_caller(rig: Rig, standin: StandIn) -> None:
     answer = await rig.client.get(f"{rig.url}/gateway/admin/lanes", headers={"Authorization": f"Bearer {token(standin)}"})
 
     assert answer.status_code == 200
+
+
+async def test_a_jwts_ticket_ends_with_it_and_with_the_callers_claims(rig: Rig, standin: StandIn) -> None:
+    """It is good no longer than the JWT that it was asked with, nor once the caller declares other claims."""
+    new = replace(FRONTEND, origins=("https://shop.example",))
+    await rig.administer(lambda administration: administration.add_caller(new))
+    end = int(time.time()) + 100
+    headers = {"Authorization": f"Bearer {token(standin, exp=end)}"}
+    given = (await rig.client.post(f"{rig.url}/gateway/tickets", json={"origin": "https://shop.example"}, headers=headers)).json()
+    page = {"Authorization": f"Bearer {given['ticket']}", "Origin": "https://shop.example"}
+    before = await rig.link("orderIds=1001", **page)
+    narrower = replace(new, claims={"azp": "shop-frontend", "role": "linker"})
+    await rig.administer(lambda administration: administration.change_caller(narrower))
+    after = await rig.link("orderIds=1001", **page)
+
+    assert datetime.fromisoformat(given["expires_at"]).timestamp() == end
+    assert (before.status_code, after.status_code) == (200, 401)
 
 
 async def test_a_removed_callers_jwt_ends_at_once(rig: Rig, standin: StandIn) -> None:

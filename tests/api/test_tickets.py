@@ -339,16 +339,17 @@ async def test_a_gateways_restart_leaves_tickets_good(rig: Rig) -> None:
         ("removed", lambda it: it.remove_caller("removed"), 401, "credentials-invalid"),
         ("revoked", lambda it: it.revoke("revoked", "shop"), 403, "operation-not-granted"),
         ("narrowed", lambda it: it.grant("narrowed", GrantAsked("shop", ("other",))), 403, "operation-not-granted"),
-        ("rotated", lambda it: it.rotate_key("rotated"), 400, "parameter-missing"),
+        ("rotated", lambda it: it.rotate_key("rotated"), 401, "credentials-invalid"),
+        ("graceful", lambda it: it.rotate_key("graceful", grace=60), 400, "parameter-missing"),
     ],
-    ids=["caller removed", "grant revoked", "operation taken back", "key rotated"],
+    ids=["caller removed", "grant revoked", "operation taken back", "key rotated", "key rotated with grace"],
 )
 async def test_a_ticket_follows_its_caller(rig: Rig, name: str, change: Any, status: int, code: str) -> None:
-    """It dies with its caller and loses what its caller loses, but outlives the key that it was asked with."""
+    """It dies with its caller and with the key that it was asked with, which a rotation's grace keeps, and loses what its caller loses."""
     ticket = await ticket_of(rig, await backend(rig, name))
     before = await call(rig, ticket)
     await rig.administer(change)
-    after = await call(rig, ticket, "" if name == "rotated" else "orderIds=1")
+    after = await call(rig, ticket, "" if name == "graceful" else "orderIds=1")
 
     assert code_of(before) == "parameter-missing"
     assert (after.status_code, code_of(after)) == (status, code)

@@ -245,13 +245,14 @@ async def test_a_call_that_was_let_in_outlives_its_key(engine: AsyncEngine) -> N
 
 
 async def test_a_disabled_caller_is_nobody(engine: AsyncEngine) -> None:
-    """While it is disabled, a caller's key proves nothing, and it isn't known by name or ID; enabled again, all is as before."""
+    """While it is disabled, a caller's key proves nothing, and nothing rests on it; enabled again, all is as before."""
     row, key = await with_caller(engine, claims={"sub": "order-service"})
     directory = await loaded(engine)
+    basis = directory.prove(key).basis
     async with writing(engine) as connection:
         await STORE.set_enabled(connection, "order-service", enabled=False)
     await loaded(engine, directory)
-    refused, known, found = await refusal(directory, [], [key.reveal()]), directory.known, directory.caller(row.id)
+    refused, known, found = await refusal(directory, [], [key.reveal()]), directory.known, directory.resting_on(basis)
     async with writing(engine) as connection:
         await STORE.set_enabled(connection, "order-service", enabled=True)
     await loaded(engine, directory)

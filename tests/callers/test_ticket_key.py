@@ -92,6 +92,7 @@ FORGERIES: dict[str, Callable[[], str]] = {
     "no type": lambda: forged({"alg": "EdDSA", "kid": header_of(GOOD)["kid"]}, claims_of(GOOD)),
     "a critical extension": lambda: forged(header_of(GOOD) | {"crit": ["exp"]}, claims_of(GOOD)),
     "another caller": lambda: altered(sub="caller-2"),
+    "another key that it was asked with": lambda: altered(bas="basis-2"),
     "another origin": lambda: altered(org="https://evil.example"),
     "another token": lambda: altered(tok="token-2"),
     "more operations": lambda: altered(ops=["link-orders", "other"]),
@@ -124,10 +125,11 @@ def test_a_ticket_says_what_it_is() -> None:
 
     assert header_of(GOOD).keys() == {"typ", "alg", "kid"}
     assert (header_of(GOOD)["typ"], header_of(GOOD)["alg"]) == (TYPE, "EdDSA")
-    assert {name: claims[name] for name in ("iss", "aud", "sub", "org", "tok", "ops")} == {
+    assert {name: claims[name] for name in ("iss", "aud", "sub", "bas", "org", "tok", "ops")} == {
         "iss": "flxpoint-gateway",
         "aud": "flxpoint-gateway",
         "sub": "caller-1",
+        "bas": "basis-1",
         "org": "https://shop.example",
         "tok": "token-1",
         "ops": ["link-orders"],
@@ -144,9 +146,9 @@ def test_a_forgery_proves_nobody(forge: Callable[[], str]) -> None:
     assert refused.value.detail == "the credential is not valid"
 
 
-@pytest.mark.parametrize("claim", ["iss", "aud", "jti", "iat", "exp", "sub", "org", "tok", "ops"])
+@pytest.mark.parametrize("claim", ["iss", "aud", "jti", "iat", "exp", "sub", "bas", "org", "tok", "ops"])
 def test_a_ticket_without_a_claim_is_none(claim: str) -> None:
-    """Nothing that bounds a ticket is taken for granted."""
+    """Nothing that bounds a ticket is taken for granted, as what it rests on was before tickets said that."""
     with pytest.raises(CredentialsInvalid):
         KEY.read(Jwt(without(claim)))
 

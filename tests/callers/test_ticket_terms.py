@@ -12,6 +12,7 @@ from app.callers import TicketAsked, check_ids, draw_up
 from app.catalogue import Catalogue
 from app.domain import Caller, CredentialKind, Grant, Operation, PageTicket, Parameter
 from app.errors import (
+    CredentialsInvalid,
     GatewayError,
     OperationNotGranted,
     OriginNotAllowed,
@@ -29,7 +30,7 @@ CATALOGUE = Catalogue({"link-orders": LINK, "unlink-orders": UNLINK})
 ALL = Grant("token-1", "shop")
 LINK_ONLY = Grant("token-2", "store", frozenset({"link-orders"}))
 UNLINK_ONLY = Grant("token-3", "outlet", frozenset({"unlink-orders", "no-more"}))
-BACKEND = Caller("caller-1", "order-service", "key-1", (ALL,))
+BACKEND = Caller("caller-1", "order-service", "key-1", (ALL,), basis="basis-1")
 
 
 def drawn(caller: Caller = BACKEND, **asked: Any) -> PageTicket:
@@ -51,6 +52,7 @@ def test_a_ticket_is_by_default_for_all_that_the_caller_may_do_with_its_token() 
     assert ticket == PageTicket(
         id=ticket.id,
         caller_id="caller-1",
+        basis="basis-1",
         origin=SHOP,
         token_id="token-1",
         token_name="shop",
@@ -116,6 +118,23 @@ def test_a_ticket_is_never_for_more_than_the_caller_has(caller: Caller, asked: d
     """Nor for what can't be told, nor asked for with a ticket."""
     with pytest.raises(refusal):
         drawn(caller, **asked)
+
+
+@pytest.mark.parametrize(
+    ("credential_ends", "ticket_ends"), [(None, 300), (301.5, 300), (299.5, 299), (1.0, 1)], ids=["never", "later", "sooner", "at once"]
+)
+def test_a_ticket_ends_with_the_credential_that_it_was_asked_with(credential_ends: float | None, ticket_ends: int) -> None:
+    """A key's end, or a JWT's, is its tickets' too, and the answer says so."""
+    backend = replace(BACKEND, expires_at=None if credential_ends is None else NOW + credential_ends)
+
+    assert drawn(backend).expires_at == NOW + ticket_ends
+
+
+@pytest.mark.parametrize("ended", [NOW - 29.0, NOW + 0.95])
+def test_a_credential_in_its_last_second_gets_no_ticket(ended: float) -> None:
+    """Nor a JWT that is good only because clocks may differ: no page could use the ticket."""
+    with pytest.raises(CredentialsInvalid, match="ends too soon"):
+        drawn(replace(BACKEND, expires_at=ended))
 
 
 def test_an_ambiguous_token_names_those_to_choose_from() -> None:

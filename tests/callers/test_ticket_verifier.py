@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.callers import CallerRow, Directory, GrantAsked, Jwt, NewCaller, Origins, TicketVerifier
+from app.callers import (
+    CallerRow,
+    Directory,
+    GatewayKey,
+    GrantAsked,
+    HashedKey,
+    HashedKeyStore,
+    Jwt,
+    NewCaller,
+    Origins,
+    TicketVerifier,
+)
 from app.domain import Caller, CredentialKind, Grant, Role, TokenRef
 from app.errors import CredentialsInvalid, OriginNotAllowed
 from app.storage import writing
 
-from .database import STORE, loaded, with_tokens
+from .database import STORE, loaded, with_caller, with_tokens
 from .tickets import KEY, NOW, SHOP, made
 
 Change = Callable[[AsyncConnection], Awaitable[object]]
@@ -22,19 +34,26 @@ Change = Callable[[AsyncConnection], Awaitable[object]]
 
 @dataclass
 class Known:
-    """A caller, and a ticket of its page."""
+    """A caller, and a ticket of its page; `ahead` are seconds by which the directory's clock is."""
 
     engine: AsyncEngine
     directory: Directory
     row: CallerRow
     token: TokenRef
+    key: GatewayKey
+    ahead: list[float]
     now: float = NOW + 1
     shared: frozenset[str] = frozenset()
+    terms: dict[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        basis = self.directory.prove(self.key).basis
+        self.terms = {"caller_id": self.row.id, "token_id": self.token.id, "basis": basis}
 
     async def prove(self, **given: Any) -> Caller:
         """The caller that its ticket proves now."""
         verifier = TicketVerifier(KEY, self.directory, Origins(self.directory, self.shared), lambda: self.now)
-        return await verifier.verify(Jwt(KEY.sign(made(**({"caller_id": self.row.id, "token_id": self.token.id} | given)))))
+        return await verifier.verify(Jwt(KEY.sign(made(**(self.terms | given)))))
 
     async def after(self, change: Change) -> None:
         """Change something, and let the directory see it."""
@@ -43,15 +62,17 @@ class Known:
         await loaded(self.engine, self.directory)
 
 
-async def known(engine: AsyncEngine, *grants: GrantAsked, origins: Sequence[str] = (SHOP, "https://other.example")) -> Known:
+async def known(engine: AsyncEngine, *grants: GrantAsked, origins: Sequence[str] = (SHOP, "https://other.example"), **traits: Any) -> Known:
     """A caller with a role, a weight and a rate, that may use two tokens unless told otherwise."""
     tokens = await with_tokens(engine, "shop", "store")
     new = NewCaller(
-        "order-service", grants or (GrantAsked("shop"), GrantAsked("store")), "store", Role.ADMIN, 7, "5/second", origins=origins
+        "order-service", grants or (GrantAsked("shop"), GrantAsked("store")), "store", Role.ADMIN, 7, "5/second", origins=origins, **traits
     )
     async with writing(engine) as connection:
-        row, _ = await STORE.add(connection, new)
-    return Known(engine, await loaded(engine), row, tokens["shop"])
+        row, key = await STORE.add(connection, new)
+    ahead = [0.0]
+    directory = Directory(lambda: datetime.now(UTC).timestamp() + ahead[0])
+    return Known(engine, await loaded(engine, directory), row, tokens["shop"], key, ahead)
 
 
 async def test_a_ticket_proves_its_caller_narrowed_to_its_terms(engine: AsyncEngine) -> None:
@@ -127,12 +148,75 @@ async def test_a_disabled_callers_ticket_lives_again_with_its_caller(engine: Asy
     assert (await one.prove()).id == one.row.id
 
 
-async def test_a_ticket_outlives_the_key_that_it_was_asked_with(engine: AsyncEngine) -> None:
-    """Keys are replaced in the ordinary course; that breaks no page."""
+async def test_a_ticket_ends_with_the_key_that_it_was_asked_with(engine: AsyncEngine) -> None:
+    """Whoever stole a key keeps nothing of it after its rotation; tickets of the caller's other keys go on."""
     one = await known(engine)
-    await one.after(lambda connection: STORE.rotate_key(connection, "order-service"))
+    async with writing(engine) as connection:
+        _, new = await STORE.rotate_key(connection, "order-service", grace=3_600)
+    await loaded(engine, one.directory)
+    other = one.directory.prove(new).basis
+    await one.after(lambda connection: HashedKeyStore().remove(connection, one.key.id))
 
-    assert (await one.prove()).id == one.row.id
+    with pytest.raises(CredentialsInvalid):
+        await one.prove()
+    assert (await one.prove(basis=other)).id == one.row.id
+
+
+async def test_a_ticket_goes_on_while_its_key_is_in_its_grace(engine: AsyncEngine) -> None:
+    """Keys are replaced in the ordinary course; that breaks no page, until the old key's grace is over."""
+    one = await known(engine)
+    await one.after(lambda connection: STORE.rotate_key(connection, "order-service", grace=3_600))
+    during = await one.prove()
+    one.ahead[0] = 3_601
+
+    assert during.id == one.row.id
+    with pytest.raises(CredentialsInvalid):
+        await one.prove()
+
+
+async def test_a_key_with_another_secret_is_another_key(engine: AsyncEngine) -> None:
+    """A hash that is exchanged under its ID, as a configuration file can, ends the old secret's tickets."""
+    one = await known(engine)
+
+    async def exchange(connection: AsyncConnection) -> None:
+        await HashedKeyStore().remove(connection, one.key.id)
+        await HashedKeyStore().add(connection, one.row.id, HashedKey(one.key.id, bytes(32)))
+
+    await one.after(exchange)
+
+    with pytest.raises(CredentialsInvalid):
+        await one.prove()
+
+
+async def test_a_ticket_of_another_callers_key_proves_nobody(engine: AsyncEngine) -> None:
+    """What it rests on must be its own caller's."""
+    one = await known(engine)
+    other, _ = await with_caller(engine, "other")
+    await loaded(engine, one.directory)
+
+    with pytest.raises(CredentialsInvalid):
+        await one.prove(caller_id=other.id)
+
+
+@pytest.mark.parametrize(
+    ("claims", "good"),
+    [({"azp": "shop", "role": "linker"}, True), ({"role": "linker", "azp": "shop"}, True), ({"azp": "shop"}, False), ({}, False)],
+    ids=["the same", "in another order", "wider", "none"],
+)
+async def test_a_ticket_that_a_jwt_got_ends_with_the_callers_claims(engine: AsyncEngine, claims: dict[str, str], good: bool) -> None:  # noqa: FBT001 - a column of the table
+    """The JWT was the caller's by its claims; when the caller declares others, it may be somebody else's. The keys don't matter to it."""
+    one = await known(engine, claims={"azp": "shop", "role": "linker"})
+    [declared] = one.directory.known
+    one.terms["basis"] = declared.caller.basis
+    await one.after(lambda connection: STORE.rotate_key(connection, "order-service"))
+    await one.prove()
+    await one.after(lambda it: STORE.change(it, replace(one.row.as_new(), claims=claims)))
+
+    if good:
+        assert (await one.prove()).id == one.row.id
+    else:
+        with pytest.raises(CredentialsInvalid):
+            await one.prove()
 
 
 async def test_a_ticket_loses_what_is_taken_from_its_caller(engine: AsyncEngine) -> None:

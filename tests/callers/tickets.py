@@ -18,6 +18,7 @@ def made(**given: Any) -> PageTicket:
     terms: dict[str, Any] = {
         "id": "019a0000-0000-7000-8000-000000000001",
         "caller_id": "caller-1",
+        "basis": "basis-1",
         "origin": SHOP,
         "token_id": "token-1",
         "operations": ("link-orders",),
