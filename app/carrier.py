@@ -21,7 +21,7 @@ class Vault(Protocol):
 class Callers(Protocol):
     """What is needed of the callers."""
 
-    def require(self, caller: Caller, token_id: str, operation: str) -> None: ...
+    def require(self, caller: Caller, token_id: str, operation: str, address: str | None) -> None: ...
 
 
 class Audit(Protocol):
@@ -50,11 +50,11 @@ class Carrier:
         self._upstream = upstream
 
     def refusal(self, call: Call) -> GatewayError | None:
-        """Why a call that was let in may not be sent any more: its credential, its grant or its token's kind changed meanwhile."""
+        """Why a call that was let in may not be sent any more: what let it in, or its token's kind, changed meanwhile."""
         if call.test:
             return None
         try:
-            self._callers.require(call.caller, call.token.id, call.operation.id)
+            self._callers.require(call.caller, call.token.id, call.operation.id, call.address)
             self._vault.still_takes(call.token.id, call.operation)
         except GatewayError as error:
             return error

@@ -194,7 +194,7 @@ class Caller:
     `origins` those of its pages, the gateway's own list where there are none. A ticket narrows its caller's rights: fewer grants, no role,
     one origin, and, where it names the very IDs, `only_ids`, as values of `only_parameter`; None means all. `expires_at` is the
     credential's end, in seconds since the epoch. `basis` marks what the credential rests on: its key, or the claims that the caller
-    declares; a ticket rests on what it was asked with.
+    declares; a ticket rests on what it was asked with. `has_listed_origin`: a ticket's origin is on the gateway's own list.
     """
 
     id: str
@@ -212,6 +212,7 @@ class Caller:
     only_ids: frozenset[int] | None = None
     expires_at: float | None = None
     basis: str = field(default="", compare=False)
+    has_listed_origin: bool = field(default=False, compare=False)
     by_name: Mapping[str, Grant] = field(init=False, repr=False, compare=False)
     by_token: Mapping[str, Grant] = field(init=False, repr=False, compare=False)
 

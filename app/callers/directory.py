@@ -16,8 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.callers.basis import basis_of_claims, basis_of_key
 from app.callers.keys import GatewayKey
+from app.callers.networks import is_within
 from app.callers.presented import invalid
-from app.domain import Caller, Grant, Role
+from app.domain import Caller, CredentialKind, Grant, Role
 from app.errors import CredentialsInvalid, TokenNotGranted
 from app.storage.tables import caller_keys, callers, grants, tokens
 
@@ -95,14 +96,20 @@ class Directory:
         caller = self._contents.by_basis.get(basis)
         return None if caller is None or self._has_ended(caller) else caller
 
-    def require(self, caller: Caller, token_id: str, operation: str) -> None:
+    def require(self, caller: Caller, token_id: str, operation: str, address: str | None) -> None:
         """Make sure that what was allowed when the call came in still is, before it is sent.
 
+        Args:
+            caller: as the call's credential proved it.
+            token_id: the token that the call goes with.
+            operation: what it asks for.
+            address: where it came from.
+
         Raises:
-            CredentialsInvalid: the credential was withdrawn, or its caller.
+            CredentialsInvalid: the credential was withdrawn, or its caller, or the network or the page that it came from.
             TokenNotGranted: the grant was.
         """
-        now = self._still(caller)
+        now = self._still(caller, address)
         if now is None:
             detail = "the credential was withdrawn while the call waited; nothing was sent"
             raise CredentialsInvalid(detail)
@@ -126,9 +133,17 @@ class Directory:
     def _has_ended(self, caller: Caller) -> bool:
         return caller.expires_at is not None and caller.expires_at <= self._clock()
 
-    def _still(self, caller: Caller) -> Caller | None:
-        """The caller as it is now, if its credential wasn't withdrawn. One that ended by its own time meanwhile was let in before."""
-        return self._contents.by_basis.get(caller.basis)
+    def _still(self, caller: Caller, address: str | None) -> Caller | None:
+        """The caller as it is now, if its credential would be let in. One that ended by its own time meanwhile was let in before."""
+        now = self._contents.by_basis.get(caller.basis)
+        return now if now and is_within(address, now.networks) and _may_have_page(now, caller) else None
+
+
+def _may_have_page(now: Caller, caller: Caller) -> bool:
+    """Whether the caller, as it is now, may have the page that its ticket was made for; without a ticket there is none."""
+    if caller.credential is not CredentialKind.TICKET:
+        return True
+    return caller.origins <= now.origins if now.origins else caller.has_listed_origin
 
 
 def _caller(row: RowMapping, granted: tuple[Grant, ...]) -> Caller:

@@ -29,6 +29,10 @@ class Origins:
         """Whether any page of this origin may call. It is all that can be asked of a preflight, which carries no credential."""
         return origin in self._shared or origin in self._directory.origins
 
+    def lists(self, origin: str) -> bool:
+        """Whether the origin is on the gateway's list, which counts for callers that have none of their own."""
+        return origin in self._shared
+
     def of(self, caller: Caller) -> frozenset[str]:
         """The origins that the caller's pages may have; for a ticket's, that of the ticket."""
         return caller.origins or self._shared

@@ -55,7 +55,7 @@ class TicketVerifier:
         if ticket.origin not in self._origins.of(caller):
             detail = "the caller's pages may not have this origin any more"
             raise OriginNotAllowed(detail)
-        return _narrowed(caller, ticket)
+        return replace(_narrowed(caller, ticket), has_listed_origin=self._origins.lists(ticket.origin))
 
 
 def _narrowed(caller: Caller, ticket: PageTicket) -> Caller:

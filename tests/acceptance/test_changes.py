@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
@@ -96,6 +97,31 @@ async def test_a_caller_removed_while_its_calls_wait_is_not_sent(tmp_path: Path)
     assert [code_of(answer) for answer in first] == ["credentials-invalid"] * 2
     assert {code_of(answer) for answer in second if answer.status_code != 200} == {"token-not-granted"}
     assert arrivals == sum(answer.status_code == 200 for answer in second) < 3
+
+
+async def test_a_callers_networks_and_origins_hold_for_calls_that_wait(tmp_path: Path) -> None:
+    """Calls by key from a network that was taken away, and calls of a page whose origin was, are not sent any more."""
+    page = "https://shop.example"
+    async with rigged(tmp_path) as rig:
+        new = NewCaller("pages", (GrantAsked("shop"),), origins=(page,))
+        _, key = await rig.administer(lambda administration: administration.add_caller(new))
+        proof = {"Authorization": f"Bearer {key.reveal()}"}
+        given = await rig.client.post(f"{rig.url}/gateway/tickets", json={"origin": page}, headers=proof)
+        by_page = await waiting_calls(rig, 3, Authorization=f"Bearer {given.json()['ticket']}", Origin=page)
+        elsewhere = replace(new, origins=("https://desk.example",))
+        await rig.administer(lambda administration: administration.change_caller(elsewhere))
+        of_the_page = await asyncio.gather(*by_page)
+        by_key = await waiting_calls(rig, 4, **proof)
+        bound = replace(elsewhere, networks=("192.0.2.0/24",))
+        await rig.administer(lambda administration: administration.change_caller(bound))
+        of_the_key = await asyncio.gather(*by_key)
+        arrivals = (await rig.statistics())["arrivals"]
+
+    refused = [answer for answer in (*of_the_page, *of_the_key) if answer.status_code == 401]
+    assert {answer.json()["detail"] for answer in refused} == {"the credential was withdrawn while the call waited; nothing was sent"}
+    assert of_the_page[-1] in refused
+    assert of_the_key[-1] in refused
+    assert arrivals == 7 - len(refused)
 
 
 async def test_a_token_removed_while_its_send_is_under_way_still_gets_its_answer(tmp_path: Path) -> None:

@@ -235,13 +235,13 @@ async def test_a_call_that_was_let_in_outlives_its_key(engine: AsyncEngine) -> N
     caller = await proven(directory, [], [key.reveal()])
     now[0] = end.timestamp() + 1
 
-    directory.require(caller, tokens["shop"].id, "link-orders")
+    directory.require(caller, tokens["shop"].id, "link-orders", None)
 
     async with writing(engine) as connection:
         await STORE.rotate_key(connection, "order-service")
     await loaded(engine, directory)
     with pytest.raises(CredentialsInvalid, match="withdrawn while the call waited"):
-        directory.require(caller, tokens["shop"].id, "link-orders")
+        directory.require(caller, tokens["shop"].id, "link-orders", None)
 
 
 async def test_a_disabled_caller_is_nobody(engine: AsyncEngine) -> None:

@@ -255,3 +255,4 @@ async def test_a_ticket_ends_where_its_origin_is_taken_from_its_caller(engine: A
     one.shared = frozenset({SHOP})
 
     assert (await one.prove()).origins == {SHOP}
+    assert (await one.prove()).has_listed_origin
