@@ -28,17 +28,20 @@ async def services_of(request: Request) -> Services:
 
 
 async def known_caller(request: Request) -> Caller:
-    """The caller, proven by its credential, while it keeps to its rate.
+    """The caller, proven by its credential, while it keeps to its rate, from a page that may call in its name.
+
+    Every request counts on the rate, also one that is refused for its page.
 
     Raises:
-        CredentialsMissing, CredentialsInvalid, UpstreamTokenPresented, OriginNotAllowed, CallerRateExceeded
+        CredentialsMissing, CredentialsInvalid, UpstreamTokenPresented, CallerRateExceeded, OriginNotAllowed
+        TokenUnavailable: it has a JWT, and the identity provider's keys are not known yet.
     """
     services: Services = request.app.state.services
     caller = await _authenticated(request)
     request.state.caller = caller
-    services.origins.check(caller, request.headers.getlist("origin"), request.headers.get("host"))
     limit: CallerLimit = request.app.state.caller_limit
     await limit.hit(request)
+    services.origins.check(caller, request.headers.getlist("origin"), request.headers.get("host"))
     return caller
 
 

@@ -34,8 +34,8 @@ class Origins:
         return origin in self._shared
 
     def of(self, caller: Caller) -> frozenset[str]:
-        """The origins that the caller's pages may have; for a ticket's, that of the ticket."""
-        return caller.origins or self._shared
+        """The origins that the caller's pages may have; for a ticket's, that of the ticket, or none once its caller's may not have it."""
+        return caller.origins if caller.credential is CredentialKind.TICKET else caller.origins or self._shared
 
     def check(self, caller: Caller, given: Sequence[str], host: str | None) -> None:
         """Make sure that a known caller's request comes from where it may.
@@ -62,7 +62,10 @@ def check_origin(caller: Caller, given: Sequence[str], *, allowed: frozenset[str
     """
     if caller.credential is CredentialKind.TICKET:
         if len(given) != 1 or given[0] not in allowed:
-            detail = "a ticket is good only on pages of the origin that it was made for, which the header Origin must name once"
+            detail = (
+                "a ticket is good only on pages of the origin that it was made for, while its caller's pages may have that; "
+                "the header Origin must name it once"
+            )
             raise OriginNotAllowed(detail)
         return
     if given and not (len(given) == 1 and (given[0] in allowed or _is_own(given[0], host))):

@@ -10,7 +10,6 @@ from app.callers.origins import Origins
 from app.callers.presented import Jwt, invalid
 from app.callers.ticket_key import TicketKey, is_ticket
 from app.domain import Caller, CredentialKind, Grant, PageTicket
-from app.errors import OriginNotAllowed
 
 __all__ = ["TicketVerifier"]
 
@@ -42,35 +41,31 @@ class TicketVerifier:
         return is_ticket(jwt)
 
     async def verify(self, jwt: Jwt) -> Caller:
-        """The caller, with the ticket's rights only.
+        """The caller, with the ticket's rights only. `Origins.check` lets none in whose origin was taken from its caller.
 
         Raises:
             CredentialsInvalid: it isn't of the gateway's making, its time is over or hasn't come, or what it rests on is gone.
-            OriginNotAllowed: its origin was taken from its caller.
         """
         ticket = self._key.read(jwt)
         caller = self._directory.resting_on(ticket.basis)
         if caller is None or caller.id != ticket.caller_id or not ticket.issued_at - CLOCKS_APART <= self._clock() < ticket.expires_at:
             raise invalid()
-        if ticket.origin not in self._origins.of(caller):
-            detail = "the caller's pages may not have this origin any more"
-            raise OriginNotAllowed(detail)
-        return replace(_narrowed(caller, ticket), has_listed_origin=self._origins.lists(ticket.origin))
+        return self._narrowed(caller, ticket)
 
-
-def _narrowed(caller: Caller, ticket: PageTicket) -> Caller:
-    return replace(
-        caller,
-        credential=CredentialKind.TICKET,
-        credential_id=f"ticket:{ticket.id}",
-        role=None,
-        grants=_still_granted(caller, ticket),
-        default_token_id=ticket.token_id,
-        origins=frozenset({ticket.origin}),
-        only_parameter=ticket.parameter,
-        only_ids=None if ticket.ids is None else frozenset(ticket.ids),
-        expires_at=ticket.expires_at,
-    )
+    def _narrowed(self, caller: Caller, ticket: PageTicket) -> Caller:
+        return replace(
+            caller,
+            credential=CredentialKind.TICKET,
+            credential_id=f"ticket:{ticket.id}",
+            role=None,
+            grants=_still_granted(caller, ticket),
+            default_token_id=ticket.token_id,
+            origins=self._origins.of(caller) & {ticket.origin},
+            has_listed_origin=self._origins.lists(ticket.origin),
+            only_parameter=ticket.parameter,
+            only_ids=None if ticket.ids is None else frozenset(ticket.ids),
+            expires_at=ticket.expires_at,
+        )
 
 
 def _still_granted(caller: Caller, ticket: PageTicket) -> tuple[Grant, ...]:

@@ -82,16 +82,17 @@ def routes_of(routes: Iterable[BaseRoute], under: str = "") -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Asking:
-    """Requests for one route from one address."""
+    """Requests for one route from one address, and of a page where `origin` names one."""
 
     rig: Rig
     route: str
     address: str
+    origin: str | None = None
 
     async def __call__(self, key: str) -> httpx2.Response:
         """Ask with a key."""
         method, path = re.sub("{[^}]+}", "none", self.route).split(" ")
-        headers = {"Authorization": f"Bearer {key}", "X-Forwarded-For": self.address}
+        headers = {"Authorization": f"Bearer {key}", "X-Forwarded-For": self.address} | ({"Origin": self.origin} if self.origin else {})
         return await self.rig.client.request(method, self.rig.url + path, headers=headers)
 
 
@@ -122,10 +123,15 @@ def test_every_route_is_known_here(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("origin", [None, "https://evil.example"], ids=["no page", "a strange page"])
 @pytest.mark.parametrize("route", sorted(LIMITED))
-async def test_the_limit_on_a_caller_bites(rig: Rig, route: str) -> None:
-    """On every route that takes credentials a caller's requests count, whatever becomes of them; the one too many is refused."""
-    asking, key = Asking(rig, route, next(ADDRESSES)), await key_with(rig, re.sub("[^a-z]+", "-", f"hasty-{route}".lower()), "2/hour")
+async def test_the_limit_on_a_caller_bites(rig: Rig, route: str, origin: str | None) -> None:
+    """On every route that takes credentials a caller's requests count, whatever becomes of them; the one too many is refused.
+
+    Also those that are refused for the page that they come from.
+    """
+    asking = Asking(rig, route, next(ADDRESSES), origin)
+    key = await key_with(rig, re.sub("[^a-z]+", "-", f"{'page' if origin else 'hasty'}-{route}".lower()), "2/hour")
 
     answers = [await asking(key) for _ in range(3)]
 

@@ -320,6 +320,17 @@ async def test_a_ticket_counts_on_its_callers_rate(rig: Rig) -> None:
     assert [code_of(answer) for answer in answers] == ["parameter-missing", "parameter-missing", "caller-rate-exceeded"]
 
 
+async def test_a_ticket_that_lost_its_origin_counts_all_the_same(rig: Rig) -> None:
+    """Whoever goes on with it takes of its caller's rate, and nothing is free."""
+    key = await backend(rig, "moved-away", origins=(DESK,), rate="2/hour")
+    ticket = await ticket_of(rig, key, origin=DESK)
+    elsewhere = NewCaller("moved-away", (GrantAsked("shop"),), origins=("https://new.example",), rate="2/hour")
+    await rig.administer(lambda administration: administration.change_caller(elsewhere))
+    answers = [await call(rig, ticket, origin=DESK) for _ in range(2)]
+
+    assert [code_of(answer) for answer in answers] == ["origin-not-allowed", "caller-rate-exceeded"]
+
+
 async def test_a_gateways_restart_leaves_tickets_good(rig: Rig) -> None:
     """The signing key is kept: another process on the same database reads the ticket."""
     ticket = await ticket_of(rig, rig.key, token="shop")
