@@ -10,6 +10,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 from limits import RateLimitItem
 from slowapi.errors import RateLimitExceeded
+from starlette.types import Scope
 
 from app.api.counters import CallerLimiter
 from app.api.failures import FailureLimit
@@ -19,6 +20,8 @@ from app.domain import Caller
 from app.errors import CallerRateExceeded, CredentialsMissing, Unauthenticated
 
 __all__ = ["CallerLimit", "KnownCaller", "TheServices"]
+
+PROVING = (b"authorization", b"x-api-token", b"origin", b"host")
 
 
 # `async`, as all dependencies here: FastAPI runs the others in a thread, which costs more than they do.
@@ -37,18 +40,19 @@ async def known_caller(request: Request) -> Caller:
         TokenUnavailable: it has a JWT, and the identity provider's keys are not known yet.
     """
     services: Services = request.app.state.services
-    caller = await _authenticated(request)
-    request.state.caller = caller
+    presented = _presented(request.scope)
+    caller = await _authenticated(request, presented)
+    request.scope["state"]["caller"] = caller
     limit: CallerLimit = request.app.state.caller_limit
     await limit.hit(request)
-    services.origins.check(caller, request.headers.getlist("origin"), request.headers.get("host"))
+    services.origins.check(caller, presented.origins, presented.host)
     return caller
 
 
-async def _authenticated(request: Request) -> Caller:
+async def _authenticated(request: Request, presented: Presented) -> Caller:
     services: Services = request.app.state.services
     try:
-        return await services.callers.authenticate(_presented(request))
+        return await services.callers.authenticate(presented)
     except CredentialsMissing:
         # Nothing was tried.
         raise
@@ -58,14 +62,19 @@ async def _authenticated(request: Request) -> Caller:
         raise
 
 
-def _presented(request: Request) -> Presented:
-    headers = request.headers
+def _presented(scope: Scope) -> Presented:
+    """What counts of the headers, found in one pass."""
+    found: dict[bytes, list[str]] = {name: [] for name in PROVING}
+    for name, value in scope["headers"]:
+        if name in found:
+            found[name].append(value.decode("latin-1"))
+    client = scope.get("client")
     return Presented(
-        authorization=headers.getlist("authorization"),
-        x_api_token=headers.getlist("x-api-token"),
-        address=request.client.host if request.client else None,
-        origin=headers.get("origin"),
-        host=headers.get("host"),
+        authorization=found[b"authorization"],
+        x_api_token=found[b"x-api-token"],
+        address=client[0] if client else None,
+        origins=found[b"origin"],
+        host=next(iter(found[b"host"]), None),
     )
 
 

@@ -20,13 +20,13 @@ JWT_FORM = re.compile(r"eyJ[\w-]*\.[\w-]+\.[\w-]*", re.ASCII)
 class Presented:
     """A request's credential headers, each with all its values, and where it comes from.
 
-    `address` is the client's, as the trusted proxies tell it; `origin` the page's; `host` the value of the header `Host`.
+    `address` is the client's, as the trusted proxies tell it; `origins` every value of the header `Origin`; `host` that of `Host`.
     """
 
     authorization: Sequence[str] = ()
     x_api_token: Sequence[str] = ()
     address: str | None = None
-    origin: str | None = None
+    origins: Sequence[str] = ()
     host: str | None = None
 
 
