@@ -17,7 +17,7 @@ from app.callers import NewCaller
 from app.cli.state import administer
 from app.domain import TokenKind, TokenValue
 from app.storage.migrate import newest_schema
-from app.vault import NewToken
+from app.vault import TICKET_SIGNING, Keyring, NewToken
 
 from .processes import environment, free_port, run, started
 from .shell import Shell
@@ -185,6 +185,12 @@ SPOILED: dict[str, tuple[Spoil, str, str, str]] = {
         "failed",
         "GATEWAY_MASTER_KEYS: these tokens don't open with the master keys that are here: store",
     ),
+    "another master key for the gateway's own keys": (
+        lambda shell, _: seal_otherwise(shell),
+        "master keys",
+        "failed",
+        "GATEWAY_MASTER_KEYS: these don't open with the master keys that are here: ticket-signing",
+    ),
     "no configuration file": (
         lambda _, folder: (folder / "gateway.yaml").unlink(),
         "configuration file",
@@ -227,6 +233,14 @@ SPOILED: dict[str, tuple[Spoil, str, str, str]] = {
 }
 
 
+def seal_otherwise(shell: Shell) -> None:
+    """Have a key of the gateway's own that another master key sealed, as after a restore of half a backup."""
+    sealed = Keyring({"k0": bytes(32)}).seal(bytes(32), TICKET_SIGNING)
+    with closing(sqlite3.connect(shell.state_dir / "gateway.db")) as connection:
+        connection.execute("INSERT INTO sealed_keys VALUES (?, ?, ?, ?)", (TICKET_SIGNING, "k0", sealed.nonce, sealed.ciphertext))
+        connection.commit()
+
+
 def execute(shell: Shell, *statements: str) -> None:
     """Change the database by hand."""
     with closing(sqlite3.connect(shell.state_dir / "gateway.db")) as connection:
@@ -260,6 +274,23 @@ def test_what_doesnt_hold_is_found(ready: Shell, tmp_path: Path, what: str) -> N
     assert text in told[name][1]
     assert {one for one, (ended, _) in told.items() if ended not in {"ok", "skipped"}} == {name}
     assert contents(ready.state_dir) == before
+
+
+ON_THE_NETWORK = {"address", "upstream", "identity provider"}
+STOPPING = [what for what, (_, name, status, _) in SPOILED.items() if status == "failed" and name not in ON_THE_NETWORK]
+
+
+@pytest.mark.parametrize("what", STOPPING)
+def test_what_fails_stops_a_start(ready: Shell, tmp_path: Path, listening: int, what: str) -> None:
+    """Each fault of the state or the settings that `check` finds, but for those on the network, makes `serve` refuse to start."""
+    SPOILED[what][0](ready, tmp_path)
+
+    checked = ready("check", "--offline")
+    # On a port that is in use: a start that wrongly goes well ends all the same, though with another status than a refusal.
+    served = ready("serve", "--port", str(listening))
+
+    assert checked.status == 1
+    assert (served.status, served.out) == (2, "")
 
 
 def test_what_a_file_declared_is_told_where_there_is_none(ready: Shell, tmp_path: Path, listening: int) -> None:
