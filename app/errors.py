@@ -387,8 +387,8 @@ class UpstreamRefused(GatewayError):
 class CallerRateExceeded(GatewayError):
     """The caller makes too many requests.
 
-    This is the gateway's own limit on a caller, not Flxpoint's on a token; or too many credentials that are not valid came from one
-    address. Wait as `Retry-After` says.
+    This is the gateway's own limit on a caller, of which one ticket gets a tenth, not Flxpoint's on a token; or too many credentials that
+    are not valid came from one address. Wait as `Retry-After` says.
     """
 
     code = "caller-rate-exceeded"

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
-from limits import RateLimitItem
+from limits import RateLimitItem, parse
 from slowapi.errors import RateLimitExceeded
 from starlette.types import Scope
 
@@ -16,12 +16,14 @@ from app.api.counters import CallerLimiter
 from app.api.failures import FailureLimit
 from app.api.services import Services
 from app.callers import Presented
-from app.domain import Caller
+from app.domain import Caller, CredentialKind
 from app.errors import CallerRateExceeded, CredentialsMissing, Unauthenticated
 
 __all__ = ["CallerLimit", "KnownCaller", "TheServices"]
 
 PROVING = (b"authorization", b"x-api-token", b"origin", b"host")
+TICKETS_PART = 10
+"""One ticket gets one part in so many of its caller's rate."""
 
 
 # `async`, as all dependencies here: FastAPI runs the others in a thread, which costs more than they do.
@@ -83,7 +85,9 @@ KnownCaller = Annotated[Caller, Depends(known_caller)]
 
 
 class CallerLimit:
-    """The gateway's own limit on each caller, kept by slowapi in memory.
+    """The gateway's own limit on each caller, kept by slowapi in memory, and on each ticket: a tenth of its caller's.
+
+    A ticket counts for itself first, so that a visitor who goes on beyond that leaves the rest to the backend and to other visitors.
 
     slowapi's middleware lets routes through unlimited, so its decorator is used, on a function that a dependency calls. There is one for
     each rate: a decorator that is told the rate at each request parses it at each request.
@@ -94,48 +98,62 @@ class CallerLimit:
 
     def __init__(self, default_rate: str) -> None:
         self._default_rate = default_rate
-        self._counts: dict[str, _Count] = {}
+        self._callers: dict[str, _Count] = {}
+        self._tickets: dict[str, _Count] = {}
 
     def rate_of(self, caller: Caller) -> str:
         """The limit on a caller, in slowapi's syntax."""
         return caller.rate or self._default_rate
 
     async def hit(self, request: Request) -> None:
-        """Count one request of the caller in `request.state.caller`.
+        """Count one request of the caller in `request.state.caller`, unless it is one too many of its ticket.
 
         Raises:
             CallerRateExceeded
         """
         caller: Caller = request.state.caller
         rate = self.rate_of(caller)
-        if rate not in self._counts:
-            self._counts[rate] = _Count(rate)
-        await self._counts[rate].hit(request)
+        if rate not in self._callers:
+            self._callers[rate], self._tickets[rate] = _Count(rate, "caller"), _Count(_tenth_of(rate), "ticket")
+        if caller.credential is CredentialKind.TICKET:
+            await self._tickets[rate].hit(request, caller.credential_id)
+        await self._callers[rate].hit(request, caller.id)
 
 
 class _Count:
-    """The requests of all callers of one rate."""
+    """The requests of all callers of one rate, or of all their tickets."""
 
-    def __init__(self, rate: str) -> None:
+    def __init__(self, rate: str, whose: str) -> None:
         async def count(request: Request) -> None:
             """Counts one request."""
 
+        self._whose = whose
         self._limiter = CallerLimiter(_caller_id)
         self._count: Callable[..., Awaitable[None]] = self._limiter.shared_limit(rate, scope="caller")(count)
 
-    async def hit(self, request: Request) -> None:
+    async def hit(self, request: Request, counted: str) -> None:
+        request.state.counted = counted
+        # slowapi counts a request once, whoever counts; a ticket's is counted twice.
+        request.state._rate_limiting_complete = False  # noqa: SLF001 - slowapi's own mark
         try:
             await self._count(request=request)
         except RateLimitExceeded:
             limit, key = cast("tuple[RateLimitItem, list[str]]", request.state.view_rate_limit)
             resets = self._limiter.limiter.get_window_stats(limit, *key).reset_time
-            detail = f"the gateway takes {limit} from this caller"
+            detail = f"the gateway takes {limit} from this {self._whose}"
             raise CallerRateExceeded(detail, retry_after=max(0.0, resets - time.time())) from None
 
 
+def _tenth_of(rate: str) -> str:
+    """At least one request in the rate's own time."""
+    whole = parse(rate)
+    return str(type(whole)(max(1, whole.amount // TICKETS_PART), whole.multiples))
+
+
 def _caller_id(request: Request) -> str:
-    caller: Caller = request.state.caller
-    return caller.id
+    """Whose request is counted: a caller's ID, or its ticket's."""
+    counted: str = request.state.counted
+    return counted
 
 
 # slowapi inspects it at each request; a function that brings its signature along makes that cheap.

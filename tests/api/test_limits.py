@@ -222,6 +222,52 @@ def request_of(caller: Caller | None = None, address: str = "192.0.2.1") -> Requ
     return Request(scope)
 
 
+async def passed(limit: CallerLimit, caller: Caller, most: int = 100) -> int:
+    """How many requests of a caller are taken until one is refused."""
+    for number in range(most):
+        try:
+            await limit.hit(request_of(caller))
+        except CallerRateExceeded:
+            return number
+    return most
+
+
+def with_ticket(number: int, rate: str | None = None) -> Caller:
+    """A caller's page, with one of its tickets."""
+    return Caller("c1", "pages", f"ticket:{number}", credential=CredentialKind.TICKET, rate=rate)
+
+
+@pytest.mark.parametrize(("rate", "tenth"), [("40/hour", 4), ("49 per 2 hours", 4), ("9/day", 1), ("1/hour", 1)])
+async def test_a_ticket_has_a_tenth_of_its_callers_rate(rate: str, tenth: int) -> None:
+    """One visitor can't shut out the backend and the other visitors; however low the rate is, a ticket may call."""
+    limit = CallerLimit("100/second")
+
+    assert await passed(limit, with_ticket(1, rate)) == tenth
+
+
+async def test_what_a_ticket_had_too_much_costs_its_caller_nothing() -> None:
+    """A visitor who goes on beyond the ticket's limit leaves the rest of the rate to others: the key, and other tickets."""
+    limit = CallerLimit("40/hour")
+    for _ in range(100):
+        await passed(limit, with_ticket(1))
+
+    assert await passed(limit, with_ticket(2)) == 4
+    assert await passed(limit, Caller("c1", "pages", "key-1")) == 32
+
+
+async def test_a_refused_ticket_is_told_whose_limit_it_is() -> None:
+    """And when to come again."""
+    limit = CallerLimit("10/hour")
+    await limit.hit(request_of(with_ticket(1)))
+
+    with pytest.raises(CallerRateExceeded) as refused:
+        await limit.hit(request_of(with_ticket(1)))
+
+    assert refused.value.detail == "the gateway takes 1 per 1 hour from this ticket"
+    assert refused.value.retry_after is not None
+    assert 0 < refused.value.retry_after <= 3_600
+
+
 async def test_a_callers_credentials_count_together() -> None:
     """A caller has one rate, whichever kinds of credential it uses."""
     limit = CallerLimit("3/hour")

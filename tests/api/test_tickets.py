@@ -313,11 +313,23 @@ async def test_a_ticket_opens_nothing_but_calls(rig: Rig) -> None:
 
 async def test_a_ticket_counts_on_its_callers_rate(rig: Rig) -> None:
     """Key and tickets share one limit: a backend gains nothing by handing out many."""
-    key = await backend(rig, "slow", rate="4/hour")
-    tickets = [await ticket_of(rig, key) for _ in range(2)]
-    answers = [await call(rig, ticket) for ticket in (*tickets, tickets[0])]
+    key = await backend(rig, "slow", rate="5/hour")
+    tickets = [await ticket_of(rig, key) for _ in range(3)]
+    answers = [await call(rig, ticket) for ticket in tickets]
 
     assert [code_of(answer) for answer in answers] == ["parameter-missing", "parameter-missing", "caller-rate-exceeded"]
+    assert answers[-1].json()["detail"] == "the gateway takes 5 per 1 hour from this caller"
+
+
+async def test_one_visitor_doesnt_use_up_the_callers_rate(rig: Rig) -> None:
+    """A ticket is refused beyond a tenth of the rate; its caller and other visitors call on."""
+    key = await backend(rig, "visited", rate="20/hour")
+    greedy, other = [await ticket_of(rig, key) for _ in range(2)]
+    answers = [await call(rig, greedy) for _ in range(30)]
+
+    assert [code_of(answer) for answer in answers] == ["parameter-missing"] * 2 + ["caller-rate-exceeded"] * 28
+    assert code_of(await call(rig, other)) == "parameter-missing"
+    assert (await ask(rig, key)).status_code == 201
 
 
 async def test_a_ticket_that_lost_its_origin_counts_all_the_same(rig: Rig) -> None:
