@@ -189,7 +189,7 @@ SPOILED: dict[str, tuple[Spoil, str, str, str]] = {
         lambda shell, _: seal_otherwise(shell),
         "master keys",
         "failed",
-        "GATEWAY_MASTER_KEYS: these don't open with the master keys that are here: ticket-signing",
+        "GATEWAY_MASTER_KEYS: these keys of the gateway's own don't open with the master keys that are here: ticket-signing",
     ),
     "no configuration file": (
         lambda _, folder: (folder / "gateway.yaml").unlink(),
