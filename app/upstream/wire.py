@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Protocol, TypeVar
 from weakref import WeakSet
 
 import aiohttp
@@ -112,8 +112,8 @@ class Wire:
         try:
             protocol = _protocol_of(connection)
             with _Limited(self._whole, _open_transport(protocol)):
-                await self._write(protocol, request, stamps)
-                answer = await self._answer(protocol, stamps, most_bytes)
+                transport = await self._write(protocol, request, stamps)
+                answer = await self._answer(protocol, transport, stamps, most_bytes)
             made = await read(answer)
             keep = made.own
             return made
@@ -146,7 +146,7 @@ class Wire:
         _protocol_of(connection).abort()
         connection.close()
 
-    async def _write(self, protocol: ResponseHandler, request: bytes, stamps: Stamps) -> None:
+    async def _write(self, protocol: ResponseHandler, request: bytes, stamps: Stamps) -> asyncio.Transport:
         peer = _address_of(_open_transport(protocol))
         # Everything is ready, the connection too: now it waits for the very moment.
         await stamps.turn()
@@ -159,9 +159,10 @@ class Wire:
         finally:
             # In any case: a write that was cut short may have arrived.
             stamps.written(time.monotonic(), peer)
+        # The protocol has it no more, once the connection is lost.
+        return transport
 
-    async def _answer(self, protocol: ResponseHandler, stamps: Stamps, most_bytes: int) -> Answer:
-        transport = cast("asyncio.Transport", protocol.transport)
+    async def _answer(self, protocol: ResponseHandler, transport: asyncio.Transport, stamps: Stamps, most_bytes: int) -> Answer:
         with _Limited(self._gap, transport):
             head, content = await _head(protocol)
         stamps.answered(time.monotonic())

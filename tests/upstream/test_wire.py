@@ -122,13 +122,13 @@ class Taken:
     own: bool = True
 
 
-async def exchanged(wire: Wire, moments: Moments, *, own: bool = True) -> Taken:
-    """Send the request; `own`: whether the answer can be its own."""
+async def exchanged(wire: Wire, moments: Moments, *, request: bytes = REQUEST, own: bool = True) -> Taken:
+    """Send a request; `own`: whether the answer can be its own."""
 
     async def read(answer: Answer) -> Taken:
         return Taken(answer.status, answer.body, own)
 
-    return await wire.exchange(REQUEST, moments, most_bytes=MOST, read=read)
+    return await wire.exchange(request, moments, most_bytes=MOST, read=read)
 
 
 def saying(*parts: bytes, pause: float = 0.0, ends: bool = False, once: bool = False) -> Peer:
@@ -419,6 +419,21 @@ async def test_a_handshake_that_never_ends_is_a_connection_that_was_not_made() -
             await exchanged(wire, moments)
 
     assert not moments.told
+
+
+async def test_a_connection_that_is_lost_while_it_is_written_to_may_have_brought_the_request() -> None:
+    """That failure is of the connection, and a write is told."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(1)
+        writer.transport.abort()
+
+    moments = Moments()
+    async with answering(answer) as url, wired(url) as wire:
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await exchanged(wire, moments, request=LARGE)
+
+    assert moments.told == ["turn", "written"]
 
 
 async def test_the_write_is_told_after_it_happened() -> None:
