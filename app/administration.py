@@ -170,6 +170,7 @@ class Administration:
             ParameterInvalid, Conflict, NotFound
         """
         async with writing(self._engine) as connection:
+            await self._tokens.check_name(connection, new.name)
             row, key = await self._callers.add(connection, new, expires_at=expires_at)
             await append(connection, [self._changes.caller_added(row, key.id)])
             return row, key

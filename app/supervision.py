@@ -45,7 +45,7 @@ class Supervision:
         """
         token = next((one for one in self._vault.tokens if one.name == name), None)
         if token is None:
-            message = f"there is no token named {name}"
+            message = "there is no token of that name"
             raise NotFound(message)
         held_back = [breaker.operation for lane in await self.report() if lane.token == name for breaker in lane.breakers]
         await self._audit.resumed(name, held_back, by=by)

@@ -100,7 +100,7 @@ class Trial:
     def _named(self, name: str) -> TokenRef:
         token = next((one for one in self._tokens.tokens if one.name == name), None)
         if token is None:
-            message = f"there is no token named {name}"
+            message = "there is no token of that name"
             raise NotFound(message)
         if not self._probes:
             message = "the catalogue names no operation to test tokens with (x-gateway-probe)"

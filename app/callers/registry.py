@@ -242,7 +242,8 @@ class CallerStore:
     async def _found(self, connection: AsyncConnection, name: str) -> RowMapping:
         row = await self._row(connection, name)
         if row is None:
-            message = f"there is no caller named {name}"
+            # The name isn't said back: what was given for one may be a secret.
+            message = "there is no caller of that name"
             raise NotFound(message)
         return row
 
@@ -278,7 +279,7 @@ def _read(row: RowMapping, granted: Sequence[RowMapping], keys: tuple[KeyRow, ..
 async def _token_id(connection: AsyncConnection, name: str) -> str:
     found = (await connection.execute(select(tokens.c.id).where(tokens.c.name == name))).scalar_one_or_none()
     if found is None:
-        message = f"there is no token named {name}"
+        message = "there is no token of that name"
         raise NotFound(message)
     return str(found)
 

@@ -95,7 +95,7 @@ def master_keys_of_running() -> list[str] | None:
 def _check_name(token: str) -> None:
     """Keep what is no name out of an address."""
     if not NAME_PATTERN.fullmatch(token):
-        message = f"there is no token named {token}"
+        message = "there is no token of that name"
         raise NotFound(message)
 
 

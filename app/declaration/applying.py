@@ -36,7 +36,7 @@ async def apply(engine: AsyncEngine, keyring: Keyring, declaration: Declaration)
     journal, store = Journal(f"configuration:{declaration.source.name}"), TokenStore(keyring)
     async with writing(engine) as connection:
         await DeclaredTokens(store, declaration.tokens, journal).apply(connection)
-        await DeclaredCallers(declaration.callers, await store.all(connection), journal).apply(connection)
+        await DeclaredCallers(declaration.callers, store, await store.all(connection), journal).apply(connection)
         if journal.records:
             await append(connection, journal.records)
     return Applied(len(declaration.tokens), len(declaration.callers), journal.counts())

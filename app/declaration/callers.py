@@ -8,7 +8,7 @@ from app.callers import CallerRow, CallerStore, HashedKey, HashedKeyStore, NewCa
 from app.declaration.journal import Journal, refusing
 from app.declaration.reading import DeclaredCaller
 from app.errors import Conflict, NotFound
-from app.vault import TokenRow
+from app.vault import TokenRow, TokenStore
 
 __all__ = ["DeclaredCallers"]
 
@@ -18,12 +18,14 @@ class DeclaredCallers:
 
     Args:
         declared: what the file says.
+        store: the tokens' rows.
         tokens: all tokens, as they are once the declared ones are in place.
         journal: takes the changes down.
     """
 
-    def __init__(self, declared: tuple[DeclaredCaller, ...], tokens: list[TokenRow], journal: Journal) -> None:
+    def __init__(self, declared: tuple[DeclaredCaller, ...], store: TokenStore, tokens: list[TokenRow], journal: Journal) -> None:
         self._store = CallerStore()
+        self._token_store = store
         self._keys = HashedKeyStore()
         self._declared = {one.new.name: one for one in declared}
         self._tokens = {row.token.name: row for row in tokens}
@@ -77,6 +79,7 @@ class DeclaredCallers:
         return row
 
     async def _add(self, connection: AsyncConnection, new: NewCaller) -> CallerRow:
+        await self._token_store.check_name(connection, new.name)
         await self._store.add_without_key(connection, new)
         row = await self._store.set_declared(connection, new.name, declared=True)
         self._journal.add(self._changes.caller_added(row))
@@ -93,10 +96,10 @@ class DeclaredCallers:
                 self._journal.add(self._changes.key_changed(row.name, before, key))
 
     def _check_grants(self, new: NewCaller) -> None:
-        for grant in new.grants:
+        for number, grant in enumerate(new.grants):
             token = self._tokens.get(grant.token)
             if token is None:
-                message = f"a grant names the token {grant.token}, which there isn't"
+                message = f"grants[{number}] names a token that there isn't"
                 raise NotFound(message)
             if token.declared and not token.token.enabled:
                 message = f"a grant names the token {grant.token}, which isn't declared any more"

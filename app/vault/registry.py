@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain import NAME_PATTERN, Burst, Pacing, TokenKind, TokenRef, TokenValue, new_id, utc_now
 from app.errors import Conflict, NotFound, ParameterInvalid
 from app.storage import touch_revision
-from app.storage.tables import tokens
+from app.storage.tables import callers, tokens
 from app.vault.keyring import Keyring, Sealed
 from app.vault.own_keys import own_key
 
@@ -25,6 +25,8 @@ VALUE_PATTERN = re.compile(r"[!-~]{16,512}", re.ASCII)
 HIGHEST_RATE = 1_000
 HASH_BYTES = 32
 FINGERPRINT_KEY = "token-fingerprint"
+NAME_IS_VALUE = "the name is a token's value, which must stand nowhere in the open: take another name, and another value at Flxpoint"
+VALUE_IS_NAME = "the value is a token's or a caller's name, which stands in the open: have another value made at Flxpoint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +90,13 @@ class TokenStore:
         """Add a token.
 
         Raises:
-            ParameterInvalid: the name, the rate or the value isn't one.
+            ParameterInvalid: the name, the rate or the value isn't one, or the name is a value, or the value a name.
             Conflict: the name, or the value, is in use.
         """
         _check(NAME_PATTERN.fullmatch(new.name), "a token's name has 1 to 64 letters, digits, dots, dashes and underscores")
         _check_rate(new.rate)
+        await self.check_name(connection, new.name)
+        _check(new.name != new.value.reveal(), NAME_IS_VALUE)
         if await self._row(connection, new.name):
             message = f"there is a token named {new.name} already"
             raise Conflict(message)
@@ -118,7 +122,9 @@ class TokenStore:
         """Put a new value in place of the old one; calls that wait will go with the new one.
 
         Raises:
-            NotFound, ParameterInvalid, Conflict: no such token; not a value; the value is held already, by this token or another.
+            NotFound: no such token.
+            ParameterInvalid: it is no value, or one that is a name too.
+            Conflict: the value is held already, by this token or another.
         """
         token = (await self.show(connection, name)).token
         changed = await self._sealed(connection, token.id, name, value)
@@ -184,7 +190,8 @@ class TokenStore:
         """
         row = await self._row(connection, name)
         if row is None:
-            message = f"there is no token named {name}"
+            # The name isn't said back: what was given for one may be a value.
+            message = "there is no token of that name"
             raise NotFound(message)
         return _read(row)
 
@@ -201,13 +208,25 @@ class TokenStore:
         key = await self._fingerprint_key(connection)
         return [_hash(key, value).hex() for value in values]
 
+    async def check_name(self, connection: AsyncConnection, name: str) -> None:
+        """Make sure that a name that is to be a token's or a caller's is no token's value, which would then stand in the open.
+
+        Raises:
+            ParameterInvalid
+        """
+        value = TokenValue(name)
+        if is_value(value):
+            value_hash = _hash(await self._fingerprint_key(connection), value)
+            _check(not await _is_held(connection, value_hash), NAME_IS_VALUE)
+
     async def _row(self, connection: AsyncConnection, name: str) -> RowMapping | None:
         return (await connection.execute(select(tokens).where(tokens.c.name == name))).mappings().one_or_none()
 
     async def _sealed(self, connection: AsyncConnection, token_id: str, name: str, value: TokenValue) -> dict[str, object]:
         value_hash = _hash(await self._fingerprint_key(connection), value)
+        _check(value.reveal() not in await _names(connection), VALUE_IS_NAME)
         sealed = self._keyring.seal(value.reveal().encode("ascii"), place_of(token_id, name))
-        if (await connection.execute(select(tokens.c.id).where(tokens.c.value_hash == value_hash))).first():
+        if await _is_held(connection, value_hash):
             message = "this value is held already: one token has one lane, under one name"
             raise Conflict(message)
         return {
@@ -260,6 +279,15 @@ def _hash(key: bytes, value: TokenValue) -> bytes:
     """What tells the value from all others, and says nothing of it without the key."""
     _check(is_value(value), "a token's value has 16 to 512 visible ASCII characters and no blanks")
     return hmac.digest(key, value.reveal().encode("ascii"), hashlib.sha256)
+
+
+async def _is_held(connection: AsyncConnection, value_hash: bytes) -> bool:
+    return (await connection.execute(select(tokens.c.id).where(tokens.c.value_hash == value_hash))).first() is not None
+
+
+async def _names(connection: AsyncConnection) -> set[str]:
+    """All names that stand in the open. They are compared here, since no statement should hold a value."""
+    return {name for table in (tokens, callers) for name in (await connection.execute(select(table.c.name))).scalars()}
 
 
 def _check_rate(rate: int) -> None:

@@ -140,7 +140,7 @@ async def test_a_token_that_is_not_there_is_not_resumed(rig: Rig) -> None:
     answer = await ask(rig, "POST", f"{LANES}/none/resume", await key_of(rig, "gropes", Role.ADMIN))
 
     assert (answer.status_code, code_of(answer)) == (404, "not-found")
-    assert answer.json()["detail"] == "there is no token named none"
+    assert answer.json()["detail"] == "there is no token of that name"
     assert not [record for record in await rig.records() if record.get("subject") == "none"]
 
 

@@ -17,7 +17,7 @@ import pytest_asyncio
 from app.callers import GrantAsked, NewCaller
 from app.domain import Role, TokenKind, TokenValue
 from app.vault import NewToken
-from tests.rig import Rig
+from tests.rig import TOKEN, Rig
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -253,15 +253,22 @@ WRONG: list[tuple[str, str, Any, int, str]] = [
     ),
     ("POST", CALLERS, {"name": "w", "claims": {"sub": 1}}, 400, "missing or wrong in the body: claims"),
     ("POST", CALLERS, {"name": "w", "expires_in": 0}, 400, "missing or wrong in the body: expires_in"),
+    (
+        "POST",
+        CALLERS,
+        {"name": TOKEN.value},
+        400,
+        "the name is a token's value, which must stand nowhere in the open: take another name, and another value at Flxpoint",
+    ),
     ("POST", CALLERS, {"name": "order-service"}, 409, "there is a caller named order-service already"),
     ("PATCH", f"{CALLERS}/order-service", {}, 400, "there is nothing to change"),
     ("PATCH", f"{CALLERS}/order-service", {"name": SECRET}, 400, f"{ONLY}: {MEMBERS.replace('expires_in, ', '').replace('name, ', '')}"),
     ("PATCH", f"{CALLERS}/order-service", {"grants": [{"token": SECRET}]}, 400, NOT_THERE),
     ("PATCH", f"{CALLERS}/order-service", {"default_token": "other"}, 400, "the default token must be among the grants"),
-    ("PATCH", f"{CALLERS}/none", {"weight": 1}, 404, "there is no caller named none"),
+    ("PATCH", f"{CALLERS}/none", {"weight": 1}, 404, "there is no caller of that name"),
     ("POST", f"{CALLERS}/order-service/rotate-key", {"grace": -1}, 400, "missing or wrong in the body: grace"),
     ("POST", f"{CALLERS}/order-service/rotate-key", {"key": SECRET}, 400, f"{ONLY}: expires_in, grace"),
-    ("POST", f"{CALLERS}/none/rotate-key", {}, 404, "there is no caller named none"),
+    ("POST", f"{CALLERS}/none/rotate-key", {}, 404, "there is no caller of that name"),
     (
         "PUT",
         f"{CALLERS}/order-service/grants/shop",
@@ -269,8 +276,8 @@ WRONG: list[tuple[str, str, Any, int, str]] = [
         400,
         "a grant's operations are among those of the catalogue: link-orders",
     ),
-    ("PUT", f"{CALLERS}/order-service/grants/none", {}, 404, "there is no token named none"),
-    ("PUT", f"{CALLERS}/none/grants/shop", {}, 404, "there is no caller named none"),
+    ("PUT", f"{CALLERS}/order-service/grants/none", {}, 404, "there is no token of that name"),
+    ("PUT", f"{CALLERS}/none/grants/shop", {}, 404, "there is no caller of that name"),
 ]
 CODES = {400: "request-malformed", 404: "not-found", 409: "conflict"}
 
@@ -288,7 +295,8 @@ async def test_what_is_wrong_is_told_and_never_said_back(  # noqa: PLR0913, PLR0
     streams = capsys.readouterr()
     assert (answer.status_code, code_of(answer), answer.json()["detail"]) == (status, CODES[status], detail)
     assert f"path={path}" in streams.out
-    assert SECRET not in answer.text + str(answer.headers) + streams.out + streams.err + str(await rig.records())
+    said = answer.text + str(answer.headers) + streams.out + streams.err + str(await rig.records())
+    assert not any(secret in said for secret in (SECRET, TOKEN.value))
     after = await rig.administer(lambda administration: administration.callers())
     assert [row.as_new() for row in after] == [row.as_new() for row in before]
 

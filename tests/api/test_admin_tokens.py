@@ -24,6 +24,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 TOKENS = "/gateway/admin/tokens"
 SPARE = SimulatedToken("spare", "a-simulated-token-value-spare", "account")
 SECRET = "A-secret/that+nobody=should-see-0001"
+NAME_IS_VALUE = "the name is a token's value, which must stand nowhere in the open: take another name, and another value at Flxpoint"
+VALUE_IS_NAME = "the value is a token's or a caller's name, which stands in the open: have another value made at Flxpoint"
 NEW = {"name": "new", "kind": "source", "value": SECRET}
 
 
@@ -38,6 +40,7 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def key(rig: Rig) -> str:
     """An admin's key."""
+    await rig.administer(lambda administration: administration.add_caller(NewCaller("a-caller-with-a-long-name")))
     _, key = await rig.administer(lambda administration: administration.add_caller(NewCaller("ada", role=Role.ADMIN)))
     return str(key.reveal())
 
@@ -162,14 +165,17 @@ WRONG: list[tuple[str, str, Any, int, str]] = [
         409,
         "this value is held already: one token has one lane, under one name",
     ),
+    ("POST", TOKENS, NEW | {"name": TOKEN.value}, 400, NAME_IS_VALUE),
+    ("POST", TOKENS, NEW | {"name": SPARE.value, "value": SPARE.value}, 400, NAME_IS_VALUE),
+    ("POST", f"{TOKENS}/shop/rotate", {"value": "a-caller-with-a-long-name"}, 400, VALUE_IS_NAME),
     ("POST", TOKENS, NEW | {"name": "shop"}, 409, "there is a token named shop already"),
     ("PATCH", f"{TOKENS}/shop", {"value": SECRET}, 400, "the body must be an object with these members only: burst, kind, pacing, rate"),
     ("PATCH", f"{TOKENS}/shop", {}, 400, "there is nothing to change: give a kind, a rate, a burst or a pacing"),
     ("PATCH", f"{TOKENS}/shop", {"rate": 1_001}, 400, "a token's rate is 1 to 1000 requests a second"),
-    ("PATCH", f"{TOKENS}/none", {"rate": 1}, 404, "there is no token named none"),
+    ("PATCH", f"{TOKENS}/none", {"rate": 1}, 404, "there is no token of that name"),
     ("POST", f"{TOKENS}/shop/rotate", {"value": SECRET, "name": "x"}, 400, "the body must be an object with these members only: value"),
     ("POST", f"{TOKENS}/shop/rotate", {"value": TOKEN.value}, 409, "this value is held already: one token has one lane, under one name"),
-    ("POST", f"{TOKENS}/none/rotate", {"value": SECRET}, 404, "there is no token named none"),
+    ("POST", f"{TOKENS}/none/rotate", {"value": SECRET}, 404, "there is no token of that name"),
 ]
 CODES = {400: "request-malformed", 404: "not-found", 409: "conflict"}
 
@@ -187,7 +193,7 @@ async def test_what_is_wrong_is_told_and_never_said_back(  # noqa: PLR0913, PLR0
     streams = capsys.readouterr()
     assert (answer.status_code, code_of(answer), answer.json()["detail"]) == (status, CODES[status], detail)
     assert f"path={path}" in streams.out
-    for secret in (SECRET, SECRET[:9], TOKEN.value):
+    for secret in (SECRET, SECRET[:9], TOKEN.value, SPARE.value):
         assert secret not in answer.text + str(answer.headers) + streams.out + streams.err
         assert secret not in str(await rig.records())
     assert (await admin.get(TOKENS)).json() == before

@@ -195,7 +195,7 @@ async def test_a_test_that_cant_be_sent_is_a_problem(rig: Rig, key: str) -> None
 
     await rig.administer(lambda administration: administration.set_token_enabled("account", enabled=True))
     assert (disabled.status_code, disabled.json()["type"]) == (503, "/gateway/problems/token-unavailable")
-    assert (unknown.status_code, unknown.json()["detail"]) == (404, "there is no token named none")
+    assert (unknown.status_code, unknown.json()["detail"]) == (404, "there is no token of that name")
 
 
 async def test_a_token_disabled_during_its_test_is_on_record_as_such(rig: Rig, key: str) -> None:

@@ -100,7 +100,7 @@ async def test_a_name_is_held_once(engine: AsyncEngine) -> None:
 @pytest.mark.parametrize("default", [None, "none"])
 async def test_a_grant_for_no_token_is_refused(engine: AsyncEngine, default: str | None) -> None:
     """A caller whose grants name a token that there isn't is refused whole."""
-    with pytest.raises(NotFound, match="there is no token named none"):
+    with pytest.raises(NotFound, match="there is no token of that name"):
         await with_caller(engine, "a", GrantAsked("none"), default=default)
 
     async with reading(engine) as connection:
@@ -393,7 +393,7 @@ async def test_a_caller_that_is_not_there(engine: AsyncEngine, work: Work) -> No
     """Whatever is done to a caller that there isn't is refused by its name."""
     await with_tokens(engine, "shop")
 
-    with pytest.raises(NotFound, match="there is no caller named none"):
+    with pytest.raises(NotFound, match="there is no caller of that name"):
         async with writing(engine) as connection:
             await work(connection)
 
@@ -401,8 +401,8 @@ async def test_a_caller_that_is_not_there(engine: AsyncEngine, work: Work) -> No
 @pytest.mark.parametrize(
     ("work", "fault"),
     [
-        pytest.param(lambda connection: STORE.grant(connection, "order-service", GrantAsked("none")), "no token named none", id="grant"),
-        pytest.param(lambda connection: STORE.revoke(connection, "order-service", "none"), "no token named none", id="revoke"),
+        pytest.param(lambda connection: STORE.grant(connection, "order-service", GrantAsked("none")), "no token of that name", id="grant"),
+        pytest.param(lambda connection: STORE.revoke(connection, "order-service", "none"), "no token of that name", id="revoke"),
         pytest.param(lambda connection: STORE.revoke(connection, "order-service", "shop"), "has no grant for shop", id="no grant"),
     ],
 )

@@ -238,7 +238,7 @@ def test_a_caller_is_removed(shell: Shell) -> None:
     shell("caller", "add", "order-service")
 
     assert shell("caller", "remove", "order-service").out == "removed order-service\n"
-    assert shell("caller", "show", "order-service") == Ran(1, "", "not-found: there is no caller named order-service\n")
+    assert shell("caller", "show", "order-service") == Ran(1, "", "not-found: there is no caller of that name\n")
 
 
 @pytest.mark.parametrize(
@@ -249,15 +249,15 @@ def test_a_caller_is_removed(shell: Shell) -> None:
         (("add", "a", "--weight", "0"), "parameter-invalid: a caller's weight is 1 to 1000"),
         (("add", "a", "--rate", "often"), "parameter-invalid: a caller's rate is one limit of at least one, such as 100/second"),
         (("add", "a", "--default-token", "shop"), "parameter-invalid: the default token must be among the grants"),
-        (("add", "a", "--grant", "none"), "not-found: there is no token named none"),
+        (("add", "a", "--grant", "none"), "not-found: there is no token of that name"),
         (("add", "a", "--grant", "shop:none"), "not-found: there is no operation none; the catalogue has link-orders"),
         (("add", "a", "--grant", "shop:"), "not-found: there is no operation of an empty name; the catalogue has link-orders"),
-        (("grant", "none", "shop"), "not-found: there is no caller named none"),
+        (("grant", "none", "shop"), "not-found: there is no caller of that name"),
         (("grant", "order-service", "shop:link-orders,none"), "not-found: there is no operation none; the catalogue has link-orders"),
         (("revoke", "order-service", "shop"), "not-found: order-service has no grant for shop"),
-        (("rotate-key", "none"), "not-found: there is no caller named none"),
-        (("remove", "none"), "not-found: there is no caller named none"),
-        (("set", "none", "--weight", "2"), "not-found: there is no caller named none"),
+        (("rotate-key", "none"), "not-found: there is no caller of that name"),
+        (("remove", "none"), "not-found: there is no caller of that name"),
+        (("set", "none", "--weight", "2"), "not-found: there is no caller of that name"),
         (("set", "order-service", "--weight", "0"), "parameter-invalid: a caller's weight is 1 to 1000"),
         (("set", "order-service", "--role", "king"), "parameter-invalid: a role is one of admin, auditor, or none"),
         (("set", "order-service", "--claim", "sub"), "parameter-invalid: a claim is written as name=value, not sub"),
@@ -266,7 +266,7 @@ def test_a_caller_is_removed(shell: Shell) -> None:
             ("set", "order-service", "--network", "10.0.0.1/8"),
             "parameter-invalid: a caller's network is written as 10.0.0.0/8, without bits beyond the mask",
         ),
-        (("disable", "none"), "not-found: there is no caller named none"),
+        (("disable", "none"), "not-found: there is no caller of that name"),
         (("rotate-key", "order-service", "--grace", "1w"), "parameter-invalid: a duration is written as 90d, 24h, 30m or 45s"),
         (("rotate-key", "order-service", "--expires", "2020-01-01"), "parameter-invalid: a key's end must be in the future"),
     ],

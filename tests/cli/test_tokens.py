@@ -177,7 +177,7 @@ def test_a_token_is_disabled_enabled_and_removed(shell: Shell) -> None:
     assert shell("token", "enable", "shop").out == "enabled shop\n"
     assert shell("token", "show", "shop", "--json").document["enabled"] is True
     assert shell("token", "remove", "shop").out == "removed shop\n"
-    assert shell("token", "show", "shop") == Ran(1, "", "not-found: there is no token named shop\n")
+    assert shell("token", "show", "shop") == Ran(1, "", "not-found: there is no token of that name\n")
 
 
 @pytest.mark.parametrize(
@@ -194,6 +194,27 @@ def test_what_is_no_value_is_refused(shell: Shell, value: str | bytes, fault: st
     shell.set(MASTER_KEYS="k1:" + "A" * 43 + "=")
 
     assert shell("token", "add", "shop", "--kind", "account", given=value) == Ran(1, "", f"parameter-invalid: {fault}\n")
+
+
+def test_a_value_that_was_given_for_a_name_is_kept_nowhere(shell: Shell) -> None:
+    """A token's own value, or one that is held, is no name of a token or a caller, and no name is a value; neither is said back."""
+    added(shell)
+    shell("caller", "add", OTHER_VALUE)
+    taken = "parameter-invalid: the name is a token's value, which must stand nowhere in the open"
+    ran = [
+        shell("token", "add", "a-value-also-given-as-a-name", "--kind", "account", given="a-value-also-given-as-a-name"),
+        shell("token", "add", VALUE, "--kind", "account", given="a-third-value-0003"),
+        shell("caller", "add", VALUE),
+        shell("token", "add", "store", "--kind", "account", given=OTHER_VALUE),
+        shell("token", "rotate", "shop", given=OTHER_VALUE),
+    ]
+
+    assert [one.status for one in ran] == [1] * 5
+    assert all(one.err.startswith(taken) for one in ran[:3])
+    assert all(one.err.startswith("parameter-invalid: the value is a token's or a caller's name") for one in ran[3:])
+    assert not any(value in one.out + one.err for one in ran for value in (VALUE, OTHER_VALUE, "also-given"))
+    assert [row["name"] for row in shell("token", "list", "--json").document] == ["shop"]
+    assert VALUE not in shell("audit", "list", "--json").out
 
 
 def test_a_value_file_that_isnt_there(shell: Shell, tmp_path: Path) -> None:
@@ -217,7 +238,7 @@ def test_a_token_that_is_not_there(shell: Shell, arguments: tuple[str, ...]) -> 
 
     ran = shell("token", *arguments, "none", given=VALUE)
 
-    assert ran == Ran(1, "", "not-found: there is no token named none\n")
+    assert ran == Ran(1, "", "not-found: there is no token of that name\n")
 
 
 def test_every_change_is_on_record_with_who_made_it(shell: Shell) -> None:

@@ -486,6 +486,29 @@ async def test_a_value_that_another_token_has_is_refused(engine: AsyncEngine, fi
     assert await ada(engine).tokens() == []
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("tokens:\n- {name: NAME, kind: account, value: {file: shop.value}}", ":2: tokens[0]: the name is"),
+        ("tokens:\n- {name: a, kind: account, value: {file: shop.value}}\ncallers:\n- {name: NAME}", ":4: callers[0]: the name is"),
+        (
+            "tokens:\n- {name: NAME, kind: source, value: {file: b}}\n- {name: a, kind: source, value: {file: shop.value}}",
+            ":3: tokens[1]: the value is",
+        ),
+    ],
+)
+async def test_a_value_in_a_names_place_is_refused(engine: AsyncEngine, files: Files, text: str, place: str) -> None:
+    """A value that the file gives as a name too, of a token or a caller, is kept nowhere, and isn't said back."""
+    files.write(b=f"{CANARY}B")
+    files.declare(text.replace("NAME", f"{CANARY}1"))
+
+    with pytest.raises(StartRefused, match=re.escape(f"{place} a token's ")) as refused:
+        await files.apply(engine)
+
+    assert CANARY not in str(refused.value)
+    assert await ada(engine).tokens() == []
+
+
 async def test_a_key_that_another_caller_has_is_refused(engine: AsyncEngine, files: Files) -> None:
     """A key of an operator's caller isn't taken from it."""
     _, key = await ada(engine).add_caller(NewCaller("old"))
@@ -500,7 +523,7 @@ async def test_a_key_that_another_caller_has_is_refused(engine: AsyncEngine, fil
 async def test_a_grant_of_no_token_is_refused(engine: AsyncEngine, files: Files) -> None:
     """A grant names a token that is declared or that an operator added, not one that there isn't or that isn't declared any more."""
     files.declare(CALLERS)
-    with pytest.raises(StartRefused, match=re.escape("callers[0]: a grant names the token shop, which there isn't")):
+    with pytest.raises(StartRefused, match=re.escape("callers[0]: grants[0] names a token that there isn't")):
         await files.apply(engine)
 
     files.declare(TOKENS + CALLERS)

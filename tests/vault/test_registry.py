@@ -248,7 +248,7 @@ async def test_a_token_that_is_not_there(engine: AsyncEngine, work: str) -> None
                 case _:
                     await STORE.remove(connection, "none")
 
-    with pytest.raises(NotFound, match="there is no token named none"):
+    with pytest.raises(NotFound, match="there is no token of that name"):
         await do()
 
 
