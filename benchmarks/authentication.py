@@ -1,4 +1,4 @@
-"""The CPU time that proving a caller takes: by its key, and by a JWT of the identity provider. In this process, without HTTP."""
+"""The CPU time that proving a caller takes: by its key, a JWT of the identity provider, a page's ticket. In this process, without HTTP."""
 
 from __future__ import annotations
 
@@ -15,8 +15,19 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt import algorithms
 
 from app.administration import Administration
-from app.callers import Authentication, Directory, GatewayKey, IdentityProvider, NewCaller, Presented, ProviderKeys
-from app.domain import Document
+from app.callers import (
+    Authentication,
+    Directory,
+    GatewayKey,
+    IdentityProvider,
+    NewCaller,
+    Origins,
+    Presented,
+    ProviderKeys,
+    TicketKey,
+    TicketVerifier,
+)
+from app.domain import Caller, Document, PageTicket, new_id
 from app.opening import open_state
 from app.settings import Settings
 from app.storage import reading
@@ -27,6 +38,9 @@ from benchmarks.stage import OWN_VARIABLES
 __all__ = ["measure"]
 
 ISSUER, AUDIENCE = "https://login.example", "flxpoint-gateway"
+ORIGIN = "https://shop.example"
+TICKET_KEY = TicketKey(bytes(range(32)))
+LARGEST_ID = 2**63 - 1
 CALLERS = 500
 BLOCK = 50
 RSA, EC = rsa.generate_private_key(65_537, 2048), ec.generate_private_key(ec.SECP256R1())
@@ -48,8 +62,8 @@ class Published:
 
 
 async def measure(scale: Scale) -> Report:
-    """Measure each with five hundred callers, all with a key and claims; of a JWT, when it is first seen and when it comes again."""
-    async with _authentication() as (authentication, keys):
+    """Measure each with five hundred callers, all with a key and claims; a JWT and a ticket when first seen and when it comes again."""
+    async with _authentication() as (authentication, directory, keys):
         by_key = [Presented((f"Bearer {key.reveal()}",)) for key in keys]
         new = {algorithm: _jwts(algorithm, scale.jwts) for algorithm in SIGNERS}
         await _cost(authentication, by_key)
@@ -58,13 +72,25 @@ async def measure(scale: Scale) -> Report:
         again = new["RS256"][:BLOCK]
         await _cost(authentication, again)
         found["a JWT that comes again"] = await _cost(authentication, again * (scale.repetitions // BLOCK))
+        found |= await _by_ticket(authentication, [directory.prove(key) for key in keys], scale)
     figures = [Figure(name, cost, "us", scale.at_most(20 if name == "a key" else 300)) for name, cost in found.items()]
-    remark = f"medians of blocks of {BLOCK}; {CALLERS} callers, {scale.jwts:,} JWTs of each sort; not pinned"
+    remark = f"medians of blocks of {BLOCK}; {CALLERS} callers, {scale.jwts:,} JWTs and tickets of each sort; not pinned"
     return Report("authentication: CPU time to prove a caller", figures, [remark])
 
 
+async def _by_ticket(authentication: Authentication, callers: Sequence[Caller], scale: Scale) -> dict[str, float]:
+    """What tickets cost, without IDs and with as many as they may name."""
+    found = {}
+    for sort, ids in {"a ticket": None, "a ticket of 250 IDs": tuple(range(LARGEST_ID - 249, LARGEST_ID + 1))}.items():
+        tickets = [_ticket(callers[number % CALLERS], ids) for number in range(scale.jwts)]
+        found[f"{sort}, first seen"] = await _cost(authentication, tickets)
+        again = tickets[-BLOCK:]
+        found[f"{sort} that comes again"] = await _cost(authentication, again * (scale.repetitions // BLOCK))
+    return found
+
+
 @asynccontextmanager
-async def _authentication() -> AsyncIterator[tuple[Authentication, list[GatewayKey]]]:
+async def _authentication() -> AsyncIterator[tuple[Authentication, Directory, list[GatewayKey]]]:
     """The real thing, with callers from a real database, and their keys."""
     with tempfile.TemporaryDirectory() as folder:
         async with open_state(Settings(_env_prefix=OWN_VARIABLES, state_dir=Path(folder))) as (engine, keyring):
@@ -75,7 +101,8 @@ async def _authentication() -> AsyncIterator[tuple[Authentication, list[GatewayK
             async with reading(engine) as connection:
                 await directory.load(connection)
         provider = IdentityProvider(ISSUER, AUDIENCE, ProviderKeys(ISSUER, Published()), directory)
-        yield Authentication(directory, (provider,)), keys
+        tickets = TicketVerifier(TICKET_KEY, directory, Origins(directory, frozenset({ORIGIN})), time.time)
+        yield Authentication(directory, (tickets, provider)), directory, keys
 
 
 def _jwts(algorithm: str, count: int) -> list[Presented]:
@@ -84,6 +111,24 @@ def _jwts(algorithm: str, count: int) -> list[Presented]:
     claims = {"iss": ISSUER, "aud": [AUDIENCE, "account"], "iat": now, "exp": now + 3_600, "realm_access": {"roles": ["linker", "viewer"]}}
     made = [claims | {"sub": f"user-{number}", "azp": f"caller-{number % CALLERS}"} for number in range(count)]
     return [Presented((f"Bearer {jwt.encode(one, SIGNERS[algorithm], algorithm, {'kid': algorithm})}",)) for one in made]
+
+
+def _ticket(caller: Caller, ids: tuple[int, ...] | None) -> Presented:
+    """A ticket of the caller's, as its backend gets it."""
+    now = int(time.time())
+    ticket = PageTicket(
+        id=new_id(),
+        caller_id=caller.id,
+        basis=caller.basis,
+        origin=ORIGIN,
+        token_id=new_id(),
+        operations=("link-orders",),
+        parameter=None if ids is None else "orderIds",
+        ids=ids,
+        issued_at=now,
+        expires_at=now + 3_600,
+    )
+    return Presented((f"Bearer {TICKET_KEY.sign(ticket)}",), origin=ORIGIN)
 
 
 async def _cost(authentication: Authentication, presented: Sequence[Presented]) -> float:

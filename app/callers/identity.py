@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -11,13 +9,14 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import jwt
-import orjson
 import structlog
 
 from app.callers.claims import Declared, credential_id_of
 from app.callers.directory import Directory
+from app.callers.jose import header_of
 from app.callers.jwks import ALGORITHMS, KeySet
 from app.callers.presented import Jwt, invalid
+from app.callers.verified import VerifiedJwts
 from app.domain import Caller, CredentialKind
 
 __all__ = ["IdentityProvider"]
@@ -25,7 +24,6 @@ __all__ = ["IdentityProvider"]
 LEEWAY = 30.0
 TICKET_TYPE = "flxpoint-ticket+jwt"
 TYPES = frozenset({"jwt", "at+jwt"})
-MOST_HELD = 1_000
 NO_DATE = 253_402_300_800.0
 """The first second after the year 9999, which no date can show. Whoever gives milliseconds is beyond it."""
 OPTIONS: jwt.types.Options = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "require": ["exp", "iss", "aud"]}
@@ -81,13 +79,13 @@ class IdentityProvider:
         self._keys = keys
         self._directory = directory
         self._clock = clock
-        self._verified: dict[bytes, _Verified] = {}
+        self._verified = VerifiedJwts[_Verified]()
         self._known = directory.known
         self._declared = Declared(self._known)
 
     def recognises(self, jwt: Jwt) -> bool:
         """All JWTs but those that say they are tickets of the gateway's own."""
-        return _type(_header(jwt.text)) != TICKET_TYPE
+        return _type(header_of(jwt)) != TICKET_TYPE
 
     async def verify(self, jwt: Jwt) -> Caller:
         """The caller that the JWT proves.
@@ -97,7 +95,7 @@ class IdentityProvider:
             TokenUnavailable: the provider's keys are not known yet.
         """
         try:
-            claims = await self._claims(jwt.text)
+            claims = await self._claims(jwt)
             ends = self._end(claims)
             caller = self._owner(claims)
         except _Untrusted as untrusted:
@@ -105,25 +103,24 @@ class IdentityProvider:
             raise invalid() from None
         return replace(caller, credential=CredentialKind.JWT, credential_id=credential_id_of(claims), expires_at=ends)
 
-    async def _claims(self, text: str) -> Mapping[str, object]:
-        digest = hashlib.sha256(text.encode()).digest()
-        held = self._verified.get(digest)
+    async def _claims(self, token: Jwt) -> Mapping[str, object]:
+        held = self._verified.get(token)
         if held is None or held.keys is not self._keys.current:
-            held = await self._verify(text)
-            self._hold(digest, held)
+            held = await self._verify(token)
+            self._verified.keep(token, held)
         return held.claims
 
-    async def _verify(self, text: str) -> _Verified:
-        algorithm, kid = _read_header(text)
+    async def _verify(self, token: Jwt) -> _Verified:
+        algorithm, kid = _read_header(token)
         keys = await self._keys.having(kid)
         try:
-            return self._verified_by(keys, text, algorithm, kid)
+            return self._verified_by(keys, token.text, algorithm, kid)
         except _NoKeyHolds:
             # A new key's ID would have told of it already.
             renewed = keys if kid else await self._keys.renewed(keys)
             if renewed is keys:
                 raise
-        return self._verified_by(renewed, text, algorithm, kid)
+        return self._verified_by(renewed, token.text, algorithm, kid)
 
     def _verified_by(self, keys: KeySet, text: str, algorithm: str, kid: str | None) -> _Verified:
         key = keys.find(kid, algorithm)
@@ -137,12 +134,6 @@ class IdentityProvider:
         except jwt.PyJWTError as error:
             raise _Untrusted(type(error).__name__) from None
         return _Verified(keys, claims)
-
-    def _hold(self, digest: bytes, verified: _Verified) -> None:
-        self._verified.pop(digest, None)
-        while len(self._verified) >= MOST_HELD:
-            del self._verified[next(iter(self._verified))]
-        self._verified[digest] = verified
 
     def _end(self, claims: Mapping[str, object]) -> float:
         """When the JWT ends, in seconds since the epoch, if it is valid now (RFC 7519, sections 4.1.4 to 4.1.6)."""
@@ -168,9 +159,9 @@ class IdentityProvider:
         return found[0]
 
 
-def _read_header(text: str) -> tuple[str, str | None]:
+def _read_header(token: Jwt) -> tuple[str, str | None]:
     """The algorithm and the key's ID. Keys that a header brings or points to (`jwk`, `jku`, `x5c`, `x5u`) are not looked at."""
-    header = _header(text)
+    header = header_of(token)
     algorithm, kid = header.get("alg"), header.get("kid")
     if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
         message = "its algorithm is not taken"
@@ -185,16 +176,6 @@ def _read_header(text: str) -> tuple[str, str | None]:
         message = "its type is not taken"  # RFC 8725, sections 3.11 and 3.12: a logout token, say, is no credential
         raise _Untrusted(message)
     return algorithm, kid
-
-
-def _header(text: str) -> Mapping[str, object]:
-    """The JOSE header; empty where there is none that can be read."""
-    segment = text.partition(".")[0]
-    try:
-        found = orjson.loads(base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4)))
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _type(header: Mapping[str, object]) -> str:

@@ -9,6 +9,7 @@ from app.callers.directory import Directory
 from app.callers.origins import Origins
 from app.callers.presented import Jwt, invalid
 from app.callers.ticket_key import TicketKey, is_ticket
+from app.callers.verified import VerifiedJwts
 from app.domain import Caller, CredentialKind, Grant, PageTicket
 
 __all__ = ["TicketVerifier"]
@@ -21,7 +22,8 @@ class TicketVerifier:
 
     It dies with its caller, and loses what is taken from its caller. It ends with the key that it was asked with, so that whoever stole one
     keeps nothing of it; a rotation with grace keeps the key, so that replacing it in the ordinary course breaks no page. A ticket that was
-    asked with a JWT ends when its caller declares other claims.
+    asked with a JWT ends when its caller declares other claims. Signatures are verified once; times, what a ticket rests on, and its caller
+    are looked at each time.
 
     Args:
         key: signed them.
@@ -35,6 +37,7 @@ class TicketVerifier:
         self._directory = directory
         self._origins = origins
         self._clock = clock
+        self._verified = VerifiedJwts[PageTicket]()
 
     def recognises(self, jwt: Jwt) -> bool:
         """Whether the JWT says that it is a ticket."""
@@ -46,11 +49,19 @@ class TicketVerifier:
         Raises:
             CredentialsInvalid: it isn't of the gateway's making, its time is over or hasn't come, or what it rests on is gone.
         """
-        ticket = self._key.read(jwt)
+        ticket = self._read(jwt)
         caller = self._directory.resting_on(ticket.basis)
         if caller is None or caller.id != ticket.caller_id or not ticket.issued_at - CLOCKS_APART <= self._clock() < ticket.expires_at:
             raise invalid()
         return self._narrowed(caller, ticket)
+
+    def _read(self, jwt: Jwt) -> PageTicket:
+        """The ticket, whose signature is verified once."""
+        ticket = self._verified.get(jwt)
+        if ticket is None:
+            ticket = self._key.read(jwt)
+            self._verified.keep(jwt, ticket)
+        return ticket
 
     def _narrowed(self, caller: Caller, ticket: PageTicket) -> Caller:
         return replace(

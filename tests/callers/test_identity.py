@@ -22,6 +22,7 @@ from structlog.testing import capture_logs
 
 from app.callers import Authentication, Directory, IdentityProvider, Jwt, Known, Presented, ProviderKeys
 from app.callers.directory import DirectoryContents
+from app.callers.verified import VerifiedJwts
 from app.domain import Caller, CredentialKind, Grant, Role
 from app.errors import CredentialsInvalid, TokenUnavailable
 from app.upstream import open_documents
@@ -522,14 +523,18 @@ async def test_a_signature_is_verified_once(scene: Scene, monkeypatch: pytest.Mo
 
 async def test_what_is_kept_is_bounded(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest makes room, and is verified again; nothing is kept of what was refused."""
-    monkeypatch.setattr("app.callers.identity.MOST_HELD", 3)
+    monkeypatch.setattr(scene.identity, "_verified", VerifiedJwts(most=3))
     tokens = [scene.standin.token("two", "ES256", sub=f"user-{number}") for number in range(5)]
     for token in tokens:
         await scene.proven(token)
         await scene.refused(token[:-2])
+    first = (await scene.proven(tokens[0])).credential_id
+    monkeypatch.setattr(jwt, "decode", None)
 
-    assert len(scene.identity._verified) == 3
-    assert (await scene.proven(tokens[0])).credential_id == "jwt:user-0"
+    assert first == "jwt:user-0"
+    assert [(await scene.proven(tokens[number])).credential_id for number in (0, 3, 4)] == ["jwt:user-0", "jwt:user-3", "jwt:user-4"]
+    with pytest.raises(TypeError):
+        await scene.proven(tokens[2])
 
 
 async def test_the_log_holds_nothing_of_a_jwt(scene: Scene) -> None:

@@ -38,7 +38,7 @@ def claims_of(text: str) -> dict[str, Any]:
 
 def encoded(part: object) -> str:
     """A part of a JWT."""
-    return base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode()
+    return base64.urlsafe_b64encode(json.dumps(part, separators=(",", ":")).encode()).rstrip(b"=").decode()
 
 
 def forged(header: dict[str, Any], claims: dict[str, Any], signature: str | None = None) -> str:
@@ -105,6 +105,10 @@ FORGERIES: dict[str, Callable[[], str]] = {
     "another ticket's signature": lambda: f"{GOOD.rpartition('.')[0]}.{KEY.sign(made(caller_id='caller-2')).rpartition('.')[2]}",
     "no claims": lambda: forged(header_of(GOOD), {}),
     "a list for claims": lambda: forged(header_of(GOOD), []),  # type: ignore[arg-type]
+    "nothing for claims": lambda: forged(header_of(GOOD), None),  # type: ignore[arg-type]
+    "a part too many": lambda: f"{GOOD.partition('.')[0]}.{GOOD}",
+    "a part too few": lambda: GOOD.partition(".")[2],
+    "our header in another order": lambda: forged(dict(reversed(header_of(GOOD).items())), claims_of(GOOD)),
     "a header of brackets": lambda: base64.urlsafe_b64encode(b'{"x":' + b"[" * 30_000).decode() + ".e30.e30",
     "a header that is no JSON": lambda: "eyJ.e30.e30",
     "an empty text": lambda: "",
@@ -117,6 +121,16 @@ def test_a_ticket_is_read_as_it_was_signed() -> None:
 
     assert KEY.read(Jwt(KEY.sign(ticket))) == ticket
     assert KEY.read(Jwt(KEY.sign(made(token_name="shop")))) == made()
+
+
+def test_forgeries_are_refused_for_what_is_wrong_with_them_alone() -> None:
+    """A ticket that is put together as the forgeries are, of the right parts, holds."""
+    assert KEY.read(Jwt(forged(header_of(GOOD), claims_of(GOOD)))) == made()
+
+
+def test_others_can_verify_a_ticket_by_the_public_key() -> None:
+    """It is a JWT as any library reads them."""
+    assert jwt.decode(GOOD, PUBLIC, ["EdDSA"], {"verify_exp": False, "verify_iat": False}, audience="flxpoint-gateway") == claims_of(GOOD)
 
 
 def test_a_ticket_says_what_it_is() -> None:

@@ -52,8 +52,11 @@ class Known:
 
     async def prove(self, **given: Any) -> Caller:
         """The caller that its ticket proves now."""
-        verifier = TicketVerifier(KEY, self.directory, Origins(self.directory, self.shared), lambda: self.now)
-        return await verifier.verify(Jwt(KEY.sign(made(**(self.terms | given)))))
+        return await self.verifier().verify(Jwt(KEY.sign(made(**(self.terms | given)))))
+
+    def verifier(self) -> TicketVerifier:
+        """Who can tell whose a ticket is."""
+        return TicketVerifier(KEY, self.directory, Origins(self.directory, self.shared), lambda: self.now)
 
     async def may_call(self) -> bool:
         """Whether its page may call with its ticket now."""
@@ -126,6 +129,38 @@ async def test_a_ticket_is_good_from_its_making_to_its_end(engine: AsyncEngine, 
     else:
         with pytest.raises(CredentialsInvalid):
             await one.prove()
+
+
+async def test_a_tickets_signature_is_verified_once(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same ticket again costs no signature; its time, what it rests on and its origin are looked at each time."""
+    one = await known(engine)
+    verifier, ticket = one.verifier(), Jwt(KEY.sign(made(**one.terms)))
+    first = await verifier.verify(ticket)
+    monkeypatch.setattr(KEY, "read", None)
+    again = await verifier.verify(ticket)
+    await one.after(lambda it: STORE.change(it, replace(one.row.as_new(), origins=("https://desk.example",))))
+    moved = await verifier.verify(ticket)
+    one.now = NOW + 300
+    with pytest.raises(CredentialsInvalid):
+        await verifier.verify(ticket)
+    one.now = NOW
+    await one.after(lambda connection: STORE.rotate_key(connection, "order-service"))
+    with pytest.raises(CredentialsInvalid):
+        await verifier.verify(ticket)
+
+    assert first == again
+    assert (first.origins, moved.origins) == (frozenset({SHOP}), frozenset())
+
+
+async def test_nothing_is_kept_of_a_ticket_that_was_refused(engine: AsyncEngine) -> None:
+    """A forgery is refused however often it comes, also after the ticket that it was made from."""
+    one = await known(engine)
+    verifier, ticket = one.verifier(), KEY.sign(made(**one.terms))
+    await verifier.verify(Jwt(ticket))
+
+    for _ in range(2):
+        with pytest.raises(CredentialsInvalid):
+            await verifier.verify(Jwt(ticket[:-8] + "AAAAAAAA"))
 
 
 async def test_a_ticket_of_nobody_proves_nobody(engine: AsyncEngine) -> None:
