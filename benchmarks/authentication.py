@@ -128,7 +128,7 @@ def _ticket(caller: Caller, ids: tuple[int, ...] | None) -> Presented:
         issued_at=now,
         expires_at=now + 3_600,
     )
-    return Presented((f"Bearer {TICKET_KEY.sign(ticket)}",), origin=ORIGIN)
+    return Presented((f"Bearer {TICKET_KEY.sign(ticket)}",), origins=(ORIGIN,))
 
 
 async def _cost(authentication: Authentication, presented: Sequence[Presented]) -> float:
