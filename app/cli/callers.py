@@ -30,7 +30,7 @@ Weight = Annotated[int | None, typer.Option(help="The caller's share of a token'
 Rate = Annotated[str | None, typer.Option(help="The gateway's limit on the caller, such as 100/second.")]
 Networks = Annotated[
     list[str] | None,
-    typer.Option(metavar="CIDR", help="Where the caller may call from, such as 10.0.0.0/8; repeat it. Everywhere by default."),
+    typer.Option(metavar="CIDR", help="Where the caller may call from, such as 10.0.12.0/28; repeat it. Everywhere by default."),
 ]
 Origins = Annotated[
     list[str] | None, typer.Option(metavar="ORIGIN", help="An origin of the caller's pages, such as https://shop.example; repeat it.")
