@@ -74,7 +74,8 @@ def _read(path: Path) -> _Copy:
             copy = _read_beside(path, before)
         except sqlite3.Error as error:
             failure = error
-            if _traces(path) == before:
+            # An index may be a server's that has only begun to make it, or is about to take it away: that passes, a broken file stays.
+            if not before[INDEX] and _traces(path) == before:
                 raise
         else:
             if before[INDEX] or _traces(path) == before:
