@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -85,8 +87,18 @@ class House:
             log.exception("tokens and callers can't be read; going on with those known")
         return self._fresh
 
-    async def keep_fresh(self) -> None:
-        """Refresh for ever."""
+    @asynccontextmanager
+    async def kept_fresh(self) -> AsyncIterator[None]:
+        """Refresh in the background while the context lasts. At its end no reading is under way: the database may be closed."""
+        keeping = asyncio.create_task(self._keep_fresh())
+        try:
+            yield
+        finally:
+            keeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await keeping
+
+    async def _keep_fresh(self) -> None:
         while True:
             await asyncio.sleep(REFRESH_SECONDS)
             await self.heed_changes()

@@ -126,7 +126,7 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
         )
         house.writer.start()
         stack.push_async_callback(house.close)
-        stack.callback(asyncio.create_task(house.keep_fresh()).cancel)
+        await stack.enter_async_context(house.kept_fresh())
         yield house
 
 
