@@ -89,10 +89,42 @@ def test_429s_of_sends_that_were_under_way_together_are_one(stage: Stage) -> Non
     tickets = [stage.ticket(number) for number in range(1, 5)]
     for ticket in tickets:
         ticket.released = 9.0
-    ends = [stage.end(RateLimited(None), ticket) for ticket in tickets]
+    ends = [stage.end(RateLimited(None), ticket, now=10 + number) for number, ticket in enumerate(tickets)]
 
     assert [end.alerts for end in ends] == [[]] * 4
     assert stage.lane.guard.margin == 0.5
+
+
+def test_a_429_of_a_send_that_was_released_as_another_came_proves_nothing_new(stage: Stage) -> None:
+    """Its release didn't know of the other yet, in that very instant either; a later one's did."""
+    guessed = [stage.lane.limited(released=released, now=now) for released, now in ((1, 2), (2, 3), (3.5, 4))]
+
+    assert guessed == [False, False, True]
+    assert stage.lane.guard.margin == 1.0
+
+
+def test_sends_that_failed_together_to_connect_pause_the_lane_once(stage: Stage) -> None:
+    """Also one that was released in the very instant in which the first failed."""
+    pauses = []
+    for released, now in ((0.5, 1.0), (1.0, 1.05), (1.06, 2.0)):
+        stage.lane.unconnected(released, now)
+        pauses.append(round(stage.lane.open_from, 9))
+
+    assert pauses == [1.1, 1.1, 2.2]
+
+
+def test_an_operators_test_neither_opens_nor_closes_a_breaker(stage: Stage) -> None:
+    """What it finds is about another operation than the callers'."""
+    tickets = [stage.ticket(number) for number in range(1, 5)]
+    for ticket in tickets:
+        ticket.call = replace(ticket.call, test=True)
+    refused = [stage.end(TokenRejected(401, ""), ticket) for ticket in tickets]
+    for _ in range(3):
+        stage.lane.refused(LINK.id, 10)
+    stage.end(Linked((1,)), tickets[0])
+
+    assert [one.suspended for one in refused] == [None] * 4
+    assert stage.lane.breakers[LINK.id].open
 
 
 def test_what_never_left_pauses_the_lane_and_queues_again(stage: Stage) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -205,3 +206,60 @@ def test_every_change_is_told() -> None:
     seen.append(queue.changes)
 
     assert seen == sorted(set(seen))
+
+
+def test_calls_that_are_put_back_one_by_one_stand_in_the_order_they_came() -> None:
+    """Whichever comes back first; those that came later stay behind."""
+    late, soon, waiting = (replace(waits(f"a-{name}"), arrived=at) for name, at in (("late", 2.0), ("soon", 1.0), ("waiting", 3.0)))
+    for back in ((late, soon), (soon, late)):
+        queue = queue_of(waiting)
+        for one in back:
+            queue.put_back([one])
+
+        assert turns(queue) == [["a-soon"], ["a-late"], ["a-waiting"]]
+
+
+def test_a_turn_that_was_lost_costs_nothing() -> None:
+    """Its flow has its place again, and all goes on as if it hadn't been taken."""
+    queue = queue_of(*many("a", 3), *many("b", 2))
+    taken = queue.take(merging=False)
+    places, changes = queue.places, queue.changes
+    queue.put_back(taken)
+    again = queue.changes
+    queue.restore(places)
+
+    assert changes < again < queue.changes
+    assert turns(queue) == [["a-0"], ["b-0"], ["a-1"], ["b-1"], ["a-2"]]
+
+
+def test_of_two_lost_turns_the_earlier_place_counts() -> None:
+    """In whichever order they are given back."""
+    for order in ((0, 1), (1, 0)):
+        queue = queue_of(*many("a", 3))
+        taken, places = [], []
+        for _ in range(2):
+            taken += queue.take(merging=False)
+            places.append(queue.places)
+        queue.put_back(taken)
+        for which in order:
+            queue.restore(places[which])
+        queue.take(merging=False)
+
+        assert queue.places == places[0]
+
+
+def test_who_left_gets_no_place_back() -> None:
+    """A caller of whom nothing waits any more, whether the queue still knows it or not."""
+    queue = queue_of(*many("a", 1), *many("b", 3))
+    queue.take(merging=False)
+    of_a = queue.places
+    queue.restore(of_a)
+    queue.take(merging=False)
+    of_b = queue.places
+    changes = queue.changes
+    queue.restore(of_a)
+
+    assert queue.changes == changes
+    queue.put_back([waits("b-0")])
+    queue.restore(of_a | of_b)
+    assert turns(queue) == [["b-0"], ["b-1"], ["b-2"]]

@@ -210,3 +210,12 @@ def test_a_rejection_says_what_the_wait_would_be() -> None:
     assert hurried
     assert hurried.error.retry_after == pytest.approx(10 * 1.2 + 0.2 - 0.5)
     assert rejected.error.detail == "the wait would be 12.2 s, longer than the 4.0 s that the call has left"
+
+
+def test_a_release_says_which_places_it_took() -> None:
+    """So that a turn that is lost can be given back."""
+    lane = lane_of(*many("a", 2), *many("b", 1))
+    release = released(lane, 10)
+
+    assert release.places == lane.queue.places
+    assert len(release.places) == 1

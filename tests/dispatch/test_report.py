@@ -34,6 +34,13 @@ def test_a_fresh_lane_has_nothing_to_report() -> None:
     )
 
 
+def test_callers_of_one_name_are_counted_together() -> None:
+    """One that was removed and added again has two IDs; one whose name isn't known stands under its ID."""
+    lane = lane_of(*many("a", 3), *many("b", 2), *many("c", 1))
+
+    assert report_of(SHOP, lane, {"a": "shop", "b": "shop"}, 0, merging=True).waiting == {"shop": 5, "c": 1}
+
+
 def test_a_busy_lane_is_reported_as_it_stands() -> None:
     """Who waits, what was sent, what is under way, what was learned, what is out of order."""
     lane = lane_of(*many("a", 42), *many("b", 2))

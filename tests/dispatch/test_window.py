@@ -46,6 +46,19 @@ def test_a_send_that_is_not_written_yet_holds_its_slot_without_end() -> None:
     assert window.opens() == 1_000 + 1 + G
 
 
+def test_a_late_end_counts_before_whoever_prepares_to_write() -> None:
+    """A send whose slot had ended by time and which is aborted only now may arrive now: the next one must reckon with it."""
+    window = window_of(slots=1)
+    late = written(window, 0)
+    window.expire(10)
+    preparing = window.take(10)
+    other = window.take(10)
+    window.ended(late, 10)
+
+    assert window.opens_for(preparing) == 10 + 1 + G
+    assert window.opens_for(other) == NEVER
+
+
 def test_an_answer_frees_its_slot_a_second_later() -> None:
     """The send had arrived before its answer left."""
     window = window_of(slots=1)
