@@ -262,4 +262,30 @@ def test_who_left_gets_no_place_back() -> None:
     assert queue.changes == changes
     queue.put_back([waits("b-0")])
     queue.restore(of_a | of_b)
-    assert turns(queue) == [["b-0"], ["b-1"], ["b-2"]]
+    queue.take(merging=False)
+    assert queue.places == of_b
+
+
+def test_a_lost_turn_comes_before_who_came_since() -> None:
+    """Also where the queue had been empty meanwhile, so that both would begin at the same place."""
+    queue = queue_of(*many("a", 1))
+    taken = queue.take(merging=False)
+    places = queue.places
+    queue.add(waits("b-0"))
+    queue.put_back(taken)
+    queue.restore(places)
+
+    assert turns(queue) == [["a-0"], ["b-0"]]
+
+
+def test_who_leaves_after_a_lost_turn_owes_nothing_for_it() -> None:
+    """Its next call begins where the caller stood before."""
+    queue = queue_of(*many("a", 1), *many("b", 3))
+    taken = queue.take(merging=False)
+    places = queue.places
+    queue.put_back(taken)
+    queue.restore(places)
+    queue.remove("a-0")
+    queue.add(waits("a-1"))
+
+    assert turns(queue) == [["b-0"], ["a-1"], ["b-1"], ["b-2"]]
