@@ -130,6 +130,19 @@ Host = Annotated[str, AfterValidator(_host)]
 """What the header `Host` may be, without a port; `*.` stands for every name below."""
 
 
+def _nameable(value: str) -> str:
+    try:
+        value.encode("idna")
+    except UnicodeError:
+        message = "must be an address or a host's name"
+        raise ValueError(message) from None
+    return value
+
+
+ListeningHost = Annotated[str, AfterValidator(_nameable)]
+"""What the resolver can be asked for (RFC 5890): no empty and no overlong labels."""
+
+
 class Settings(BaseSettings):
     """Everything an operator can set. Each field is the variable `GATEWAY_<NAME>`; times are in seconds.
 
@@ -140,7 +153,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
 
     environment: Environment = Field(Environment.DEVELOPMENT, description="`production` refuses to start without a master key of your own")
-    host: str = Field("127.0.0.1", description="address to listen on")
+    host: ListeningHost = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     state_dir: Path = Field(Path("data"), description="folder of the embedded database, the master key file and the lock")
     database_url: str = Field("", description="`sqlite+aiosqlite:///<path>`; empty: `gateway.db` in the state folder")

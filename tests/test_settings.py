@@ -111,6 +111,8 @@ def test_what_is_given_comes_before_the_environment(monkeypatch: pytest.MonkeyPa
     ("name", "value"),
     [
         ("ENVIRONMENT", "staging-0001"),
+        ("HOST", "a..b-0001"),
+        ("HOST", f"{'a' * 70}.example"),
         ("PORT", "eighty-0001"),
         ("PORT", "65536"),
         ("PORT", "-1"),

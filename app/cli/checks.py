@@ -154,8 +154,6 @@ class _Checks:
         host, port = self._settings.host, self._settings.port
         try:
             _bind(host, port)
-        except UnicodeError:
-            return Status.FAILED, f"GATEWAY_HOST: {host} is no host's name"
         except OSError as error:
             if _serves(self._settings.state_dir):
                 return Status.OK, f"{host}:{port} is in use; a gateway serves from this state folder"
@@ -193,7 +191,6 @@ def _bind(host: str, port: int) -> None:
 
     Raises:
         OSError: the address can't be had.
-        UnicodeError: the host's name isn't one.
     """
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     with socket.socket(family, kind, protocol) as bound:

@@ -221,7 +221,6 @@ SPOILED: dict[str, tuple[Spoil, str, str, str]] = {
         "failed",
         "can't be listened on: Address already in use",
     ),
-    "a host that can't be": (lambda shell, _: shell.set(HOST="a..b"), "address", "failed", "GATEWAY_HOST: a..b is no host's name"),
     "an upstream that can't be": (
         lambda shell, _: shell.set(UPSTREAM_URL="https://a..b/"),
         "upstream",
