@@ -17,6 +17,7 @@ __all__ = ["Searcher"]
 PIECE, STEP = 12, 4
 """A piece of a secret is a find too, though the rest was cut off: 15 characters in a row are always one."""
 MOST_LAYERS = 2
+BEGINNING = 5
 COMPRESSED = re.compile(rb"\x1f\x8b\x08|\x78[\x01\x5e\x9c\xda]")
 JSON_ESCAPE = re.compile(rb"\\u00([0-9a-f]{2})|\\x([0-9a-f]{2})|\\([^ux])", re.IGNORECASE)
 
@@ -37,7 +38,12 @@ class Searcher:
         return sorted(set(found))
 
     def _forms_in(self, view: bytes) -> list[str]:
-        return [form for needle, form in self._needles.items() if needle in view]
+        return [form for needle, form in self._needles.items() if _stands_in(view, needle)]
+
+
+def _stands_in(view: bytes, needle: bytes) -> bool:
+    """Looked for by its beginning first: Python 3.11.2's search for a long needle in a long view was seen not to end."""
+    return needle[:BEGINNING] in view and re.search(re.escape(needle), view) is not None
 
 
 def _forms(secret: bytes) -> Iterator[tuple[str, bytes]]:
