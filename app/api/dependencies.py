@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
-import time
-from collections.abc import Awaitable, Callable
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
-from limits import RateLimitItem, parse
-from slowapi.errors import RateLimitExceeded
+from limits import parse
 from starlette.types import Scope
 
-from app.api.counters import CallerLimiter
+from app.api.counting import Count
 from app.api.failures import FailureLimit
 from app.api.services import Services
 from app.callers import Presented
 from app.domain import Caller, CredentialKind
-from app.errors import CallerRateExceeded, CredentialsMissing, Unauthenticated
+from app.errors import CredentialsMissing, Unauthenticated
 
 __all__ = ["CallerLimit", "KnownCaller", "TheServices"]
 
@@ -89,8 +85,7 @@ class CallerLimit:
 
     A ticket counts for itself first, so that a visitor who goes on beyond that leaves the rest to the backend and to other visitors.
 
-    slowapi's middleware lets routes through unlimited, so its decorator is used, on a function that a dependency calls. There is one for
-    each rate: a decorator that is told the rate at each request parses it at each request.
+    There is a count for each rate: a decorator of slowapi's that is told the rate at each request parses it at each request.
 
     Args:
         default_rate: for callers that have none of their own, such as `100/second`.
@@ -98,8 +93,8 @@ class CallerLimit:
 
     def __init__(self, default_rate: str) -> None:
         self._default_rate = default_rate
-        self._callers: dict[str, _Count] = {}
-        self._tickets: dict[str, _Count] = {}
+        self._callers: dict[str, Count] = {}
+        self._tickets: dict[str, Count] = {}
 
     def rate_of(self, caller: Caller) -> str:
         """The limit on a caller, in slowapi's syntax."""
@@ -114,47 +109,14 @@ class CallerLimit:
         caller: Caller = request.state.caller
         rate = self.rate_of(caller)
         if rate not in self._callers:
-            self._callers[rate], self._tickets[rate] = _Count(rate, "caller"), _Count(_tenth_of(rate), "ticket")
+            self._callers[rate] = Count(rate, "the gateway takes {limit} from this caller")
+            self._tickets[rate] = Count(_tenth_of(rate), "the gateway takes {limit} from this ticket")
         if caller.credential is CredentialKind.TICKET:
             await self._tickets[rate].hit(request, caller.credential_id)
         await self._callers[rate].hit(request, caller.id)
-
-
-class _Count:
-    """The requests of all callers of one rate, or of all their tickets."""
-
-    def __init__(self, rate: str, whose: str) -> None:
-        async def count(request: Request) -> None:
-            """Counts one request."""
-
-        self._whose = whose
-        self._limiter = CallerLimiter(_caller_id)
-        self._count: Callable[..., Awaitable[None]] = self._limiter.shared_limit(rate, scope="caller")(count)
-
-    async def hit(self, request: Request, counted: str) -> None:
-        request.state.counted = counted
-        # slowapi counts a request once, whoever counts; a ticket's is counted twice.
-        request.state._rate_limiting_complete = False  # noqa: SLF001 - slowapi's own mark
-        try:
-            await self._count(request=request)
-        except RateLimitExceeded:
-            limit, key = cast("tuple[RateLimitItem, list[str]]", request.state.view_rate_limit)
-            resets = self._limiter.limiter.get_window_stats(limit, *key).reset_time
-            detail = f"the gateway takes {limit} from this {self._whose}"
-            raise CallerRateExceeded(detail, retry_after=max(0.0, resets - time.time())) from None
 
 
 def _tenth_of(rate: str) -> str:
     """At least one request in the rate's own time."""
     whole = parse(rate)
     return str(type(whole)(max(1, whole.amount // TICKETS_PART), whole.multiples))
-
-
-def _caller_id(request: Request) -> str:
-    """Whose request is counted: a caller's ID, or its ticket's."""
-    counted: str = request.state.counted
-    return counted
-
-
-# slowapi inspects it at each request; a function that brings its signature along makes that cheap.
-_caller_id.__signature__ = inspect.signature(_caller_id)  # type: ignore[attr-defined]

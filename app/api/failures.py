@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import time
-from collections.abc import Awaitable, Callable
-from typing import cast
 
 from fastapi import Request
-from limits import RateLimitItem
-from slowapi.errors import RateLimitExceeded
 
-from app.api.counters import CallerLimiter
+from app.api.counting import Count
 from app.callers import neighbourhood
-from app.errors import CallerRateExceeded
 
 __all__ = ["FailureLimit"]
 
@@ -30,11 +24,7 @@ class FailureLimit:
     """
 
     def __init__(self) -> None:
-        async def count(request: Request) -> None:
-            """Counts one failure."""
-
-        self._limiter = CallerLimiter(_place_of)
-        self._count: Callable[..., Awaitable[None]] = self._limiter.shared_limit(RATE, scope="failure")(count)
+        self._count = Count(RATE, "too many credentials that are not valid came from this address")
         self._places = _Places()
 
     async def hit(self, request: Request) -> None:
@@ -43,14 +33,7 @@ class FailureLimit:
         Raises:
             CallerRateExceeded: it had ten in a minute; this one is answered so instead.
         """
-        request.state.place = self._places.counted(request.client.host if request.client else ELSEWHERE)
-        try:
-            await self._count(request=request)
-        except RateLimitExceeded:
-            limit, key = cast("tuple[RateLimitItem, list[str]]", request.state.view_rate_limit)
-            resets = self._limiter.limiter.get_window_stats(limit, *key).reset_time
-            detail = "too many credentials that are not valid came from this address"
-            raise CallerRateExceeded(detail, retry_after=max(0.0, resets - time.time())) from None
+        await self._count.hit(request, self._places.counted(request.client.host if request.client else ELSEWHERE))
 
 
 class _Places:
@@ -70,12 +53,3 @@ class _Places:
             return ELSEWHERE
         self._known.add(place)
         return place
-
-
-def _place_of(request: Request) -> str:
-    place: str = request.state.place
-    return place
-
-
-# slowapi inspects it at each request; a function that brings its signature along makes that cheap.
-_place_of.__signature__ = inspect.signature(_place_of)  # type: ignore[attr-defined]
