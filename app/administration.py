@@ -15,7 +15,7 @@ from app.changes import Changes
 from app.domain import TokenValue
 from app.errors import Conflict, ParameterInvalid
 from app.storage import reading, writing
-from app.vault import Keyring, KeyUse, NewToken, Resealing, TokenChange, TokenRow, TokenStore
+from app.vault import Keyring, KeyUse, NewToken, Resealing, TokenChange, TokenRow, TokenStore, check_sealed
 
 __all__ = ["Administration", "Resealed"]
 
@@ -139,7 +139,7 @@ class Administration:
         """
         resealing, key_id, count = Resealing(self._keyring), self._keyring.ids[0], 0
         async with reading(self._engine) as connection:
-            await resealing.check(connection)
+            await check_sealed(connection, self._keyring)
             before = next(use for use in await resealing.uses(connection) if use.first)
         while True:
             async with writing(self._engine) as connection:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.vault.keyring import Keyring
 from app.vault.registry import sealed_in
-from app.vault.shelves import SHELVES, Shelf, check_sealed
+from app.vault.shelves import SHELVES, Shelf
 
 __all__ = ["KeyUse", "Resealing"]
 
@@ -49,14 +49,6 @@ class Resealing:
         here = self._keyring.ids
         elsewhere = sorted(set().union(*counted) - set(here))
         return [KeyUse(one, one == here[0], one in here, *(count[one] for count in counted)) for one in (*here, *elsewhere)]
-
-    async def check(self, connection: AsyncConnection) -> None:
-        """Make sure that everything opens.
-
-        Raises:
-            StartRefused: some doesn't open with the master keys that are here; the message names it.
-        """
-        await check_sealed(connection, self._keyring)
 
     async def some(self, connection: AsyncConnection) -> int | None:
         """Seal some rows anew that another key sealed.

@@ -12,7 +12,7 @@ from app.domain import TokenValue
 from app.errors import StartRefused
 from app.storage import current_revision, reading, writing
 from app.storage.tables import sealed_keys, tokens
-from app.vault import Keyring, KeyUse, Resealing, TokenStore, Vault
+from app.vault import Keyring, KeyUse, Resealing, TokenStore, Vault, check_sealed
 from app.vault.shelves import SHELVES
 
 from .tokens import new_token
@@ -119,7 +119,7 @@ async def refusal(engine: AsyncEngine) -> str:
     """Why nothing is resealed."""
     async with reading(engine) as connection:
         with pytest.raises(StartRefused) as refused:
-            await Resealing(BOTH).check(connection)
+            await check_sealed(connection, BOTH)
     return str(refused.value)
 
 
