@@ -43,23 +43,6 @@ ExpiresIn = Annotated[
 ]
 
 
-class AddedCaller(BaseModel):
-    """A caller to add."""
-
-    model_config = STRICT
-
-    name: str = Field(description="1 to 64 letters, digits, dots, dashes and underscores.")
-    grants: Grants = []
-    default_token: DefaultToken = None
-    role: RoleName = None
-    weight: Weight = 1
-    rate: Rate = None
-    networks: Networks = []
-    origins: Origins = []
-    claims: Claims = {}
-    expires_in: ExpiresIn = None
-
-
 class ChangedCaller(BaseModel):
     """What is to be changed of a caller; what is left out stays. A list takes the place of the one before, as a whole."""
 
@@ -73,6 +56,13 @@ class ChangedCaller(BaseModel):
     networks: Networks = []
     origins: Origins = []
     claims: Claims = {}
+
+
+class AddedCaller(ChangedCaller):
+    """A caller to add."""
+
+    name: str = Field(description="1 to 64 letters, digits, dots, dashes and underscores.")
+    expires_in: ExpiresIn = None
 
 
 class RotatedKey(BaseModel):
@@ -138,7 +128,7 @@ async def remove_caller(services: TheServices, caller: Admin, name: CallerName) 
     await changed(services, caller, lambda administration: administration.remove_caller(name))
 
 
-async def _traits(services: Services, caller: Admin, asked: AddedCaller | ChangedCaller, named: Iterable[str]) -> dict[str, Any]:
+async def _traits(services: Services, caller: Admin, asked: ChangedCaller, named: Iterable[str]) -> dict[str, Any]:
     """The traits that a body names.
 
     Raises:
