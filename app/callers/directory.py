@@ -76,7 +76,7 @@ class Directory:
         """Read all callers, keys and grants, on this snapshot of the database, without using them yet."""
         granted = await _grants(connection)
         rows = (await connection.execute(select(callers).where(callers.c.enabled == 1))).mappings().all()
-        by_id = {row["id"]: Known(_caller(row, granted.get(row["id"], ())), json.loads(row["claims"])) for row in rows}
+        by_id = {row["id"]: _known(row, granted.get(row["id"], ())) for row in rows}
         keys = (await connection.execute(select(caller_keys))).mappings().all()
         by_key = {row["id"]: _held(row, by_id[row["caller_id"]].caller) for row in keys if row["caller_id"] in by_id}
         return DirectoryContents(by_key, by_id)
@@ -146,8 +146,9 @@ def _may_have_page(now: Caller, caller: Caller) -> bool:
     return caller.origins <= now.origins if now.origins else caller.has_listed_origin
 
 
-def _caller(row: RowMapping, granted: tuple[Grant, ...]) -> Caller:
-    return Caller(
+def _known(row: RowMapping, granted: tuple[Grant, ...]) -> Known:
+    claims = json.loads(row["claims"])
+    caller = Caller(
         id=row["id"],
         name=row["name"],
         credential_id="",
@@ -158,8 +159,9 @@ def _caller(row: RowMapping, granted: tuple[Grant, ...]) -> Caller:
         rate=row["rate"],
         networks=tuple(ip_network(one) for one in json.loads(row["networks"])),
         origins=frozenset(json.loads(row["origins"])),
-        basis=basis_of_claims(row["id"], json.loads(row["claims"])),
+        basis=basis_of_claims(row["id"], claims),
     )
+    return Known(caller, claims)
 
 
 def _held(row: RowMapping, caller: Caller) -> _Held:
