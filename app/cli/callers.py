@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from app.api.admin import Caller
 from app.callers import CallerRow, GatewayKey, GrantAsked, KeyRow, NewCaller, parse_duration, parse_end
 from app.catalogue import load_catalogue
 from app.cli.output import print_json, print_members, print_table
@@ -230,22 +231,8 @@ def _yes(value: bool) -> str:  # noqa: FBT001 - what is shown
 
 
 def _members(row: CallerRow) -> dict[str, object]:
-    return {
-        "name": row.name,
-        "id": row.id,
-        "enabled": row.enabled,
-        "role": row.role,
-        "weight": row.weight,
-        "rate": row.rate,
-        "default_token": row.default_token,
-        "grants": [{"token": one.token, "operations": one.operations} for one in row.grants],
-        "networks": row.networks,
-        "origins": row.origins,
-        "claims": dict(row.claims),
-        "keys": [{"id": one.id, "created": one.created_at, "expires": one.expires_at, "last_used": one.last_used_at} for one in row.keys],
-        "created": row.created_at,
-        "declared": row.declared,
-    }
+    """As the admin API gives it."""
+    return Caller.of(row).model_dump(mode="json")
 
 
 def _for_people(row: CallerRow) -> dict[str, object]:
