@@ -15,7 +15,7 @@ import orjson
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from app.callers.jose import header_of
+from app.callers.jose import decoded, header_of
 from app.callers.presented import Jwt, invalid
 from app.domain import PageTicket
 
@@ -61,8 +61,8 @@ class TicketKey:
         if header != self._header:
             raise invalid()
         try:
-            self._public.verify(_decoded(signature), signed.encode())
-            read = orjson.loads(_decoded(claims))
+            self._public.verify(decoded(signature), signed.encode())
+            read = orjson.loads(decoded(claims))
         except (InvalidSignature, ValueError):
             raise invalid() from None
         if not isinstance(read, dict) or not _is_whole(read):
@@ -72,10 +72,6 @@ class TicketKey:
 
 def _encoded(octets: bytes) -> str:
     return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
-
-
-def _decoded(segment: str) -> bytes:
-    return base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
 
 
 def _claims(ticket: PageTicket) -> dict[str, Any]:
