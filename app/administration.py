@@ -9,11 +9,11 @@ from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.audit import append
 from app.callers import CallerRow, CallerStore, GatewayKey, GrantAsked, NewCaller
 from app.changes import Changes
 from app.domain import TokenValue
 from app.errors import Conflict, ParameterInvalid
+from app.recording import record_changes
 from app.storage import reading, writing
 from app.vault import Keyring, KeyUse, NewToken, Resealing, TokenChange, TokenRow, TokenStore, check_sealed
 
@@ -67,7 +67,7 @@ class Administration:
         """
         async with writing(self._engine) as connection:
             row = await self._tokens.add(connection, new)
-            await append(connection, [self._changes.token_added(row)])
+            await record_changes(connection, self._keyring, [self._changes.token_added(row)])
             return row
 
     async def change_token(self, name: str, change: TokenChange) -> TokenRow:
@@ -83,7 +83,7 @@ class Administration:
         async with writing(self._engine) as connection:
             before = _changeable(await self._tokens.show(connection, name), name)
             row = await self._tokens.change(connection, change.of(before.token))
-            await append(connection, [self._changes.token_changed(before, row)])
+            await record_changes(connection, self._keyring, [self._changes.token_changed(before, row)])
             return row
 
     async def rotate_token(self, name: str, value: TokenValue) -> TokenRow:
@@ -95,7 +95,7 @@ class Administration:
         async with writing(self._engine) as connection:
             before = _changeable(await self._tokens.show(connection, name), name)
             row = await self._tokens.rotate(connection, name, value)
-            await append(connection, [self._changes.token_rotated(before, row)])
+            await record_changes(connection, self._keyring, [self._changes.token_rotated(before, row)])
             return row
 
     async def set_token_enabled(self, name: str, *, enabled: bool) -> TokenRow:
@@ -107,7 +107,7 @@ class Administration:
         async with writing(self._engine) as connection:
             before = _changeable(await self._tokens.show(connection, name), name)
             row = await self._tokens.set_enabled(connection, name, enabled=enabled)
-            await append(connection, [self._changes.token_switched(before, row)])
+            await record_changes(connection, self._keyring, [self._changes.token_switched(before, row)])
             return row
 
     async def remove_token(self, name: str) -> TokenRow:
@@ -121,7 +121,7 @@ class Administration:
             _removable(before, name, enabled=before.token.enabled)
             revoked = [self._changes.caller_revoked(*both) for both in await self._callers.revoke_all(connection, name)]
             row = await self._tokens.remove(connection, name)
-            await append(connection, [*revoked, self._changes.token_removed(row)])
+            await record_changes(connection, self._keyring, [*revoked, self._changes.token_removed(row)])
             return row
 
     async def key_uses(self) -> list[KeyUse]:
@@ -146,7 +146,7 @@ class Administration:
                 some = await resealing.some(connection)
                 if some is None:
                     return Resealed(key_id, count, before.tokens + before.keys)
-                await append(connection, [self._changes.vault_resealed(key_id, some)])
+                await record_changes(connection, self._keyring, [self._changes.vault_resealed(key_id, some)])
             count += some
 
     async def callers(self) -> list[CallerRow]:
@@ -172,7 +172,7 @@ class Administration:
         async with writing(self._engine) as connection:
             await self._tokens.check_name(connection, new.name)
             row, key = await self._callers.add(connection, new, expires_at=expires_at)
-            await append(connection, [self._changes.caller_added(row, key.id)])
+            await record_changes(connection, self._keyring, [self._changes.caller_added(row, key.id)])
             return row, key
 
     async def change_caller(self, new: NewCaller) -> CallerRow:
@@ -192,7 +192,7 @@ class Administration:
         async with writing(self._engine) as connection:
             before = _changeable(await self._callers.show(connection, name), name)
             row = await self._callers.change(connection, adjusted(before.as_new()))
-            await append(connection, [self._changes.caller_changed(before, row)])
+            await record_changes(connection, self._keyring, [self._changes.caller_changed(before, row)])
             return row
 
     async def set_caller_enabled(self, name: str, *, enabled: bool) -> CallerRow:
@@ -204,7 +204,7 @@ class Administration:
         async with writing(self._engine) as connection:
             _changeable(await self._callers.show(connection, name), name)
             row = await self._callers.set_enabled(connection, name, enabled=enabled)
-            await append(connection, [self._changes.caller_switched(row)])
+            await record_changes(connection, self._keyring, [self._changes.caller_switched(row)])
             return row
 
     async def grant(self, name: str, asked: GrantAsked) -> CallerRow:
@@ -216,7 +216,7 @@ class Administration:
         async with writing(self._engine) as connection:
             before = _changeable(await self._callers.show(connection, name), name)
             row = await self._callers.grant(connection, name, asked)
-            await append(connection, [self._changes.caller_granted(before, row)])
+            await record_changes(connection, self._keyring, [self._changes.caller_granted(before, row)])
             return row
 
     async def revoke(self, name: str, token: str) -> CallerRow:
@@ -228,7 +228,7 @@ class Administration:
         async with writing(self._engine) as connection:
             before = _changeable(await self._callers.show(connection, name), name)
             row = await self._callers.revoke(connection, name, token)
-            await append(connection, [self._changes.caller_revoked(before, row)])
+            await record_changes(connection, self._keyring, [self._changes.caller_revoked(before, row)])
             return row
 
     async def rotate_key(self, name: str, *, grace: float = 0.0, expires_at: datetime | None = None) -> tuple[CallerRow, GatewayKey]:
@@ -240,7 +240,7 @@ class Administration:
         async with writing(self._engine) as connection:
             before = _changeable(await self._callers.show(connection, name), name)
             row, key = await self._callers.rotate_key(connection, name, grace=grace, expires_at=expires_at)
-            await append(connection, [self._changes.key_rotated(before, row, key.id)])
+            await record_changes(connection, self._keyring, [self._changes.key_rotated(before, row, key.id)])
             return row, key
 
     async def remove_caller(self, name: str) -> CallerRow:
@@ -253,7 +253,7 @@ class Administration:
             before = await self._callers.show(connection, name)
             _removable(before, name, enabled=before.enabled)
             row = await self._callers.remove(connection, name)
-            await append(connection, [self._changes.caller_removed(row)])
+            await record_changes(connection, self._keyring, [self._changes.caller_removed(row)])
             return row
 
 

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from app.administration import Administration
 from app.api import Services, build_app, build_control
-from app.audit import AuditLog, GroupWriter
+from app.audit import AuditLog, GroupWriter, Ledger, Signer
 from app.callers import (
     Authentication,
     Directory,
@@ -36,12 +36,12 @@ from app.gateway import Gateway
 from app.house import House
 from app.opening import open_state
 from app.settings import Settings
-from app.storage import Appender, reading, writing
+from app.storage import DatabaseThread, reading, writing
 from app.supervision import Supervision
 from app.ticketing import TicketOffice
 from app.trial import Trial
 from app.upstream import open_documents, open_upstream
-from app.vault import TICKET_SIGNING, Keyring, Vault, check_sealed, own_key
+from app.vault import CHECKPOINT_SIGNING, TICKET_SIGNING, Keyring, Vault, check_sealed, own_key
 
 __all__ = ["House", "create_app", "create_control", "house_of", "product_version"]
 
@@ -104,7 +104,7 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
             keeper = Keeper(settings.config_file, engine, keyring, os.environ, [one.id for one in catalogue])
             await keeper.apply()
             await stack.enter_async_context(keeper.watching(hangup))
-        house = _open_lanes(stack, settings, engine, Vault(keyring))
+        house = _open_lanes(stack, settings, engine, Vault(keyring), await _open_ledger(stack, engine, keyring))
         await house.refresh()
         callers = await _open_callers(stack, settings, house, await _ticket_key(engine, keyring))
         house.services = Services(
@@ -130,13 +130,11 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
         yield house
 
 
-def _open_lanes(stack: AsyncExitStack, settings: Settings, engine: AsyncEngine, vault: Vault) -> House:
+def _open_lanes(stack: AsyncExitStack, settings: Settings, engine: AsyncEngine, vault: Vault, ledger: Ledger) -> House:
     """The lanes with what they send through and what they record in; the house, but for its services."""
     upstream = open_upstream(str(settings.upstream_url))
     stack.push_async_callback(upstream.aclose)
-    appender = Appender(engine)
-    stack.push_async_callback(appender.aclose)
-    directory, writer = Directory(), GroupWriter(appender)
+    directory, writer = Directory(), GroupWriter(ledger)
     audit = AuditLog(writer)
     dispatcher = Dispatcher(
         time.monotonic,
@@ -146,6 +144,18 @@ def _open_lanes(stack: AsyncExitStack, settings: Settings, engine: AsyncEngine, 
         coalesce=settings.coalesce,
     )
     return House(engine, vault, directory, dispatcher, audit, writer, settings.shutdown_grace)
+
+
+async def _open_ledger(stack: AsyncExitStack, engine: AsyncEngine, keyring: Keyring) -> Ledger:
+    """The chain of this process's records, kept until everything else is closed."""
+    async with writing(engine) as connection:
+        signer = Signer(await own_key(connection, keyring, CHECKPOINT_SIGNING))
+    thread = DatabaseThread(engine)
+    stack.push_async_callback(thread.aclose)
+    ledger = Ledger(thread, signer)
+    stack.push_async_callback(ledger.aclose)
+    await stack.enter_async_context(ledger.kept())
+    return ledger
 
 
 async def _ticket_key(engine: AsyncEngine, keyring: Keyring) -> TicketKey:

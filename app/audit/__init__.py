@@ -1,8 +1,23 @@
-"""What happened: records, their writer, and reading them."""
+"""What happened: records, the chain that holds them together, their writer, and reading them."""
 
+from app.audit.administration import append
+from app.audit.ledger import Ledger
 from app.audit.log import AuditLog
 from app.audit.reader import list_records, show_records
 from app.audit.records import Name, Record, administrative
-from app.audit.writer import GroupWriter, append
+from app.audit.seals import Signer, Trusted
+from app.audit.writer import GroupWriter
 
-__all__ = ["AuditLog", "GroupWriter", "Name", "Record", "administrative", "append", "list_records", "show_records"]
+__all__ = [
+    "AuditLog",
+    "GroupWriter",
+    "Ledger",
+    "Name",
+    "Record",
+    "Signer",
+    "Trusted",
+    "administrative",
+    "append",
+    "list_records",
+    "show_records",
+]

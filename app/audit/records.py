@@ -5,11 +5,12 @@ IDs are strings, since canonical JSON (RFC 8785) can't hold 64-bit integers; wai
 
 from __future__ import annotations
 
+import os
+import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-
-import orjson
 
 from app.domain import Call, Caller, Linked, Outcome, PageTicket, Send, new_id, utc_now
 from app.errors import GatewayError
@@ -21,6 +22,7 @@ __all__ = [
     "call_intent",
     "call_outcome",
     "call_refused",
+    "chain_opened",
     "refusals_counted",
     "send_intent",
     "send_outcome",
@@ -28,12 +30,13 @@ __all__ = [
     "token_echoed",
 ]
 
-Value = str | int | float | bool | None | list[str] | dict[str, str | int]
+Value = str | int | float | bool | None | list[str] | dict[str, str | int] | list[dict[str, str | int]]
 
 
 class Name(StrEnum):
     """What a record tells of."""
 
+    CHAIN_OPENED = "chain:opened"
     CALL_INTENT = "call:intent"
     CALL_OUTCOME = "call:outcome"
     CALL_REFUSED = "call:refused"
@@ -66,10 +69,20 @@ class Name(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record: its name, and the canonical JSON that is stored."""
+    """One record: its name and its members, `id`, `at` and `name` among them. Its place in its chain is known when it is written."""
 
     name: Name
-    body: str
+    members: Mapping[str, Value]
+
+    @property
+    def id(self) -> str:
+        """Its UUIDv7."""
+        return str(self.members["id"])
+
+
+def chain_opened(heads: list[dict[str, str | int]]) -> Record:
+    """A chain begins; `heads` are those of the chains that are known, each with its `chain`, `seq` and `hash`."""
+    return _record(Name.CHAIN_OPENED, {"process": os.getpid(), "host": socket.gethostname(), "heads": heads})
 
 
 def call_intent(call: Call) -> Record:
@@ -171,8 +184,7 @@ def _record(name: Name, members: dict[str, Value]) -> Record:
     body["id"] = new_id()
     body["at"] = utc_now()
     body["name"] = name
-    # Sorted keys and no blanks: for strings, whole numbers and lists of them that is RFC 8785's form.
-    return Record(name, orjson.dumps(body, option=orjson.OPT_SORT_KEYS).decode())
+    return Record(name, body)
 
 
 def _who(request_id: str, caller: Caller, address: str | None, origin: str | None) -> dict[str, Value]:

@@ -12,17 +12,14 @@ from itertools import islice
 from typing import Protocol
 
 import structlog
-from sqlalchemy import insert
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.audit.records import Record
 from app.errors import AuditUnavailable
-from app.storage.tables import audit_records
 
-__all__ = ["GroupWriter", "append"]
+__all__ = ["GroupWriter"]
 
-LARGEST_GROUP = 10_000
+LARGEST_GROUP = 5_000
 MOST_WAITING = 20_000
 PATIENCE_SECONDS = 2.0
 COMPANY_SECONDS = 0.005
@@ -33,11 +30,6 @@ FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
-
-
-async def append(connection: AsyncConnection, records: Sequence[Record]) -> None:
-    """Write records in the transaction that is handed over; they stand or fall with it."""
-    await connection.execute(insert(audit_records), [{"body": record.body} for record in records])
 
 
 @dataclass(slots=True, eq=False)
@@ -57,7 +49,7 @@ class _Pending:
 class Store(Protocol):
     """Where records are kept."""
 
-    async def append(self, bodies: Sequence[str]) -> None:
+    async def append(self, records: Sequence[Record]) -> None:
         """Commit these records together, in this order; durable when it returns."""
 
     async def probe(self) -> None:
@@ -107,7 +99,9 @@ class GroupWriter:
             for task in unfinished:
                 task.cancel()
         if self._waiting:
-            log.error("audit records could not be written", lost=len(self._waiting), records=[one.record.body for one in self._waiting])
+            log.error(
+                "audit records could not be written", lost=len(self._waiting), records=[dict(one.record.members) for one in self._waiting]
+            )
 
     async def settled(self) -> None:
         """Wait until everything that was given so far is on disk."""
@@ -188,7 +182,7 @@ class GroupWriter:
         group = list(islice(self._waiting, LARGEST_GROUP))
         self._end_waiting_for_company()
         try:
-            await (self._store.append([one.record.body for one in group]) if group else self._store.probe())
+            await (self._store.append([one.record for one in group]) if group else self._store.probe())
         except Exception as error:
             # The task's outermost edge: it fails closed (`write` refuses) and tries again.
             self.healthy = False

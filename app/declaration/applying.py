@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.audit import append
 from app.declaration.callers import DeclaredCallers
 from app.declaration.journal import Journal
 from app.declaration.reading import Declaration
 from app.declaration.tokens import DeclaredTokens
+from app.recording import record_changes
 from app.storage import writing
 from app.vault import Keyring, TokenStore
 
@@ -38,5 +38,5 @@ async def apply(engine: AsyncEngine, keyring: Keyring, declaration: Declaration)
         await DeclaredTokens(store, declaration.tokens, journal).apply(connection)
         await DeclaredCallers(declaration.callers, store, await store.all(connection), journal).apply(connection)
         if journal.records:
-            await append(connection, journal.records)
+            await record_changes(connection, keyring, journal.records)
     return Applied(len(declaration.tokens), len(declaration.callers), journal.counts())

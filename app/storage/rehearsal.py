@@ -22,7 +22,7 @@ from app.storage.tables import caller_keys, callers, grants, revision, sealed_ke
 __all__ = ["rehearsed"]
 
 COPIED = ("alembic_version", *(table.name for table in (tokens, callers, caller_keys, grants, sealed_keys, revision)))
-SCHEMA = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite!_%' ESCAPE '!' ORDER BY type DESC"
+SCHEMA = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite!_%' ESCAPE '!' ORDER BY type = 'table' DESC"
 DATABASE, LOG, INDEX = "", "-wal", "-shm"
 ATTEMPTS = 20
 PAUSE_SECONDS = 0.05

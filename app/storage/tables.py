@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
+    DDL,
     CheckConstraint,
     Column,
     Computed,
@@ -15,9 +18,24 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    event,
 )
+from sqlalchemy.types import TypeEngine
 
-__all__ = ["METADATA", "audit_records", "caller_keys", "callers", "grants", "revision", "sealed_keys", "tokens"]
+__all__ = [
+    "METADATA",
+    "audit_chains",
+    "audit_checkpoints",
+    "audit_ids",
+    "audit_records",
+    "audit_tombstones",
+    "caller_keys",
+    "callers",
+    "grants",
+    "revision",
+    "sealed_keys",
+    "tokens",
+]
 
 METADATA = MetaData(
     naming_convention={
@@ -102,23 +120,83 @@ revision = Table(
 )
 
 
-def _member(name: str) -> Column[str]:
-    return Column(name, Text, Computed(f"json_extract(body, '$.{name}')", persisted=False))
+def _member(name: str, kind: TypeEngine[Any] | None = None) -> Column[Any]:
+    return Column(name, kind or Text(), Computed(f"json_extract(body, '$.{name}')", persisted=False))
 
 
 audit_records = Table(
     "audit_records",
     METADATA,
-    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("number", Integer, CheckConstraint("number = json_extract(body, '$.number')", name="number"), primary_key=True),
     Column("body", Text, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
     _member("id"),
     _member("name"),
     _member("request_id"),
     _member("caller"),
     _member("token"),
     _member("code"),
+    _member("chain"),
+    _member("seq", Integer()),
     UniqueConstraint("id"),
+    UniqueConstraint("chain", "seq"),
     Index("ix_audit_records_request_id", "request_id"),
-    sqlite_autoincrement=True,
+    Index("ix_audit_records_caller", "caller"),
+    Index("ix_audit_records_token", "token"),
+    Index("ix_audit_records_code", "code"),
+    Index("ix_audit_records_name", "name"),
 )
-"""The record as it was written, canonical JSON in `body`; the other columns are read out of it by the database."""
+"""The record as it was written, canonical JSON in `body`, and the hash that chains it to the one before; the other columns are read out of
+the body by the database. `number` is its place among all, `seq` the one in its chain."""
+
+audit_ids = Table(
+    "audit_ids",
+    METADATA,
+    Column("value", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    sqlite_with_rowid=False,
+)
+"""Which records ask for an ID or tell of it. A trigger reads it out of the body, since an index can't hold a list's members."""
+
+INDEX_IDS = DDL(  # type: ignore[no-untyped-call]
+    "CREATE TRIGGER audit_ids_of_record AFTER INSERT ON audit_records BEGIN "
+    "INSERT OR IGNORE INTO audit_ids SELECT value, new.number FROM json_each(new.body, '$.ids') "
+    "UNION ALL SELECT value, new.number FROM json_each(new.body, '$.linked_ids'); "
+    "END"
+)
+event.listen(audit_records, "after_create", INDEX_IDS)
+
+audit_chains = Table(
+    "audit_chains",
+    METADATA,
+    Column("id", String(36), primary_key=True),
+    Column("opened_at", String(32), nullable=False),
+    Column("lease_until", String(32)),
+    Column("open_since", String(36)),
+    Column("closed_at", String(32)),
+)
+"""The chains and the processes that write them. A process that lives renews its lease; without one (NULL) a chain belongs to none, as
+that of administration does. `open_since` is the ID of the oldest call without an outcome as of the last renewal. What may be believed of
+this table is not proven by any signature; the records are."""
+
+audit_checkpoints = Table(
+    "audit_checkpoints",
+    METADATA,
+    Column("body", Text, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+    _member("chain"),
+    _member("seq", Integer()),
+    UniqueConstraint("chain", "seq"),
+)
+"""Signed heads of chains."""
+
+audit_tombstones = Table(
+    "audit_tombstones",
+    METADATA,
+    Column("body", Text, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+    _member("chain"),
+    _member("seq", Integer()),
+    UniqueConstraint("chain", "seq"),
+)
+"""What stands for the removed beginning of a chain: signed, up to which record and with which hash."""

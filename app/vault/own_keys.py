@@ -12,9 +12,12 @@ from app.errors import StartRefused
 from app.storage.tables import sealed_keys
 from app.vault.keyring import Keyring, Sealed, SealedWrongly
 
-__all__ = ["TICKET_SIGNING", "own_key"]
+__all__ = ["CHECKPOINT_SIGNING", "TICKET_SIGNING", "own_key"]
 
 KEY_BYTES = 32
+CHECKPOINT_SIGNING = "checkpoint-signing"
+"""The name of the key that signs the record's checkpoints, the seed of an Ed25519 key."""
+
 TICKET_SIGNING = "ticket-signing"
 """The name of the key that signs tickets, the seed of an Ed25519 key."""
 

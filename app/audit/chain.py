@@ -1,0 +1,61 @@
+"""The chain: every record holds its place, and a hash over itself and all before it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from app.audit.canonical import canonical
+from app.audit.records import Record
+
+__all__ = ["ADMINISTRATION", "GENESIS", "Head", "Row", "link", "next_hash"]
+
+GENESIS = bytes(32)
+"""What stands for the hash before a chain's first record."""
+
+ADMINISTRATION = "administration"
+"""The chain of administrative changes; all others have the ID of the process that writes them."""
+
+
+class Row(NamedTuple):
+    """A record as it is stored: its place among all, its canonical JSON, and its hash."""
+
+    number: int
+    body: str
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a chain stands: its last record's place in it (0: none yet), and hash."""
+
+    chain: str
+    seq: int = 0
+    hash: bytes = GENESIS
+
+    def members(self) -> dict[str, str | int]:
+        """As it stands in records and checkpoints."""
+        return {"chain": self.chain, "seq": self.seq, "hash": self.hash.hex()}
+
+
+def next_hash(previous: bytes, body: bytes) -> bytes:
+    """`sha256(previous ‖ canonical JSON)`."""
+    return hashlib.sha256(previous + body).digest()
+
+
+def link(head: Head, records: Sequence[Record], number: int) -> tuple[list[Row], Head]:
+    """Chain records to a head.
+
+    Args:
+        head: where their chain stands.
+        records: what comes next in it.
+        number: the last place that is taken among all records.
+    """
+    rows, last, chain = [], head.hash, head.chain
+    for place, record in enumerate(records, start=1):
+        body = canonical({**record.members, "chain": chain, "seq": head.seq + place, "number": number + place})
+        last = next_hash(last, body)
+        rows.append(Row(number + place, body.decode(), last))
+    return rows, Head(chain, head.seq + len(rows), last)

@@ -1,0 +1,76 @@
+"""The record's SQL, for whatever executes it: the writer's own thread, or the transaction of a change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain as chained
+from typing import Any, Protocol
+
+from app.audit.chain import Head, Row
+from app.audit.seals import Seal
+from app.domain import utc_now
+
+__all__ = ["Execute", "heads_of", "insert_rows", "insert_seals", "known_ids", "last_number", "open_chain", "position_of", "sealed_until"]
+
+MOST_HEADS = 200
+INSERT_ROWS = "INSERT INTO audit_records (number, body, hash) VALUES "
+ONE_ROW = "(?, ?, ?)"
+
+
+class Rows(Protocol):
+    """What a statement gives."""
+
+    def fetchone(self) -> Any: ...  # noqa: ANN401 - a row as the driver gives it
+
+    def fetchall(self) -> Any: ...  # noqa: ANN401 - as above
+
+
+Execute = Callable[[str, tuple[Any, ...]], Rows]
+"""Executes one statement of SQL with its parameters."""
+
+
+def last_number(execute: Execute) -> int:
+    """The last place that is taken among all records; 0 where there are none."""
+    return int(execute("SELECT coalesce(max(number), 0) FROM audit_records", ()).fetchone()[0])
+
+
+def position_of(execute: Execute, chain: str) -> Head:
+    """Where a chain stands."""
+    found = execute("SELECT seq, hash FROM audit_records WHERE chain = ? ORDER BY seq DESC LIMIT 1", (chain,)).fetchone()
+    return Head(chain, *found) if found else Head(chain)
+
+
+def sealed_until(execute: Execute, chain: str) -> int:
+    """The `seq` of a chain's last checkpoint; 0 where there is none."""
+    return int(execute("SELECT coalesce(max(seq), 0) FROM audit_checkpoints WHERE chain = ?", (chain,)).fetchone()[0])
+
+
+def heads_of(execute: Execute) -> list[dict[str, str | int]]:
+    """Where the known chains stand: those that are written to, then those that ended last; 200 at most."""
+    query = (
+        "SELECT id, (SELECT max(seq) FROM audit_records WHERE chain = audit_chains.id) AS last FROM audit_chains "
+        "WHERE last IS NOT NULL ORDER BY closed_at IS NULL DESC, closed_at DESC, id DESC LIMIT ?"
+    )
+    return [position_of(execute, chain).members() for chain, _ in execute(query, (MOST_HEADS,)).fetchall()]
+
+
+def known_ids(execute: Execute, ids: Iterable[str]) -> set[str]:
+    """Which of these records are there already."""
+    query = "SELECT id FROM audit_records WHERE id = ?"
+    return {one for one in ids if execute(query, (one,)).fetchone()}
+
+
+def open_chain(execute: Execute, chain: str, lease_until: str | None) -> None:
+    """A chain is written to from now on."""
+    execute("INSERT INTO audit_chains (id, opened_at, lease_until) VALUES (?, ?, ?)", (chain, utc_now(), lease_until))
+
+
+def insert_rows(execute: Execute, rows: Sequence[Row]) -> None:
+    """Store records, by one statement."""
+    execute(INSERT_ROWS + ",".join([ONE_ROW] * len(rows)), tuple(chained.from_iterable(rows)))
+
+
+def insert_seals(execute: Execute, seals: Iterable[Seal]) -> None:
+    """Store checkpoints."""
+    for seal in seals:
+        execute("INSERT INTO audit_checkpoints (body, signature) VALUES (?, ?)", (seal.body, seal.signature))
