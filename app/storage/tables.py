@@ -18,7 +18,6 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    event,
 )
 from sqlalchemy.types import TypeEngine
 
@@ -124,6 +123,13 @@ def _member(name: str, kind: TypeEngine[Any] | None = None) -> Column[Any]:
     return Column(name, kind or Text(), Computed(f"json_extract(body, '$.{name}')", persisted=False))
 
 
+INDEX_IDS = DDL(  # type: ignore[no-untyped-call]
+    "CREATE TRIGGER audit_ids_of_record AFTER INSERT ON audit_records BEGIN "
+    "INSERT OR IGNORE INTO audit_ids SELECT value, new.number FROM json_each(new.body, '$.ids') "
+    "UNION ALL SELECT value, new.number FROM json_each(new.body, '$.linked_ids'); "
+    "END"
+)
+
 audit_records = Table(
     "audit_records",
     METADATA,
@@ -145,6 +151,7 @@ audit_records = Table(
     Index("ix_audit_records_token", "token"),
     Index("ix_audit_records_code", "code"),
     Index("ix_audit_records_name", "name"),
+    listeners=[("after_create", INDEX_IDS)],
 )
 """The record as it was written, canonical JSON in `body`, and the hash that chains it to the one before; the other columns are read out of
 the body by the database. `number` is its place among all, `seq` the one in its chain."""
@@ -157,14 +164,6 @@ audit_ids = Table(
     sqlite_with_rowid=False,
 )
 """Which records ask for an ID or tell of it. A trigger reads it out of the body, since an index can't hold a list's members."""
-
-INDEX_IDS = DDL(  # type: ignore[no-untyped-call]
-    "CREATE TRIGGER audit_ids_of_record AFTER INSERT ON audit_records BEGIN "
-    "INSERT OR IGNORE INTO audit_ids SELECT value, new.number FROM json_each(new.body, '$.ids') "
-    "UNION ALL SELECT value, new.number FROM json_each(new.body, '$.linked_ids'); "
-    "END"
-)
-event.listen(audit_records, "after_create", INDEX_IDS)
 
 audit_chains = Table(
     "audit_chains",

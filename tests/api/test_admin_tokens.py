@@ -59,9 +59,9 @@ def code_of(answer: httpx2.Response) -> str:
 
 
 async def last_records(rig: Rig, subject: str) -> list[dict[str, Any]]:
-    """What is on record of a token, but for the ID and the time."""
+    """What is on record of a token, but for its ID, time and place."""
     return [
-        {name: member for name, member in record.items() if name not in {"id", "at"}}
+        {name: member for name, member in record.items() if name not in {"id", "at", "chain", "seq", "number"}}
         for record in await rig.records()
         if record.get("subject") == subject
     ]

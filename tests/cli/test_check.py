@@ -256,7 +256,14 @@ def make_older(shell: Shell) -> None:
         "caller_keys": ["expires_at", "last_used_at"],
     }
     drops = [f"ALTER TABLE {table} DROP COLUMN {column}" for table, names in columns.items() for column in names]
-    execute(shell, *drops, "UPDATE alembic_version SET version_num = '0002'")
+    drops += [f"DROP TABLE audit_{name}" for name in ("records", "ids", "chains", "checkpoints", "tombstones")]
+    execute(
+        shell,
+        *drops,
+        "CREATE TABLE audit_records (number INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT NOT NULL, request_id TEXT)",
+        "CREATE INDEX ix_audit_records_request_id ON audit_records (request_id)",
+        "UPDATE alembic_version SET version_num = '0002'",
+    )
 
 
 @pytest.mark.parametrize("what", SPOILED)

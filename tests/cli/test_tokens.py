@@ -245,7 +245,7 @@ def test_every_change_is_on_record_with_who_made_it(shell: Shell) -> None:
     """The record of a command's change says that it was a command, and whose."""
     added(shell)
 
-    (record,) = shell("audit", "list", "--json").document
+    record, _opened = shell("audit", "list", "--json").document
 
     assert (record["name"], record["subject"]) == ("token:added", "shop")
     assert record["by"].startswith("command:")

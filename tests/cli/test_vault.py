@@ -77,19 +77,19 @@ def test_a_master_key_is_replaced_beside_a_gateway_that_serves(served: Keyed, sh
     served.start()
     afterwards = served.link(key, "1002")
 
-    assert first == Ran(0, "resealed 5 under k2; 0 stood under it already\n", "")
-    assert again == Ran(0, "resealed 0 under k2; 5 stood under it already\n", "")
+    assert first == Ran(0, "resealed 6 under k2; 0 stood under it already\n", "")
+    assert again == Ran(0, "resealed 0 under k2; 6 stood under it already\n", "")
     assert [[(use["id"], use["first"], use["tokens"], use["keys"]) for use in uses] for uses in status] == [
-        [("k2", True, 0, 0), ("k1", False, 3, 2)],
+        [("k2", True, 0, 0), ("k1", False, 3, 3)],
         [("k2", True, 3, 2), ("k1", False, 0, 0)],
     ]
     assert (meanwhile.json(), afterwards.json()) == ([1001], [1002])
     shell.set(MASTER_KEYS=NEW_KEY)
     assert shell("token", "show", "shop", "--json").document == before
     assert "vault:resealed" in shell("audit", "list").out
-    assert "5 under k2" in shell("audit", "list").out
+    assert "6 under k2" in shell("audit", "list").out
     [record] = [one for one in shell("audit", "list", "--json").document if one["name"] == "vault:resealed"]
-    assert (record["key_id"], record["count"], record["by"].partition(":")[0]) == ("k2", 5, "command")
+    assert (record["key_id"], record["count"], record["by"].partition(":")[0]) == ("k2", 6, "command")
 
 
 def test_the_key_is_replaced_while_tokens_are_rotated(tmp_path: Path, shell_of: Callable[[Path], Shell]) -> None:
@@ -164,7 +164,7 @@ def test_a_start_with_a_wrong_key_changes_nothing(tmp_path: Path, shell_of: Call
         gateway.wait_for(f"http://127.0.0.1:{port}/gateway/health/ready")
 
     assert refused.returncode == 2
-    assert rows == [["token-fingerprint"], []]
+    assert rows == [["checkpoint-signing", "token-fingerprint"], []]
 
 
 def _rows(state: Path, table: str) -> list[str]:
@@ -200,6 +200,6 @@ def test_keys_are_shown_for_people(shell: Shell) -> None:
     assert lines == [
         ["master", "key", "seals", "is", "here", "tokens", "keys"],
         ["k2", "new", "values", "yes", "0", "0"],
-        ["k1", "no", "1", "1"],
+        ["k1", "no", "1", "2"],
     ]
     assert shell("vault", "reseal") == Ran(2, "", "GATEWAY_MASTER_KEYS: these tokens don't open with the master keys that are here: shop\n")

@@ -31,11 +31,11 @@ def ada(engine: AsyncEngine) -> Administration:
 
 
 async def records(engine: AsyncEngine) -> list[dict[str, Any]]:
-    """What is on record, oldest first, but for the IDs and times that are always there."""
+    """What is on record, oldest first, but for the chain's opening, and the IDs, times and places that are always there."""
     async with reading(engine) as connection:
         found = (await list_records(connection, limit=100))[::-1]
-    assert all(record.pop("id") and record.pop("at") for record in found)
-    return found
+    assert all(record.pop(member) for record in found for member in ("id", "at", "chain", "seq", "number"))
+    return [record for record in found if record["name"] != "chain:opened"]
 
 
 async def everything(engine: AsyncEngine) -> tuple[object, ...]:

@@ -24,8 +24,8 @@ from .database import opened
 
 
 async def objects(engine: AsyncEngine) -> dict[str, list[str]]:
-    """Every table and index with the parts of the SQL that makes it, in no order: a column that was added later stands last."""
-    query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name != 'alembic_version'"
+    """Every table, index and trigger with the parts of the SQL that makes it, in no order: a column that was added later stands last."""
+    query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT IN ('alembic_version', 'sqlite_sequence')"
     async with reading(engine) as connection:
         rows = (await connection.exec_driver_sql(query)).mappings().all()
     return {row["name"]: sorted(parts(row["sql"])) for row in rows}

@@ -59,7 +59,7 @@ async def with_a_caller(path: Path) -> None:
     """A database with one caller and one record."""
     async with migrated(path) as engine, writing(engine) as connection:
         await connection.execute(callers.insert().values(CALLER))
-        await connection.execute(audit_records.insert().values(body="{}"))
+        await connection.execute(audit_records.insert().values(number=1, body='{"number":1}', hash=b""))
 
 
 async def test_a_copy_has_the_callers_and_no_records(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The appender, on a real file: all or nothing, in order, durable, and well again after a failure."""
+"""The database's own thread, on a real file: one piece of work after the other, durable, and well again after a failure."""
 
 from __future__ import annotations
 
@@ -11,75 +11,74 @@ import pytest_asyncio
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.storage import Appender, reading
+from app.storage import DatabaseThread, current_revision, reading
 
-UNENCODABLE = "\ud800"
+NEXT = "UPDATE revision SET number = number + 1"
 
 
 @pytest_asyncio.fixture
-async def appender(engine: AsyncEngine) -> AsyncIterator[Appender]:
-    """An appender to the migrated database."""
-    made = Appender(engine)
+async def thread(engine: AsyncEngine) -> AsyncIterator[DatabaseThread]:
+    """A thread on the migrated database."""
+    made = DatabaseThread(engine)
     yield made
     await made.aclose()
 
 
-def body(number: int) -> str:
-    """A record's body, to tell from others."""
-    return f'{{"id":"{number}"}}'
-
-
-async def bodies(engine: AsyncEngine) -> list[str]:
-    """What is there, oldest first."""
+async def revision(engine: AsyncEngine) -> int:
+    """What another connection sees."""
     async with reading(engine) as connection:
-        return list((await connection.exec_driver_sql("SELECT body FROM audit_records ORDER BY number")).scalars())
+        return await current_revision(connection)
 
 
-async def test_a_group_is_there_in_its_order(engine: AsyncEngine, appender: Appender) -> None:
-    """A thousand rows, the most that the writer gives, are one commit and keep their order."""
-    group = [body(number) for number in range(1_000)]
-    await appender.append(group)
+async def test_a_statement_is_its_own_transaction(engine: AsyncEngine, thread: DatabaseThread) -> None:
+    """When the work returns, another connection sees what it did."""
+    await thread.run(lambda connection: connection.execute(NEXT))
 
-    assert await bodies(engine) == group
-
-
-async def test_a_group_stands_or_falls_together(engine: AsyncEngine, appender: Appender) -> None:
-    """A row that the table refuses takes the whole group with it, and the next group is taken again."""
-    await appender.append([body(1)])
-    with pytest.raises(SQLAlchemyError):
-        await appender.append([body(2), body(1)])
-    await appender.append([body(3)])
-
-    assert await bodies(engine) == [body(1), body(3)]
+    assert await revision(engine) == 2
 
 
-async def test_a_probe_leaves_nothing(engine: AsyncEngine, appender: Appender, tmp_path: Path) -> None:
-    """It fails where an append would, and what it tried is gone."""
-    await appender.probe()
-    aside = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)
-    aside.execute("ALTER TABLE audit_records RENAME TO audit_records_aside")
-    with pytest.raises(SQLAlchemyError):
-        await appender.probe()
-    aside.execute("ALTER TABLE audit_records_aside RENAME TO audit_records")
-    aside.close()
-    await appender.probe()
+async def test_work_gives_its_result(thread: DatabaseThread) -> None:
+    """As it is, in the order in which it was asked for."""
+    query = "SELECT number FROM revision"
 
-    assert await bodies(engine) == []
+    assert await thread.run(lambda connection: connection.execute(query).fetchone()) == (1,)
 
 
-async def test_a_defect_is_raised_and_does_not_end_the_thread(engine: AsyncEngine, appender: Appender) -> None:
-    """What can't be encoded reaches the one who gave it; the next group is taken."""
-    with pytest.raises(UnicodeEncodeError):
-        await appender.append([UNENCODABLE])
-    await appender.append([body(1)])
+async def test_what_a_failure_left_open_is_rolled_back(engine: AsyncEngine, thread: DatabaseThread) -> None:
+    """The database's refusal reaches the one who asked, nothing of the work is left, and the next is done."""
 
-    assert await bodies(engine) == [body(1)]
+    def half(connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(NEXT)
+        connection.execute("INSERT INTO missing VALUES (1)")
+
+    with pytest.raises(SQLAlchemyError, match="no such table: missing"):
+        await thread.run(half)
+    await thread.run(lambda connection: connection.execute(NEXT))
+
+    assert await revision(engine) == 2
+
+
+async def test_a_defect_is_raised_and_does_not_end_the_thread(engine: AsyncEngine, thread: DatabaseThread) -> None:
+    """It reaches the one who asked; the next work is done."""
+    with pytest.raises(ZeroDivisionError):
+        await thread.run(lambda _: 1 // 0)
+    await thread.run(lambda connection: connection.execute(NEXT))
+
+    assert await revision(engine) == 2
 
 
 @pytest.mark.parametrize(("pragma", "value"), [("journal_mode", "wal"), ("synchronous", 2)])
-async def test_its_connection_is_durable(appender: Appender, pragma: str, value: str | int) -> None:
-    """The audit's own connection has WAL and `synchronous=FULL` (2), as all others."""
-    found = []
-    await appender._order(lambda: found.append(appender._connect().execute(f"PRAGMA {pragma}").fetchone()[0]))
+async def test_its_connection_is_durable(thread: DatabaseThread, pragma: str, value: str | int) -> None:
+    """The record's own connection has WAL and `synchronous=FULL` (2), as all others."""
+    assert await thread.run(lambda connection: connection.execute(f"PRAGMA {pragma}").fetchone()) == (value,)
 
-    assert found == [value]
+
+async def test_the_last_to_close_leaves_no_log(engine: AsyncEngine, tmp_path: Path) -> None:
+    """When `aclose` returns the connection is closed: SQLite has put its log into the file."""
+    thread = DatabaseThread(engine)
+    await thread.run(lambda connection: connection.execute(NEXT))
+    await engine.dispose()
+    await thread.aclose()
+
+    assert not (tmp_path / "gateway.db-wal").exists()

@@ -1,0 +1,41 @@
+"""A database and a chain to write to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.audit import Ledger, Signer
+from app.storage import DatabaseThread
+from tests.storage.database import migrated
+
+
+@pytest_asyncio.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+    """A migrated database."""
+    async with migrated(tmp_path / "gateway.db") as made:
+        yield made
+
+
+@pytest.fixture
+def signer() -> Signer:
+    """A key that signs checkpoints."""
+    return Signer(bytes(range(32)))
+
+
+@pytest_asyncio.fixture
+async def thread(engine: AsyncEngine) -> AsyncIterator[DatabaseThread]:
+    """Where the ledger's work is done."""
+    made = DatabaseThread(engine)
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+def ledger(thread: DatabaseThread, signer: Signer) -> Ledger:
+    """A chain that hasn't begun."""
+    return Ledger(thread, signer)

@@ -1,0 +1,174 @@
+"""A process's chain, in a real database: continuous through failures and other writers, sealed when that is due."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.audit import Ledger, Name, Record, Signer, Trusted, administrative, append
+from app.audit.chain import ADMINISTRATION, GENESIS, next_hash
+from app.storage import DatabaseThread, writing
+
+
+def records(count: int) -> list[Record]:
+    """Records to tell from others."""
+    return [administrative(Name.TOKEN_ADDED, "test", str(number)) for number in range(count)]
+
+
+def stored(folder: Path, chain: str) -> list[tuple[dict[str, object], bytes, bytes]]:
+    """A chain's records in their order: the members, the body, the hash."""
+    with sqlite3.connect(folder / "gateway.db") as connection:
+        rows = connection.execute("SELECT body, hash FROM audit_records WHERE chain = ? ORDER BY number", (chain,)).fetchall()
+    return [(json.loads(body), body.encode(), digest) for body, digest in rows]
+
+
+def checkpoints(folder: Path, chain: str) -> list[tuple[bytes, bytes]]:
+    """A chain's checkpoints, in their order: the body and the signature."""
+    with sqlite3.connect(folder / "gateway.db") as connection:
+        query = "SELECT body, signature FROM audit_checkpoints WHERE chain = ? ORDER BY seq"
+        return [(body.encode(), signature) for body, signature in connection.execute(query, (chain,))]
+
+
+def assert_continuous(folder: Path, chain: str, length: int) -> None:
+    """Every record of the chain stands in its place and follows from the one before."""
+    found, last = stored(folder, chain), GENESIS
+    for place, (members, body, digest) in enumerate(found, start=1):
+        last = next_hash(last, body)
+        assert (members["chain"], members["seq"], digest) == (chain, place, last)
+    assert len(found) == length
+
+
+async def test_a_chain_begins_with_its_first_record(ledger: Ledger, tmp_path: Path) -> None:
+    """Nothing is there before; then the opening record stands before what was written."""
+    before = stored(tmp_path, ledger.chain)
+    await ledger.append(records(2))
+
+    assert before == []
+    assert [members["name"] for members, _, _ in stored(tmp_path, ledger.chain)] == ["chain:opened", "token:added", "token:added"]
+    assert_continuous(tmp_path, ledger.chain, 3)
+
+
+async def test_a_new_chain_names_the_heads_of_those_that_are_there(
+    ledger: Ledger, thread: DatabaseThread, signer: Signer, engine: AsyncEngine, tmp_path: Path
+) -> None:
+    """So a chain that is cut or taken away later is missed."""
+    async with writing(engine) as connection:
+        await append(connection, records(1), signer)
+    await ledger.append(records(3))
+    later = Ledger(thread, signer)
+    await later.append(records(1))
+
+    (opened, _, _), *_ = stored(tmp_path, later.chain)
+    heads = [
+        {"chain": chain, "seq": length, "hash": stored(tmp_path, chain)[-1][2].hex()}
+        for chain, length in ((ADMINISTRATION, 2), (ledger.chain, 4))
+    ]
+    assert opened["heads"] == heads
+
+
+async def test_places_that_another_took_are_not_taken_again(ledger: Ledger, engine: AsyncEngine, signer: Signer, tmp_path: Path) -> None:
+    """A change of administration between two groups moves the next one on; both chains stay continuous."""
+    await ledger.append(records(1))
+    async with writing(engine) as connection:
+        await append(connection, records(2), signer)
+    await ledger.append(records(2))
+
+    assert_continuous(tmp_path, ledger.chain, 4)
+    assert_continuous(tmp_path, ADMINISTRATION, 3)
+    assert [members["number"] for members, _, _ in stored(tmp_path, ledger.chain)] == [1, 2, 6, 7]
+
+
+async def test_a_record_is_written_once(ledger: Ledger, thread: DatabaseThread, signer: Signer, tmp_path: Path) -> None:
+    """What another chain holds already, since it was in doubt whether it had been written, isn't written again."""
+    group = records(3)
+    await ledger.append(group[:2])
+    other = Ledger(thread, signer)
+    await other.append(group)
+
+    assert [members["id"] for members, _, _ in stored(tmp_path, other.chain)[1:]] == [group[2].id]
+
+
+async def test_a_chain_goes_on_after_a_failure(ledger: Ledger, tmp_path: Path) -> None:
+    """A group that the database didn't take leaves no gap."""
+    await ledger.append(records(1))
+    aside = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)
+    aside.execute("ALTER TABLE audit_records RENAME TO aside")
+    with pytest.raises(SQLAlchemyError):
+        await ledger.append(records(1))
+    aside.execute("ALTER TABLE aside RENAME TO audit_records")
+    aside.close()
+    await ledger.append(records(1))
+
+    assert_continuous(tmp_path, ledger.chain, 3)
+
+
+async def test_every_thousand_records_are_sealed(ledger: Ledger, signer: Signer, tmp_path: Path) -> None:
+    """Each checkpoint is signed, names the one before, and has the hash of the record at its place."""
+    for size in (1, 700, 700, 1_800):
+        await ledger.append(records(size))
+
+    trusted, found = Trusted(signer.public), stored(tmp_path, ledger.chain)
+    seals = [trusted.check(body, signature) for body, signature in checkpoints(tmp_path, ledger.chain)]
+    assert [(seal["seq"], seal["previous"]) for seal in seals] == [(1_000, 0), (2_000, 1_000), (3_000, 2_000)]
+    assert [seal["hash"] for seal in seals] == [found[place - 1][2].hex() for place in (1_000, 2_000, 3_000)]
+
+
+async def test_the_end_is_sealed(ledger: Ledger, signer: Signer, tmp_path: Path) -> None:
+    """A chain that is closed is covered to its last record, and belongs to no process any more."""
+    await ledger.append(records(5))
+    await ledger.aclose()
+
+    (seal,) = (Trusted(signer.public).check(*one) for one in checkpoints(tmp_path, ledger.chain))
+    assert (seal["seq"], seal["hash"]) == (6, stored(tmp_path, ledger.chain)[-1][2].hex())
+    with sqlite3.connect(tmp_path / "gateway.db") as connection:
+        lease, closed = connection.execute("SELECT lease_until, closed_at FROM audit_chains").fetchone()
+    assert lease is None
+    assert closed
+
+
+async def test_what_is_covered_is_not_sealed_again(ledger: Ledger, tmp_path: Path) -> None:
+    """A checkpoint without a record since the last is none."""
+    await ledger.append(records(1))
+    await ledger.checkpoint()
+    await ledger.checkpoint()
+
+    assert len(checkpoints(tmp_path, ledger.chain)) == 1
+
+
+async def test_a_chain_without_records_leaves_nothing(ledger: Ledger, tmp_path: Path) -> None:
+    """A process that had nothing to say isn't known to the record."""
+    await ledger.probe()
+    await ledger.aclose()
+
+    with sqlite3.connect(tmp_path / "gateway.db") as connection:
+        assert connection.execute("SELECT (SELECT count(*) FROM audit_chains) + (SELECT count(*) FROM audit_records)").fetchone() == (0,)
+
+
+async def test_a_change_and_its_record_stand_or_fall_together(engine: AsyncEngine, signer: Signer, tmp_path: Path) -> None:
+    """A transaction that is rolled back leaves neither record nor checkpoint."""
+
+    async def change() -> None:
+        async with writing(engine) as connection:
+            await append(connection, records(1), signer)
+            _ = 1 // 0
+
+    with pytest.raises(ZeroDivisionError):
+        await change()
+
+    assert stored(tmp_path, ADMINISTRATION) == []
+    assert checkpoints(tmp_path, ADMINISTRATION) == []
+
+
+async def test_each_change_of_administration_is_sealed(engine: AsyncEngine, signer: Signer, tmp_path: Path) -> None:
+    """Its checkpoint stands in the same transaction, so that chain has no uncovered end."""
+    for _ in range(2):
+        async with writing(engine) as connection:
+            await append(connection, records(2), signer)
+
+    seals = [Trusted(signer.public).check(*one) for one in checkpoints(tmp_path, ADMINISTRATION)]
+    assert [(seal["seq"], seal["previous"]) for seal in seals] == [(3, 0), (5, 3)]
