@@ -81,7 +81,7 @@ def test_a_master_key_is_replaced_beside_a_gateway_that_serves(served: Keyed, sh
     assert again == Ran(0, "resealed 0 under k2; 6 stood under it already\n", "")
     assert [[(use["id"], use["first"], use["tokens"], use["keys"]) for use in uses] for uses in status] == [
         [("k2", True, 0, 0), ("k1", False, 3, 3)],
-        [("k2", True, 3, 2), ("k1", False, 0, 0)],
+        [("k2", True, 3, 3), ("k1", False, 0, 0)],
     ]
     assert (meanwhile.json(), afterwards.json()) == ([1001], [1002])
     shell.set(MASTER_KEYS=NEW_KEY)
