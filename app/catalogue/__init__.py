@@ -2,6 +2,6 @@
 
 from app.catalogue.catalogue import Catalogue, load_catalogue
 from app.catalogue.deduction import Deduction
-from app.catalogue.rule import check_request
+from app.catalogue.rule import check_request, read_request
 
-__all__ = ["Catalogue", "Deduction", "check_request", "load_catalogue"]
+__all__ = ["Catalogue", "Deduction", "check_request", "load_catalogue", "read_request"]

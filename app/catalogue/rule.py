@@ -6,12 +6,13 @@ The rule is Flxpoint's for "Link Unmanaged Orders/Items" (its public API referen
 from __future__ import annotations
 
 import re
+from itertools import islice
 from urllib.parse import unquote_plus
 
 from app.domain import Operation, Parameter
 from app.errors import BodyNotAllowed, ParameterConflict, ParameterInvalid, ParameterMissing, ParameterUnknown
 
-__all__ = ["check_request"]
+__all__ = ["check_request", "read_request"]
 
 LARGEST_ID = 2**63 - 1
 ID_PATTERN = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
@@ -38,6 +39,21 @@ def check_request(operation: Operation, query: bytes, *, has_body: bool) -> tupl
     given = _decode(query)
     parameter = _the_one(operation, list(given))
     return parameter, _ids(parameter, given[parameter.name])
+
+
+def read_request(operation: Operation, query: bytes) -> tuple[Parameter, tuple[int, ...]] | None:
+    """What a request asks for, as far as it can be read, though it may break the rules.
+
+    Returns:
+        Its one declared parameter, and those of its values that are IDs, without repetition, up to the cap; None where it has no declared
+        parameter, or several.
+    """
+    given = _decode(query)
+    declared = [one for one in operation.parameters if one.name in given]
+    if len(declared) != 1:
+        return None
+    ids = dict.fromkeys(number for text in _texts(given[declared[0].name]) if (number := _number(text)))
+    return declared[0], tuple(islice(ids, declared[0].max_items))
 
 
 def _decode(query: bytes) -> dict[str, list[str]]:
@@ -68,16 +84,24 @@ def _the_one(operation: Operation, names: list[str]) -> Parameter:
 
 
 def _ids(parameter: Parameter, values: list[str]) -> tuple[int, ...]:
-    texts = [text for value in values for text in value.split(",")]
-    ids = dict.fromkeys(_id(parameter, place, text) for place, text in enumerate(texts, start=1))
+    ids = dict.fromkeys(_id(parameter, place, text) for place, text in enumerate(_texts(values), start=1))
     if len(ids) > parameter.max_items:
         detail = f"{parameter.name} takes at most {parameter.max_items} IDs; the call had {len(ids)}"
         raise ParameterInvalid(detail, parameter=parameter.name, max_items=parameter.max_items)
     return tuple(ids)
 
 
+def _texts(values: list[str]) -> list[str]:
+    return [text for value in values for text in value.split(",")]
+
+
+def _number(text: str) -> int | None:
+    """The ID that the text is, if it is one."""
+    return number if ID_PATTERN.fullmatch(text) and (number := int(text)) <= LARGEST_ID else None
+
+
 def _id(parameter: Parameter, place: int, text: str) -> int:
-    if ID_PATTERN.fullmatch(text) and (number := int(text)) <= LARGEST_ID:
+    if number := _number(text):
         return number
     # The value itself is not repeated: it may be a secret that went into the wrong place.
     fault = "holds something else" if text else "is empty"

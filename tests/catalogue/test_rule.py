@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.catalogue import check_request, load_catalogue
+from app.catalogue import check_request, load_catalogue, read_request
 from app.domain import Operation
 from app.errors import (
     BadRequest,
@@ -281,3 +281,33 @@ def test_a_value_is_never_repeated(value: str, name: str) -> None:
 
     assert value not in refused.detail
     assert value not in str(refused.members)
+
+
+@pytest.mark.parametrize(
+    ("query", "read"),
+    [
+        ("orderIds=5,5,6", ("orderIds", (5, 6))),
+        ("orderIds=1001&debug=true", ("orderIds", (1001,))),
+        ("orderIds=1,not-a-number,,0,-3,007,9223372036854775808,2", ("orderIds", (1, 2))),
+        (f"orderIds={FIFTY},51,52", ("orderIds", tuple(range(1, 51)))),
+        ("channelIds=", ("channelIds", ())),
+        ("orderIds=1&channelIds=2", None),
+        ("orderids=1", None),
+        ("", None),
+    ],
+)
+def test_what_is_refused_is_read_as_far_as_it_can_be(query: str, read: tuple[str, tuple[int, ...]] | None) -> None:
+    """The one declared parameter with its IDs, up to the cap; nothing else that stood there."""
+    found = read_request(LINK, query.encode("ascii"))
+
+    assert (found and (found[0].name, found[1])) == read
+
+
+@settings(deadline=None)
+@given(queries())
+def test_what_keeps_the_rule_is_read_as_it_is_decided(written: tuple[list[tuple[str, str]], bytes]) -> None:
+    """For the record a call asks for the same, whether it was refused later or never."""
+    _, query = written
+    decided, read = answered(query), read_request(LINK, query)
+
+    assert isinstance(decided, str) or (read and (read[0].name, list(read[1]))) == decided
