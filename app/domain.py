@@ -16,6 +16,7 @@ __all__ = [
     "NAME_PATTERN",
     "NO_PARAMETER",
     "Accepted",
+    "Asked",
     "Burst",
     "Call",
     "Caller",
@@ -285,6 +286,27 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A known caller's request for an operation, as it came in, before any check.
+
+    `token_names` are the values of the header `Gateway-Token`, which may stand once. `wait` is in seconds, from `arrived`, which is on the
+    process's monotonic clock. `trace_id`: of the trace that the request belongs to (W3C Trace Context), if it says so.
+    """
+
+    request_id: str
+    caller: Caller
+    operation: Operation
+    query: bytes
+    has_body: bool
+    token_names: tuple[str, ...]
+    wait: float
+    arrived: float
+    address: str | None = None
+    origin: str | None = None
+    trace_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One request of one caller for one operation, checked and with its token chosen.
 
@@ -303,6 +325,7 @@ class Call:
     deadline: float
     address: str | None = None
     origin: str | None = None
+    trace_id: str | None = None
     priority: Priority = Priority.INTERACTIVE
     test: bool = False
 

@@ -8,33 +8,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from app.callers import check_ids
-from app.catalogue import check_request
+from app.catalogue import check_request, read_request
 from app.dispatch import LaneState, Settled, Ticket
-from app.domain import Call, Caller, Linked, Operation, TokenRef, new_id
+from app.domain import Asked, Call, Caller, Linked, Operation, Parameter, TokenRef, new_id
 from app.errors import AuditUnavailable, GatewayError, RequestMalformed
 from app.upstream import problem_of
 
 __all__ = ["Answer", "Asked", "Gateway", "Journey"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """A known caller's request for an operation, as it came in, before any check.
-
-    `token_names` are the values of the header `Gateway-Token`, which may stand once. `wait` is in seconds, from `arrived`, which is on the
-    process's monotonic clock.
-    """
-
-    request_id: str
-    caller: Caller
-    operation: Operation
-    query: bytes
-    has_body: bool
-    token_names: tuple[str, ...]
-    wait: float
-    arrived: float
-    address: str | None = None
-    origin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +54,8 @@ class Audit(Protocol):
 
     def abandoned(self, call: Call, *, under_way: bool, send_id: str | None = None, attempts: int = 0) -> None: ...
 
-    async def refused(  # noqa: PLR0913 - a record's members
-        self,
-        *,
-        request_id: str,
-        caller: Caller,
-        operation: str,
-        error: GatewayError,
-        address: str | None,
-        origin: str | None,
-        token: str | None,
+    async def refused(
+        self, asked: Asked, error: GatewayError, *, read: tuple[Parameter, tuple[int, ...]] | None, token: str | None
     ) -> None: ...
 
     def count_refusal(self, *, address: str | None, caller: str | None, code: str) -> None: ...
@@ -165,6 +137,7 @@ class Gateway:
             deadline=asked.arrived + asked.wait,
             address=asked.address,
             origin=asked.origin,
+            trace_id=asked.trace_id,
         )
 
     async def _refuse(self, asked: Asked, call: Call | None, error: GatewayError) -> Answer:
@@ -174,15 +147,8 @@ class Gateway:
             self._audit.count_refusal(address=asked.address, caller=asked.caller.name, code=error.code)
             return Answer(error, journey)
         try:
-            await self._audit.refused(
-                request_id=asked.request_id,
-                caller=asked.caller,
-                operation=asked.operation.id,
-                error=error,
-                address=asked.address,
-                origin=asked.origin,
-                token=call.token.name if call else None,
-            )
+            read = (call.parameter, call.ids) if call else read_request(asked.operation, asked.query)
+            await self._audit.refused(asked, error, read=read, token=call.token.name if call else None)
         except AuditUnavailable as unrecorded:
             return Answer(unrecorded, journey)
         return Answer(error, journey)

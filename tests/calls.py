@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.catalogue import load_catalogue
-from app.domain import Call, Caller, Parameter, TokenKind, TokenRef, new_id
+from app.domain import Asked, Call, Caller, Parameter, TokenKind, TokenRef, new_id
 from app.settings import SHIPPED_CATALOGUE
 
 LINK = load_catalogue(SHIPPED_CATALOGUE)["link-orders"]
@@ -23,4 +23,11 @@ def make_call(*ids: int, caller: str = "service", token: TokenRef = SHOP, arrive
         arrived=arrived,
         deadline=deadline,
         address="127.0.0.1",
+    )
+
+
+def make_asked(caller: Caller, query: bytes = b"orderIds=1", **given: str) -> Asked:
+    """A request as it came in."""
+    return Asked(
+        request_id=new_id(), caller=caller, operation=LINK, query=query, has_body=False, token_names=(), wait=60.0, arrived=0.0, **given
     )

@@ -18,15 +18,16 @@ from app.api.hangup import HangUpWatch
 from app.api.preferences import Preferences, read_preferences
 from app.api.problems import problem_response
 from app.api.shortcut import Endpoint, Shortcut, Target
+from app.api.traces import trace_id_of
 from app.catalogue import Catalogue
-from app.domain import Caller, Operation
+from app.domain import Asked, Caller, Operation
 from app.errors import GatewayError
-from app.gateway import Answer, Asked, Gateway, Journey
+from app.gateway import Answer, Gateway, Journey
 
 __all__ = ["add_operations"]
 
 CLIENT_CLOSED_REQUEST = 499
-HEEDED = frozenset({b"prefer", b"gateway-token", b"origin", b"transfer-encoding", b"content-length"})
+HEEDED = frozenset({b"prefer", b"gateway-token", b"origin", b"traceparent", b"transfer-encoding", b"content-length"})
 
 Headers = Mapping[bytes, Sequence[str]]
 """All values of each header, by its name."""
@@ -112,6 +113,7 @@ def _asked(  # noqa: PLR0913 - what a request is made of
         arrived=arrived,
         address=client[0] if client else None,
         origin=next(iter(headers.get(b"origin", ())), None),
+        trace_id=trace_id_of(headers.get(b"traceparent", ())),
     )
 
 

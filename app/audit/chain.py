@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from app.audit.canonical import canonical
-from app.audit.records import Record
+from app.audit.records import ChainHead, Record
 
 __all__ = ["ADMINISTRATION", "GENESIS", "Head", "Row", "link", "next_hash"]
 
@@ -35,7 +35,7 @@ class Head:
     seq: int = 0
     hash: bytes = GENESIS
 
-    def members(self) -> dict[str, str | int]:
+    def members(self) -> ChainHead:
         """As it stands in records and checkpoints."""
         return {"chain": self.chain, "seq": self.seq, "hash": self.hash.hex()}
 

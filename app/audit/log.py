@@ -7,9 +7,9 @@ from collections import Counter
 from typing import Protocol
 
 from app.audit.records import (
-    Name,
     Record,
-    administrative,
+    TokenResumed,
+    TokenTested,
     call_intent,
     call_outcome,
     call_refused,
@@ -20,7 +20,7 @@ from app.audit.records import (
     token_echoed,
 )
 from app.audit.writer import GroupWriter
-from app.domain import Call, Caller, Linked, Outcome, PageTicket, Send
+from app.domain import Asked, Call, Caller, Linked, Outcome, PageTicket, Parameter, Send
 from app.errors import AuditUnavailable, GatewayError
 
 __all__ = ["AuditLog"]
@@ -32,7 +32,10 @@ ELSEWHERE = "other"
 
 
 class Spent(Protocol):
-    """What a call took: how often it was sent, with which send last, and where its time went, in seconds."""
+    """What a call took: what came of it, how often it was sent, with which send last, and where its time went, in seconds."""
+
+    @property
+    def result(self) -> Outcome | GatewayError: ...
 
     @property
     def send_id(self) -> str | None: ...
@@ -109,6 +112,7 @@ class AuditLog:
             call,
             code=code,
             linked=linked,
+            upstream_status=None if isinstance(spent.result, GatewayError) else spent.result.status,
             send_id=spent.send_id,
             attempts=spent.attempts,
             queued=spent.queued,
@@ -124,26 +128,21 @@ class AuditLog:
         """The caller hung up; `under_way` tells whether the upstream may have its work to do, or done."""
         self._writer.put(call_outcome(call, code="caller-gone", send_id=send_id, attempts=attempts, uncertain=under_way))
 
-    async def refused(  # noqa: PLR0913 - a record's members
-        self,
-        *,
-        request_id: str,
-        caller: Caller,
-        operation: str,
-        error: GatewayError,
-        address: str | None,
-        origin: str | None,
-        token: str | None,
+    async def refused(
+        self, asked: Asked, error: GatewayError, *, read: tuple[Parameter, tuple[int, ...]] | None, token: str | None
     ) -> None:
         """A known caller's call was refused here.
+
+        Args:
+            asked: the request.
+            error: the refusal.
+            read: the parameter and the IDs, where the request could be read that far.
+            token: the name of the token, where one had been chosen.
 
         Raises:
             AuditUnavailable: it isn't on disk.
         """
-        record = call_refused(
-            request_id=request_id, caller=caller, operation=operation, error=error, address=address, origin=origin, token=token
-        )
-        await self._writer.write(record, required=True)
+        await self._writer.write(call_refused(asked, error, read=read, token=token), required=True)
 
     def count_refusal(self, *, address: str | None, caller: str | None, code: str) -> None:
         """A request was refused before it became a call.
@@ -166,7 +165,7 @@ class AuditLog:
         Raises:
             AuditUnavailable: it isn't on disk.
         """
-        record = administrative(Name.TOKEN_RESUMED, by, token, operations=operations)
+        record = TokenResumed(by=by, subject=token, operations=operations).record()
         await self._announce(record, "this can't be put on record, so nothing was changed")
 
     async def ticket_issued(self, ticket: PageTicket, *, request_id: str, caller: Caller, address: str | None) -> None:
@@ -189,8 +188,8 @@ class AuditLog:
             seems: the kind that the token seems to be of, if the answers tell.
             code: `ok`, or a problem's.
         """
-        members = {"token": token, "request_id": request_id, "probes": probes, "seems": seems, "code": code}
-        await self._writer.write(administrative(Name.TOKEN_TESTED, by, token, **members), required=False)
+        tested = TokenTested(by=by, subject=token, token=token, request_id=request_id, probes=probes, seems=seems, code=code)
+        await self._writer.write(tested.record(), required=False)
 
     async def settled(self) -> None:
         """Wait until everything that was given so far is on disk."""

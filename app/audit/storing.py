@@ -7,6 +7,7 @@ from itertools import chain as chained
 from typing import Any, Protocol
 
 from app.audit.chain import Head, Row
+from app.audit.records import ChainHead
 from app.audit.seals import Seal
 from app.domain import utc_now
 
@@ -45,7 +46,7 @@ def sealed_until(execute: Execute, chain: str) -> int:
     return int(execute("SELECT coalesce(max(seq), 0) FROM audit_checkpoints WHERE chain = ?", (chain,)).fetchone()[0])
 
 
-def heads_of(execute: Execute) -> list[dict[str, str | int]]:
+def heads_of(execute: Execute) -> list[ChainHead]:
     """Where the known chains stand: those that are written to, then those that ended last; 200 at most."""
     query = (
         "SELECT id, (SELECT max(seq) FROM audit_records WHERE chain = audit_chains.id) AS last FROM audit_chains "

@@ -20,7 +20,7 @@ from app.domain import Linked
 from app.errors import AuditUnavailable, ParameterMissing
 from app.storage import Appender, open_engine, reading, writing
 from app.storage.migrate import upgrade
-from tests.calls import make_call
+from tests.calls import make_asked, make_call
 
 PATIENCE = 0.2
 
@@ -264,7 +264,7 @@ async def test_the_record_is_canonical_json_and_its_columns_are_read_from_it(wri
     linked = Linked((2**63 - 1,))
     await log.ended(call, linked, spent=Settled(linked, "send-1", 1, 0.002, 0.0015, uncertain=False))
     refusal = ParameterMissing("none")
-    await log.refused(request_id="r", caller=call.caller, operation="link-orders", error=refusal, address=None, origin=None, token=None)
+    await log.refused(make_asked(call.caller), refusal, read=None, token=None)
     async with reading(engine) as connection:
         by_code = await list_records(connection, limit=5, code="ok", caller="service", token="shop")
         by_request = await show_records(connection, call.request_id)
