@@ -22,6 +22,7 @@ import uvloop
 from app.callers import Presented
 from app.catalogue import load_catalogue
 from app.domain import Asked, Caller, Operation
+from app.gateway import Gateway
 from app.main import create_app
 from app.settings import load_settings
 from app.telemetry import configure_logs
