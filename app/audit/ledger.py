@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.audit.chain import Head, Row, link
+from app.audit.leases import HEARTBEAT_SECONDS, give_up_lease, lease_end, renew_lease
 from app.audit.records import Record, chain_opened
 from app.audit.seals import Seal, Signer
 from app.audit.storing import (
+    Condition,
+    ConditionFailed,
     Execute,
     heads_of,
     insert_rows,
@@ -27,18 +29,21 @@ from app.audit.storing import (
     open_chain,
     position_of,
     sealed_until,
+    transaction,
 )
-from app.domain import new_id, utc_now
+from app.audit.unfinished import Unfinished
+from app.domain import new_id
 from app.storage import DatabaseThread
 
 __all__ = ["Ledger", "Listener"]
 
 CHECKPOINT_RECORDS = 1_000
 CHECKPOINT_SECONDS = 50.0
-LEASE_SECONDS = 30.0
-HEARTBEAT_SECONDS = 5.0
 
 log = structlog.get_logger(__name__)
+
+
+_Written = tuple[list[Row], list[Seal]]
 
 
 class Listener(Protocol):
@@ -61,7 +66,7 @@ class _Position:
 
 
 class Ledger:
-    """Keeps the chain of one process. It begins with the first record that there is to write.
+    """Keeps the chain of one process, and its lease. It begins with the first record that there is to write.
 
     Args:
         thread: does the work on the database.
@@ -75,6 +80,7 @@ class Ledger:
         self._signer = signer
         self._listeners = listeners
         self._position: _Position | None = None
+        self._unfinished = Unfinished()
         self._uncovered_since: float | None = None
 
     async def append(self, records: Sequence[Record]) -> None:
@@ -83,10 +89,39 @@ class Ledger:
         Raises:
             SQLAlchemyError: they are not there, or that isn't known; the next attempt finds out.
         """
-        rows, seals = await self._thread.run(lambda connection: self._append(connection, records))
-        if self._uncovered_since is None and rows:
-            self._uncovered_since = time.monotonic()
-        self._tell(rows, seals)
+        await self._commit(lambda connection: self._append(connection, records, None))
+
+    async def append_if(self, condition: Condition, records: Sequence[Record]) -> bool:
+        """Commit these records if the condition holds, in one transaction with what it writes; gives whether it does.
+
+        Raises:
+            SQLAlchemyError: as `append`.
+        """
+
+        def work(connection: sqlite3.Connection) -> _Written | None:
+            with suppress(ConditionFailed):
+                return self._append(connection, records, condition)
+            return None
+
+        return await self._commit(work)
+
+    async def seal_if(self, condition: Condition, head: Head | None) -> bool:
+        """Seal another chain at its end if the condition holds, in one transaction with what it writes; gives whether it does.
+
+        Args:
+            condition: what must hold.
+            head: where that chain stands; None where nothing is to be sealed.
+
+        Raises:
+            SQLAlchemyError: it isn't on disk, or that isn't known.
+        """
+
+        def work(connection: sqlite3.Connection) -> _Written | None:
+            with suppress(ConditionFailed), transaction(connection, condition):
+                return [], self._seal_other(connection.execute, head) if head else []
+            return None
+
+        return await self._commit(work)
 
     async def probe(self) -> None:
         """Find out whether a record could be appended now, without leaving one.
@@ -106,8 +141,20 @@ class Ledger:
         self._uncovered_since = None
         self._tell([], seals)
 
+    async def begin_anew(self) -> None:
+        """Where intents have no outcome here, give this chain up, for recovery to close them, and go on in a new one.
+
+        To be called when what a dead process left in the spool is written, before anything else is: its calls are nobody's any more.
+
+        Raises:
+            SQLAlchemyError: that couldn't be written.
+        """
+        if await self._thread.run(lambda _: len(self._unfinished)):
+            await self.checkpoint()
+            await self._thread.run(self._turn_over)
+
     async def aclose(self) -> None:
-        """Seal the chain's end and give up the lease. Where that can't be written, the next process does it."""
+        """Seal the chain's end and give up the lease. What can't be written, or has no outcome, the next process sees to."""
         try:
             await self.checkpoint()
             await self._thread.run(self._close)
@@ -136,6 +183,16 @@ class Ledger:
                 # The task's outermost edge: what couldn't be sealed is sealed at the next beat.
                 log.exception("the audit chain's lease or checkpoint can't be written")
 
+    async def _commit(self, work: Callable[[sqlite3.Connection], _Written | None]) -> bool:
+        written = await self._thread.run(work)
+        if written is None:
+            return False
+        rows, seals = written
+        if self._uncovered_since is None and rows:
+            self._uncovered_since = time.monotonic()
+        self._tell(rows, seals)
+        return True
+
     def _tell(self, rows: Sequence[Row], seals: Sequence[Seal]) -> None:
         for listener in self._listeners:
             if rows:
@@ -143,10 +200,10 @@ class Ledger:
             if seals:
                 listener.sealed(seals)
 
-    def _append(self, connection: sqlite3.Connection, records: Sequence[Record]) -> tuple[list[Row], list[Seal]]:
+    def _append(self, connection: sqlite3.Connection, records: Sequence[Record], condition: Condition | None) -> _Written:
         try:
             if self._position:
-                return self._store(connection, self._position, records)
+                return self._store(connection, self._position, records, condition)
         except sqlite3.IntegrityError:
             # Another process took the next places: a command, say, that changed a token.
             self._position = None
@@ -154,26 +211,34 @@ class Ledger:
             self._position = None
             raise
         there = known_ids(connection.execute, [record.id for record in records])
-        return self._store(connection, self._read(connection.execute), [record for record in records if record.id not in there])
+        for record in records:
+            if record.id in there:
+                self._unfinished.see(there[record.id], record.members)
+        new = [record for record in records if record.id not in there]
+        return self._store(connection, self._read(connection.execute), new, condition)
 
     def _read(self, execute: Execute) -> _Position:
         return _Position(position_of(execute, self.chain), last_number(execute), sealed_until(execute, self.chain))
 
-    def _store(self, connection: sqlite3.Connection, position: _Position, records: Sequence[Record]) -> tuple[list[Row], list[Seal]]:
+    def _store(
+        self, connection: sqlite3.Connection, position: _Position, records: Sequence[Record], condition: Condition | None
+    ) -> _Written:
         opens = not position.head.seq
         if opens:
             records = [chain_opened(heads_of(connection.execute)), *records]
         rows, head = link(position.head, records, position.number)
         seals, sealed = self._due(position, rows)
-        if opens or seals:
-            with _transaction(connection):
+        if opens or seals or condition:
+            with transaction(connection, condition):
                 if opens:
-                    open_chain(connection.execute, self.chain, _lease_end())
+                    open_chain(connection.execute, self.chain, lease_end(), rows[0].number)
                 insert_rows(connection.execute, rows)
                 insert_seals(connection.execute, seals)
-        elif rows:
+        else:
             insert_rows(connection.execute, rows)
         self._position = _Position(head, position.number + len(rows), sealed)
+        for row, record in zip(rows, records, strict=True):
+            self._unfinished.see(row.number, record.members)
         return rows, seals
 
     def _due(self, position: _Position, rows: Sequence[Row]) -> tuple[list[Seal], int]:
@@ -195,30 +260,27 @@ class Ledger:
         self._position = _Position(position.head, position.number, position.head.seq)
         return [seal]
 
+    def _seal_other(self, execute: Execute, head: Head) -> list[Seal]:
+        sealed = sealed_until(execute, head.chain)
+        if head.seq <= sealed:
+            return []
+        seals = [self._signer.checkpoint(head, sealed)]
+        insert_seals(execute, seals)
+        return seals
+
     def _renew(self, connection: sqlite3.Connection) -> None:
-        connection.execute("UPDATE audit_chains SET lease_until = ? WHERE id = ?", (_lease_end(), self.chain))
+        next_number = self._position.number + 1 if self._position else None
+        renew_lease(connection.execute, self.chain, self._unfinished.first(next_number))
+
+    def _turn_over(self, connection: sqlite3.Connection) -> None:
+        self._close(connection)
+        self.chain, self._position, self._unfinished = new_id(), None, Unfinished()
 
     def _close(self, connection: sqlite3.Connection) -> None:
-        connection.execute("UPDATE audit_chains SET lease_until = NULL, closed_at = ? WHERE id = ?", (utc_now(), self.chain))
+        give_up_lease(connection.execute, self.chain, self._unfinished.first(None))
 
 
 def _probe(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     insert_rows(connection.execute, [Row(0, '{"number":0}', b"")])
     connection.execute("ROLLBACK")
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        with suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _lease_end() -> str:
-    return (datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS)).isoformat(timespec="microseconds")

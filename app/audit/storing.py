@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import chain as chained
 from typing import Any, Protocol
 
@@ -11,7 +13,20 @@ from app.audit.records import ChainHead
 from app.audit.seals import Seal
 from app.domain import utc_now
 
-__all__ = ["Execute", "heads_of", "insert_rows", "insert_seals", "known_ids", "last_number", "open_chain", "position_of", "sealed_until"]
+__all__ = [
+    "Condition",
+    "ConditionFailed",
+    "Execute",
+    "heads_of",
+    "insert_rows",
+    "insert_seals",
+    "known_ids",
+    "last_number",
+    "open_chain",
+    "position_of",
+    "sealed_until",
+    "transaction",
+]
 
 MOST_HEADS = 200
 INSERT_ROWS = "INSERT INTO audit_records (number, body, hash) VALUES "
@@ -21,6 +36,9 @@ ONE_ROW = "(?, ?, ?)"
 class Rows(Protocol):
     """What a statement gives."""
 
+    @property
+    def rowcount(self) -> int: ...
+
     def fetchone(self) -> Any: ...  # noqa: ANN401 - a row as the driver gives it
 
     def fetchall(self) -> Any: ...  # noqa: ANN401 - as above
@@ -28,6 +46,31 @@ class Rows(Protocol):
 
 Execute = Callable[[str, tuple[Any, ...]], Rows]
 """Executes one statement of SQL with its parameters."""
+
+Condition = Callable[[Execute], bool]
+"""What must hold, asked in the transaction that depends on it; it may write."""
+
+
+class ConditionFailed(Exception):
+    """A transaction's condition doesn't hold."""
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection, condition: Condition | None = None) -> Iterator[None]:
+    """A transaction that writes, on a connection that commits by itself otherwise: rolled back on an exception.
+
+    Raises:
+        ConditionFailed: the condition, asked at its beginning, doesn't hold; nothing was written.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        _require(condition, connection.execute)
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
 
 
 def last_number(execute: Execute) -> int:
@@ -55,23 +98,31 @@ def heads_of(execute: Execute) -> list[ChainHead]:
     return [position_of(execute, chain).members() for chain, _ in execute(query, (MOST_HEADS,)).fetchall()]
 
 
-def known_ids(execute: Execute, ids: Iterable[str]) -> set[str]:
-    """Which of these records are there already."""
-    query = "SELECT id FROM audit_records WHERE id = ?"
-    return {one for one in ids if execute(query, (one,)).fetchone()}
+def known_ids(execute: Execute, ids: Iterable[str]) -> dict[str, int]:
+    """Which of these records are there already, with their numbers."""
+    query = "SELECT number FROM audit_records WHERE id = ?"
+    found = ((one, execute(query, (one,)).fetchone()) for one in ids)
+    return {one: row[0] for one, row in found if row}
 
 
-def open_chain(execute: Execute, chain: str, lease_until: str | None) -> None:
-    """A chain is written to from now on."""
-    execute("INSERT INTO audit_chains (id, opened_at, lease_until) VALUES (?, ?, ?)", (chain, utc_now(), lease_until))
+def open_chain(execute: Execute, chain: str, lease_until: str | None, open_since: int | None = None) -> None:
+    """A chain is written to from now on: by a process, from that number on, or, without a lease, by none in particular."""
+    query = "INSERT INTO audit_chains (id, opened_at, lease_until, open_since) VALUES (?, ?, ?, ?)"
+    execute(query, (chain, utc_now(), lease_until, open_since))
 
 
 def insert_rows(execute: Execute, rows: Sequence[Row]) -> None:
     """Store records, by one statement."""
-    execute(INSERT_ROWS + ",".join([ONE_ROW] * len(rows)), tuple(chained.from_iterable(rows)))
+    if rows:
+        execute(INSERT_ROWS + ",".join([ONE_ROW] * len(rows)), tuple(chained.from_iterable(rows)))
 
 
 def insert_seals(execute: Execute, seals: Iterable[Seal]) -> None:
     """Store checkpoints."""
     for seal in seals:
         execute("INSERT INTO audit_checkpoints (body, signature) VALUES (?, ?)", (seal.body, seal.signature))
+
+
+def _require(condition: Condition | None, execute: Execute) -> None:
+    if condition and not condition(execute):
+        raise ConditionFailed

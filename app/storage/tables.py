@@ -171,12 +171,12 @@ audit_chains = Table(
     Column("id", String(36), primary_key=True),
     Column("opened_at", String(32), nullable=False),
     Column("lease_until", String(32)),
-    Column("open_since", String(36)),
+    Column("open_since", Integer),
     Column("closed_at", String(32)),
 )
 """The chains and the processes that write them. A process that lives renews its lease; without one (NULL) a chain belongs to none, as
-that of administration does. `open_since` is the ID of the oldest call without an outcome as of the last renewal. What may be believed of
-this table is not proven by any signature; the records are."""
+that of administration does. `open_since` is the number of the oldest intent without an outcome as of the last renewal. What may be believed
+of this table is not proven by any signature; the records are."""
 
 audit_checkpoints = Table(
     "audit_checkpoints",

@@ -67,7 +67,7 @@ def _create_chains() -> None:
         sa.Column("id", sa.String(36), primary_key=True),
         sa.Column("opened_at", sa.String(32), nullable=False),
         sa.Column("lease_until", sa.String(32)),
-        sa.Column("open_since", sa.String(36)),
+        sa.Column("open_since", sa.Integer),
         sa.Column("closed_at", sa.String(32)),
     )
     for table in ("audit_checkpoints", "audit_tombstones"):

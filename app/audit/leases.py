@@ -1,0 +1,80 @@
+"""Leases: a process that lives renews the lease of its chain; a chain whose lease has run out is claimed by another, which ends it.
+
+A claim is a lease too. Whoever holds it renews it in the transactions of what it writes, and only if it is still its own, so that of two
+who claim a chain one writes, and where the one dies the other goes on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from app.audit.storing import Execute
+from app.domain import utc_now
+
+__all__ = ["HEARTBEAT_SECONDS", "LEASE_SECONDS", "Claim", "claim_next", "end_other_leases", "give_up_lease", "lease_end", "renew_lease"]
+
+LEASE_SECONDS = 30.0
+HEARTBEAT_SECONDS = 5.0
+
+
+def lease_end() -> str:
+    """When a lease that is renewed now runs out."""
+    return (datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS)).isoformat(timespec="microseconds")
+
+
+def renew_lease(execute: Execute, chain: str, open_since: int | None) -> None:
+    """The chain's process lives; `open_since` is the number of its oldest intent without an outcome, None where that isn't known."""
+    query = "UPDATE audit_chains SET lease_until = ?, open_since = coalesce(?, open_since) WHERE id = ? AND closed_at IS NULL"
+    execute(query, (lease_end(), open_since, chain))
+
+
+def give_up_lease(execute: Execute, chain: str, open_since: int | None) -> None:
+    """The chain's process ends. Where intents have no outcome yet, from the number `open_since` on, another may close them at once."""
+    if open_since is None:
+        execute("UPDATE audit_chains SET lease_until = NULL, closed_at = ? WHERE id = ?", (utc_now(), chain))
+    else:
+        execute("UPDATE audit_chains SET lease_until = ?, open_since = ? WHERE id = ?", (utc_now(), open_since, chain))
+
+
+def end_other_leases(execute: Execute, own: str) -> None:
+    """No process lives but this one: whatever else has a lease is dead."""
+    now = utc_now()
+    execute("UPDATE audit_chains SET lease_until = ? WHERE closed_at IS NULL AND lease_until > ? AND id <> ?", (now, now, own))
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A dead process's chain, to be ended by whoever holds this; `open_since` is the number of the first record that matters."""
+
+    chain: str
+    lease: str
+    open_since: int
+
+    def renewed(self, open_since: int) -> Claim:
+        """The claim as it will be, further on; it holds once `take` succeeded with it."""
+        return Claim(self.chain, lease_end(), open_since)
+
+    def take(self, execute: Execute, before: Claim) -> bool:
+        """Put this claim in the place of the one before; False where another has put its own there."""
+        query = "UPDATE audit_chains SET lease_until = ?, open_since = ? WHERE id = ? AND lease_until = ? AND closed_at IS NULL"
+        return execute(query, (self.lease, self.open_since, self.chain, before.lease)).rowcount == 1
+
+    def close(self, execute: Execute) -> bool:
+        """Mark the chain as ended; False where the claim is another's meanwhile."""
+        query = "UPDATE audit_chains SET lease_until = NULL, closed_at = ? WHERE id = ? AND lease_until = ? AND closed_at IS NULL"
+        return execute(query, (utc_now(), self.chain, self.lease)).rowcount == 1
+
+
+def claim_next(execute: Execute, own: str) -> Claim | None:
+    """Claim a chain whose lease has run out; None where there is none. One without a lease belongs to no process, and is never claimed."""
+    query = (
+        "SELECT id, lease_until, open_since FROM audit_chains "
+        "WHERE closed_at IS NULL AND lease_until <= ? AND id <> ? ORDER BY lease_until LIMIT 1"
+    )
+    while found := execute(query, (utc_now(), own)).fetchone():
+        expired = Claim(found[0], found[1], found[2] or 0)
+        claim = expired.renewed(expired.open_since)
+        if claim.take(execute, expired):
+            return claim
+    return None
