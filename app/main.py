@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from app.administration import Administration
 from app.api import Services, build_app, build_control
-from app.audit import AuditLog, GroupWriter, Ledger, Signer
+from app.audit import AuditLog, GroupWriter, Ledger, Recovery, Signer
 from app.callers import (
     Authentication,
     Directory,
@@ -104,7 +104,8 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
             keeper = Keeper(settings.config_file, engine, keyring, os.environ, [one.id for one in catalogue])
             await keeper.apply()
             await stack.enter_async_context(keeper.watching(hangup))
-        house = _open_lanes(stack, settings, engine, Vault(keyring), await _open_ledger(stack, engine, keyring))
+        ledger = await _open_ledger(stack, engine, keyring)
+        house = _open_lanes(stack, settings, engine, Vault(keyring), ledger)
         await house.refresh()
         callers = await _open_callers(stack, settings, house, await _ticket_key(engine, keyring))
         house.services = Services(
@@ -125,6 +126,8 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
             max_wait=settings.max_wait,
         )
         house.writer.start()
+        await ledger.begin_anew()
+        await stack.enter_async_context(_open_recovery(stack, engine, ledger, house.writer).kept())
         stack.push_async_callback(house.close)
         await stack.enter_async_context(house.kept_fresh())
         yield house
@@ -156,6 +159,13 @@ async def _open_ledger(stack: AsyncExitStack, engine: AsyncEngine, keyring: Keyr
     stack.push_async_callback(ledger.aclose)
     await stack.enter_async_context(ledger.kept())
     return ledger
+
+
+def _open_recovery(stack: AsyncExitStack, engine: AsyncEngine, ledger: Ledger, writer: GroupWriter) -> Recovery:
+    """What ends the records of processes that died, of which this one is the only one that lives: a lock file keeps others out."""
+    thread = DatabaseThread(engine)
+    stack.push_async_callback(thread.aclose)
+    return Recovery(thread, ledger, writer.settled, alone=True)
 
 
 async def _ticket_key(engine: AsyncEngine, keyring: Keyring) -> TicketKey:

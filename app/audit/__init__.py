@@ -5,6 +5,7 @@ from app.audit.ledger import Ledger
 from app.audit.log import AuditLog
 from app.audit.reader import list_records, show_records
 from app.audit.records import Name, Record, administrative
+from app.audit.recovery import Recovery
 from app.audit.seals import Signer, Trusted
 from app.audit.writer import GroupWriter
 
@@ -14,6 +15,7 @@ __all__ = [
     "Ledger",
     "Name",
     "Record",
+    "Recovery",
     "Signer",
     "Trusted",
     "administrative",

@@ -1,0 +1,193 @@
+"""Recovery: what a process left without an outcome when it died is ended by another, which writes that in its own chain.
+
+A call gets the outcome `not-sent` where no send was announced for it, else `unknown`; a send without an outcome gets `unknown`. Then the
+dead chain's end is sealed by a checkpoint. It is done in the background, in groups, while calls are served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Any
+
+import orjson
+import structlog
+
+from app.audit.chain import GENESIS, Head, next_hash
+from app.audit.leases import HEARTBEAT_SECONDS, Claim, claim_next, end_other_leases
+from app.audit.ledger import Ledger
+from app.audit.records import Name, Record
+from app.audit.storing import last_number
+from app.audit.unfinished import OpenCall, Unfinished
+from app.domain import new_id, utc_now
+from app.storage import DatabaseThread
+
+__all__ = ["Recovery"]
+
+PAGE_RECORDS = 2_000
+GROUP_RECORDS = 500
+OF_THE_RECORD = frozenset({"id", "at", "name", "chain", "seq", "number"})
+OF_A_SEND_BEFORE = frozenset({"attempt", "operation", "parameter", "ids", "test"})
+
+log = structlog.get_logger(__name__)
+
+
+class ClaimLost(Exception):
+    """Another process has claimed the chain meanwhile, and goes on with it."""
+
+
+class Recovery:
+    """Ends the chains of processes that died, at its start and then at every heartbeat.
+
+    Args:
+        thread: reads what they left. Not the ledger's own: that may take long, and no record of a living call waits for it.
+        ledger: writes how it ended.
+        settled: waits, before the first look, until what the dead left in the spool is in the database: that may be the outcomes.
+        alone: no other process serves from this database, so that whose lease still lasts is dead nevertheless.
+    """
+
+    def __init__(self, thread: DatabaseThread, ledger: Ledger, settled: Callable[[], Awaitable[None]], *, alone: bool) -> None:
+        self._thread = thread
+        self._ledger = ledger
+        self._settled = settled
+        self._alone = alone
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Look for dead processes in the background, while the context lasts."""
+        keeping = asyncio.create_task(self._keep())
+        try:
+            yield
+        finally:
+            keeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await keeping
+
+    async def recover(self) -> None:
+        """End every chain whose process is dead and that nobody else has claimed.
+
+        Raises:
+            SQLAlchemyError: the database refused. What is done is done; the rest is as it was, and is taken up when the claim has run out.
+        """
+        if self._alone:
+            await self._thread.run(lambda connection: end_other_leases(connection.execute, self._ledger.chain))
+            self._alone = False
+        while claim := await self._thread.run(lambda connection: claim_next(connection.execute, self._ledger.chain)):
+            try:
+                calls, sends = await _Ending(claim, self._thread, self._ledger).run()
+            except ClaimLost:
+                log.warning("another process ends this chain", chain=claim.chain)
+            else:
+                log.warning("a process had died; its open calls are closed", chain=claim.chain, calls=calls, sends=sends)
+
+    async def _keep(self) -> None:
+        await self._settled()
+        while True:
+            try:
+                await self.recover()
+            except Exception:
+                # The task's outermost edge. Serving goes on: what is open stays so until a later look.
+                log.exception("what a dead process left can't be ended")
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+
+
+class _Ending:
+    """Ends one chain, claimed."""
+
+    def __init__(self, claim: Claim, thread: DatabaseThread, ledger: Ledger) -> None:
+        self._claim = claim
+        self._claimed_at = time.monotonic()
+        self._thread = thread
+        self._ledger = ledger
+
+    async def run(self) -> tuple[int, int]:
+        """Gives how many calls and how many sends it closed.
+
+        Raises:
+            ClaimLost: another process goes on with it.
+        """
+        unfinished, last = await self._search()
+        open_calls = {call.number: call for call in unfinished.calls.values()}
+        numbers = sorted([*open_calls, *unfinished.sends.values()])
+        for start in range(0, len(numbers), GROUP_RECORDS):
+            group = numbers[start : start + GROUP_RECORDS]
+            records = await self._thread.run(partial(_outcomes, numbers=group, open_calls=open_calls, process=self._claim.chain))
+            await self._write(records, next(iter(numbers[start + GROUP_RECORDS :]), last + 1))
+        head = await self._thread.run(partial(_end_of, chain=self._claim.chain))
+        if not await self._ledger.seal_if(self._claim.close, head):
+            raise ClaimLost
+        return len(unfinished.calls), len(unfinished.sends)
+
+    async def _search(self) -> tuple[Unfinished, int]:
+        """What has no outcome, and the number of the last record that was looked at."""
+        unfinished, last = Unfinished(), await self._thread.run(lambda connection: last_number(connection.execute))
+        number = self._claim.open_since
+        while number <= last:
+            look = partial(_look, unfinished=unfinished, chain=self._claim.chain, first=number, last=last)
+            number = await self._thread.run(look)
+            if time.monotonic() - self._claimed_at >= HEARTBEAT_SECONDS:
+                await self._write([], self._claim.open_since)
+        return unfinished, last
+
+    async def _write(self, records: list[Record], open_since: int) -> None:
+        claim = self._claim.renewed(open_since)
+        if not await self._ledger.append_if(partial(claim.take, before=self._claim), records):
+            raise ClaimLost
+        self._claim, self._claimed_at = claim, time.monotonic()
+
+
+def _look(connection: sqlite3.Connection, *, unfinished: Unfinished, chain: str, first: int, last: int) -> int:
+    """See the next page of records, of all chains: another may have written the outcome. Gives the number after it."""
+    query = "SELECT number, body FROM audit_records WHERE number BETWEEN ? AND ? ORDER BY number LIMIT ?"
+    page = connection.execute(query, (first, last, PAGE_RECORDS)).fetchall()
+    for number, body in page:
+        members = orjson.loads(body)
+        unfinished.see(number, members, begins=members["chain"] == chain)
+    return page[-1][0] + 1 if page else last + 1
+
+
+def _outcomes(connection: sqlite3.Connection, *, numbers: list[int], open_calls: Mapping[int, OpenCall], process: str) -> list[Record]:
+    """The missing outcomes to these intents."""
+    query = "SELECT body FROM audit_records WHERE number = ?"
+    intents = ((number, orjson.loads(connection.execute(query, (number,)).fetchone()[0])) for number in numbers)
+    return [
+        _call_outcome(intent, open_calls[number], process) if number in open_calls else _send_outcome(intent, process)
+        for number, intent in intents
+    ]
+
+
+def _call_outcome(intent: Mapping[str, Any], call: OpenCall, process: str) -> Record:
+    members = {name: value for name, value in intent.items() if name not in OF_THE_RECORD}
+    members["code"] = "unknown" if call.send_id else "not-sent"
+    members["attempts"] = call.attempts
+    members["uncertain"] = call.send_id is not None
+    if call.send_id:
+        members["send_id"] = call.send_id
+    return _record(Name.CALL_OUTCOME, members, process)
+
+
+def _send_outcome(intent: Mapping[str, Any], process: str) -> Record:
+    members = {name: value for name, value in intent.items() if name not in OF_THE_RECORD | OF_A_SEND_BEFORE}
+    return _record(Name.SEND_OUTCOME, {**members, "result": "unknown", "uncertain": True}, process)
+
+
+def _record(name: Name, members: Mapping[str, Any], process: str) -> Record:
+    return Record(name, {**members, "process": process, "id": new_id(), "at": utc_now(), "name": name})
+
+
+def _end_of(connection: sqlite3.Connection, *, chain: str) -> Head | None:
+    """Where a chain stands; None where what follows its last checkpoint doesn't chain to it: such an end isn't signed."""
+    query = "SELECT seq, json_extract(body, '$.hash') FROM audit_checkpoints WHERE chain = ? ORDER BY seq DESC LIMIT 1"
+    seq, sealed = connection.execute(query, (chain,)).fetchone() or (0, GENESIS.hex())
+    head = Head(chain, seq, bytes.fromhex(sealed))
+    query = "SELECT seq, body, hash FROM audit_records WHERE chain = ? AND seq > ? ORDER BY seq"
+    for seq, body, stored in connection.execute(query, (chain, head.seq)):
+        if seq != head.seq + 1 or stored != next_hash(head.hash, body.encode()):
+            log.error("a dead process's records don't follow from its last checkpoint; their end stays unsealed", chain=chain, seq=seq)
+            return None
+        head = Head(chain, seq, stored)
+    return head
