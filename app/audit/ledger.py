@@ -203,43 +203,59 @@ class Ledger:
     def _append(self, connection: sqlite3.Connection, records: Sequence[Record], condition: Condition | None) -> _Written:
         try:
             if self._position:
-                return self._store(connection, self._position, records, condition)
+                return self._append_at(connection, self._position, records, condition)
         except sqlite3.IntegrityError:
             # Another process took the next places: a command, say, that changed a token.
             self._position = None
         except sqlite3.Error:
             self._position = None
             raise
-        there = known_ids(connection.execute, [record.id for record in records])
-        for record in records:
-            if record.id in there:
-                self._unfinished.see(there[record.id], record.members)
-        new = [record for record in records if record.id not in there]
-        return self._store(connection, self._read(connection.execute), new, condition)
+        return self._append_anew(connection, records, condition)
 
-    def _read(self, execute: Execute) -> _Position:
-        return _Position(position_of(execute, self.chain), last_number(execute), sealed_until(execute, self.chain))
-
-    def _store(
+    def _append_at(
         self, connection: sqlite3.Connection, position: _Position, records: Sequence[Record], condition: Condition | None
     ) -> _Written:
-        opens = not position.head.seq
-        if opens:
-            records = [chain_opened(heads_of(connection.execute)), *records]
-        rows, head = link(position.head, records, position.number)
-        seals, sealed = self._due(position, rows)
-        if opens or seals or condition:
+        rows, seals, reached = self._chained(position, records)
+        if seals or condition:
             with transaction(connection, condition):
-                if opens:
-                    open_chain(connection.execute, self.chain, lease_end(), rows[0].number)
                 insert_rows(connection.execute, rows)
                 insert_seals(connection.execute, seals)
         else:
             insert_rows(connection.execute, rows)
-        self._position = _Position(head, position.number + len(rows), sealed)
+        self._note(reached, rows, records)
+        return rows, seals
+
+    def _append_anew(self, connection: sqlite3.Connection, records: Sequence[Record], condition: Condition | None) -> _Written:
+        """Where the place isn't known: it is read under the write lock, so that nobody takes it meanwhile."""
+        execute = connection.execute
+        with transaction(connection, condition):
+            there = known_ids(execute, [record.id for record in records])
+            new, position = [record for record in records if record.id not in there], self._read(execute)
+            if not position.head.seq:
+                new = [chain_opened(heads_of(execute)), *new]
+                open_chain(execute, self.chain, lease_end(), position.number + 1)
+            rows, seals, reached = self._chained(position, new)
+            insert_rows(execute, rows)
+            insert_seals(execute, seals)
+        for record in records:
+            if record.id in there:
+                self._unfinished.see(there[record.id], record.members)
+        self._note(reached, rows, new)
+        return rows, seals
+
+    def _chained(self, position: _Position, records: Sequence[Record]) -> tuple[list[Row], list[Seal], _Position]:
+        """The records' rows, the checkpoints that fall due among them, and where the chain stands then."""
+        rows, head = link(position.head, records, position.number)
+        seals, sealed = self._due(position, rows)
+        return rows, seals, _Position(head, position.number + len(rows), sealed)
+
+    def _note(self, reached: _Position, rows: Sequence[Row], records: Sequence[Record]) -> None:
+        self._position = reached
         for row, record in zip(rows, records, strict=True):
             self._unfinished.see(row.number, record.members)
-        return rows, seals
+
+    def _read(self, execute: Execute) -> _Position:
+        return _Position(position_of(execute, self.chain), last_number(execute), sealed_until(execute, self.chain))
 
     def _due(self, position: _Position, rows: Sequence[Row]) -> tuple[list[Seal], int]:
         """The checkpoints that fall due among the rows, and the `seq` of the last there is then."""
