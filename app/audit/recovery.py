@@ -31,7 +31,7 @@ __all__ = ["Recovery"]
 PAGE_RECORDS = 2_000
 GROUP_RECORDS = 500
 OF_THE_RECORD = frozenset({"id", "at", "name", "chain", "seq", "number"})
-OF_A_SEND_BEFORE = frozenset({"attempt", "operation", "parameter", "ids", "test"})
+OF_A_SEND_BEFORE = frozenset({"attempt", "parameter", "ids", "test"})
 
 log = structlog.get_logger(__name__)
 

@@ -1,0 +1,418 @@
+"""What another process makes of one that died: every call and every send gets an end, and none gets two."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.audit import Name, administrative
+from app.audit.chain import ADMINISTRATION, Row
+from app.audit.records import Record
+from app.audit.seals import Seal
+from tests.audit.deaths import LONG_AGO, Deaths, announced, answered, ended, make_send, on, places, taken
+from tests.calls import make_call
+from tests.storage.database import migrated
+
+
+@pytest_asyncio.fixture
+async def deaths(tmp_path: Path) -> AsyncIterator[Deaths]:
+    """Processes on a database of their own."""
+    path = tmp_path / "gateway.db"
+    async with migrated(path) as engine, on(engine, path) as made:
+        yield made
+
+
+async def test_a_call_without_a_send_was_not_sent(deaths: Deaths) -> None:
+    """Its outcome stands in the chain of who found it, names the dead process and says what the intent said."""
+    call = make_call(7, 8)
+    dead = await deaths.died(*taken(call))
+    own = await deaths.recovered()
+
+    (outcome,) = deaths.records("call:outcome")
+    (intent,) = deaths.records("call:intent")
+    assert (outcome["chain"], outcome["process"]) == (own, dead)
+    assert (outcome["code"], outcome["attempts"], outcome["uncertain"]) == ("not-sent", 0, False)
+    assert "send_id" not in outcome
+    copied = set(intent) - {"id", "at", "name", "chain", "seq", "number"}
+    assert {name: outcome[name] for name in copied} == {name: intent[name] for name in copied}
+
+
+async def test_a_call_that_a_send_names_is_unknown(deaths: Deaths) -> None:
+    """It names its last send, whether or not that send's own outcome is known, and counts all of them."""
+    calls = [make_call(number) for number in range(4)]
+    first, again, other = make_send(calls[0], calls[1]), make_send(calls[1], attempt=2), make_send(calls[2])
+    await deaths.died(*taken(*calls), *announced(first), *answered(first), *announced(again, other), *answered(other), *ended(calls[3]))
+    await deaths.recovered()
+
+    found = {one["call_id"]: one for one in deaths.records("call:outcome")}
+    told = [(found[call.id]["code"], found[call.id].get("send_id"), found[call.id]["attempts"]) for call in calls]
+    assert told == [("unknown", first.id, 1), ("unknown", again.id, 2), ("unknown", other.id, 1), ("ok", None, 0)]
+    assert [found[call.id]["uncertain"] for call in calls] == [True, True, True, False]
+
+
+async def test_a_send_without_an_outcome_is_unknown(deaths: Deaths) -> None:
+    """Also where all its calls have ended: it says which calls it carried, and nothing of whether it was written."""
+    call = make_call(1)
+    send, answered_one = make_send(call), make_send(call, attempt=2)
+    dead = await deaths.died(*taken(call), *announced(send), *ended(call), *announced(answered_one), *answered(answered_one))
+    await deaths.recovered()
+
+    (outcome,) = [one for one in deaths.records("send:outcome") if one["result"] == "unknown"]
+    assert (outcome["send_id"], outcome["call_ids"], outcome["process"], outcome["uncertain"]) == (send.id, [call.id], dead, True)
+    assert not outcome.keys() & {"written", "ids", "attempt"}
+    assert deaths.outcomes() == {call.id: 1}
+
+
+async def test_the_dead_chain_is_sealed_and_closed(deaths: Deaths) -> None:
+    """A checkpoint covers its end, who listens hears of it, and the next look finds nothing to do."""
+    heard = Heard()
+    dead = await deaths.died(*taken(make_call(1)))
+    recovery = deaths.recovery(deaths.ledger(heard))
+    await recovery.recover()
+    before = deaths.records()
+    await recovery.recover()
+    await deaths.recovered()
+
+    assert deaths.sealed(dead)
+    assert deaths.chain(dead)["closed_at"]
+    assert [f'"chain":"{dead}"' in seal.body for seal in heard.seals] == [True]
+    assert deaths.records() == before
+
+
+async def test_a_lease_that_lasts_is_respected(deaths: Deaths) -> None:
+    """Where others may serve too, a chain is ended when its lease has run out, not before; where none can, at once."""
+    dead = await deaths.died(*taken(make_call(1)))
+    recovery = deaths.recovery(deaths.ledger(), alone=False)
+    await recovery.recover()
+    early = deaths.chain(dead)["closed_at"]
+    deaths.run_out(dead)
+    await recovery.recover()
+
+    assert early is None
+    assert deaths.chain(dead)["closed_at"]
+
+
+async def test_a_process_does_not_end_its_own_chain(deaths: Deaths) -> None:
+    """A process that slept through its lease, with its machine, is alive."""
+    ledger = deaths.ledger()
+    await ledger.append(taken(make_call(1)))
+    deaths.run_out(ledger.chain)
+    await deaths.recovery(ledger).recover()
+
+    assert deaths.chain(ledger.chain)["closed_at"] is None
+    assert not deaths.outcomes()
+
+
+async def test_a_chain_without_a_lease_is_nobodys(deaths: Deaths) -> None:
+    """That of administration isn't closed, whatever happens."""
+    deaths.sql("INSERT INTO audit_chains (id, opened_at) VALUES (?, ?)", ADMINISTRATION, LONG_AGO)
+    await deaths.recovered()
+
+    assert deaths.chain(ADMINISTRATION)["closed_at"] is None
+
+
+async def test_two_who_look_at_once_close_every_call_once(deaths: Deaths) -> None:
+    """One of them claims a chain; the other passes on."""
+    calls = [make_call(number) for number in range(50)]
+    for start in range(0, 50, 10):
+        deaths.run_out(await deaths.died(*taken(*calls[start : start + 10])))
+    await asyncio.gather(*(deaths.recovery(deaths.ledger(), alone=False).recover() for _ in range(3)))
+
+    assert deaths.outcomes() == {call.id: 1 for call in calls}
+
+
+async def test_who_lost_its_claim_writes_nothing_more(deaths: Deaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that stalled in the midst, and whose claim another took over meanwhile, leaves the rest to that one."""
+    monkeypatch.setattr("app.audit.recovery.GROUP_RECORDS", 2)
+    calls = [make_call(number) for number in range(7)]
+    dead = await deaths.died(*taken(*calls))
+    taken_over = "UPDATE audit_chains SET lease_until = '2999-01-01T00:00:00.000000+00:00' WHERE id = ?"
+    await deaths.recovery(deaths.ledger(Upon(lambda: deaths.sql(taken_over, dead)))).recover()
+
+    stalled = places(deaths.records("call:outcome")), deaths.chain(dead)["closed_at"]
+    await deaths.recovered()
+
+    assert stalled == ([(call.id, "not-sent") for call in calls[:2]], None)
+    assert deaths.outcomes() == {call.id: 1 for call in calls}
+
+
+async def test_a_death_in_the_midst_is_taken_up(deaths: Deaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who comes next closes the rest, begins where that begins, and repeats nothing."""
+    monkeypatch.setattr("app.audit.recovery.GROUP_RECORDS", 2)
+    calls = [make_call(number) for number in range(5)]
+    sends = [make_send(calls[0], calls[4]), make_send(calls[1])]
+    dead = await deaths.died(*taken(*calls), *announced(*sends))
+    with pytest.raises(ZeroDivisionError):
+        await deaths.recovery(deaths.ledger(Upon(lambda: 1 // 0))).recover()
+    midst = (sum(deaths.outcomes().values()), deaths.chain(dead)["open_since"])
+    await deaths.recovered()
+
+    assert midst == (2, 4)
+    assert deaths.outcomes() == {call.id: 1 for call in calls}
+    assert sorted(one["send_id"] for one in deaths.records("send:outcome")) == sorted(send.id for send in sends)
+    unknown = {call_id for call_id, code in places(deaths.records("call:outcome")) if code == "unknown"}
+    assert unknown == {calls[0].id, calls[1].id, calls[4].id}
+
+
+async def test_an_outcome_in_another_chain_counts(deaths: Deaths) -> None:
+    """What the dead process left in its spool was written by its successor, before it looks."""
+    call = make_call(1)
+    send = make_send(call)
+    await deaths.died(*taken(call), *announced(send))
+    ledger = deaths.ledger()
+    await ledger.append([*answered(send), *ended(call)])
+    await deaths.recovery(ledger).recover()
+
+    assert places(deaths.records("call:outcome")) == [(call.id, "ok")]
+    assert [one["result"] for one in deaths.records("send:outcome")] == ["linked"]
+
+
+async def test_the_first_look_waits_for_the_spool(deaths: Deaths) -> None:
+    """Nothing is decided before what the dead left there is in the database."""
+    call, ledger, asked = make_call(1), deaths.ledger(), asyncio.Event()
+    written = asyncio.Event()
+    dead = await deaths.died(*taken(call))
+
+    async def settled() -> None:
+        asked.set()
+        await written.wait()
+
+    async with deaths.recovery(ledger, settled=settled).kept():
+        await asked.wait()
+        await ledger.append(ended(call))
+        written.set()
+        await closing(deaths, dead)
+
+    assert places(deaths.records("call:outcome")) == [(call.id, "ok")]
+
+
+async def test_it_looks_again_and_survives_a_failing_database(
+    deaths: Deaths, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A process that dies later is found too, and a look that fails is told and followed by the next."""
+    monkeypatch.setattr("app.audit.recovery.HEARTBEAT_SECONDS", 0.01)
+    deaths.sql("ALTER TABLE audit_chains RENAME TO audit_chains_aside")
+    output = ""
+    async with deaths.recovery(deaths.ledger(), alone=False).kept():
+        async with asyncio.timeout(10):
+            while "what a dead process left can't be ended" not in output:
+                await asyncio.sleep(0.01)
+                output += caplog.text + capsys.readouterr().out
+        deaths.sql("ALTER TABLE audit_chains_aside RENAME TO audit_chains")
+        dead = await deaths.died(*taken(make_call(1)))
+        deaths.run_out(dead)
+        await closing(deaths, dead)
+
+    assert sum(deaths.outcomes().values()) == 1
+
+
+async def test_an_end_that_was_altered_is_not_signed(deaths: Deaths) -> None:
+    """What doesn't follow from the last checkpoint gets none, so that no edit gets the gateway's signature; it is closed all the same."""
+    calls = [make_call(1), make_call(2)]
+    dead = await deaths.died(*taken(*calls))
+    deaths.sql("UPDATE audit_records SET body = replace(body, '\"1\"', '\"9\"') WHERE chain = ? AND seq = 2", dead)
+    await deaths.recovered()
+
+    assert not deaths.sealed(dead)
+    assert deaths.chain(dead)["closed_at"]
+    assert deaths.outcomes() == {call.id: 1 for call in calls}
+
+
+async def test_a_graceful_end_leaves_nothing(deaths: Deaths) -> None:
+    """A process that ended in order has closed and sealed its chain itself."""
+    call, ledger = make_call(1), deaths.ledger()
+    await ledger.append([*taken(call), *ended(call)])
+    await ledger.aclose()
+    before = deaths.records()
+    closed = deaths.chain(ledger.chain)
+    await deaths.recovered()
+
+    assert closed["closed_at"]
+    assert closed["lease_until"] is None
+    assert deaths.records() == before
+
+
+async def test_what_a_graceful_end_could_not_close_is_left_to_the_next(deaths: Deaths) -> None:
+    """A chain with an intent that got no outcome stays to be ended, at once, from that intent on."""
+    done, left = make_call(1), make_call(2)
+    ledger = deaths.ledger()
+    await ledger.append([*taken(done), *ended(done), *taken(left)])
+    await ledger.aclose()
+    open_since = deaths.chain(ledger.chain)["open_since"]
+    await deaths.recovery(deaths.ledger(), alone=False).recover()
+
+    assert open_since == 4
+    assert deaths.outcomes() == {done.id: 1, left.id: 1}
+    assert deaths.chain(ledger.chain)["closed_at"]
+
+
+async def test_what_the_spool_left_open_is_given_up(deaths: Deaths) -> None:
+    """An intent out of the dead's spool is closed like any other, and the process that wrote it goes on in a chain of its own."""
+    left, living, ledger = make_call(1), make_call(2), deaths.ledger()
+    await ledger.append(taken(left))
+    spooled = ledger.chain
+    await ledger.begin_anew()
+    await ledger.append(taken(living))
+    await deaths.recovery(ledger).recover()
+
+    assert [(one["call_id"], one["process"], one["chain"]) for one in deaths.records("call:outcome")] == [(left.id, spooled, ledger.chain)]
+    assert ledger.chain != spooled
+    assert deaths.sealed(spooled)
+
+
+async def test_a_chain_in_which_nothing_is_open_goes_on(deaths: Deaths) -> None:
+    """What the spool held was complete, or there was nothing: no new chain begins."""
+    call, ledger = make_call(1), deaths.ledger()
+    await ledger.append([*taken(call), *ended(call)])
+    before = ledger.chain
+    await ledger.begin_anew()
+
+    assert ledger.chain == before
+
+
+async def test_the_heartbeat_tells_from_where_on_to_look(deaths: Deaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the lease the number of the oldest intent without an outcome is renewed, or, where there is none, of what comes next."""
+    monkeypatch.setattr("app.audit.ledger.HEARTBEAT_SECONDS", 0.01)
+    first, second, ledger = make_call(1), make_call(2), deaths.ledger()
+
+    async def renewed(since: int) -> None:
+        deaths.run_out(ledger.chain)
+        async with asyncio.timeout(10):
+            while deaths.chain(ledger.chain)["lease_until"] == LONG_AGO:
+                await asyncio.sleep(0.01)
+        assert deaths.chain(ledger.chain)["open_since"] == since
+
+    async with ledger.kept():
+        await ledger.append([*taken(first), *announced(make_send(first)), *taken(second)])
+        await renewed(2)
+        await ledger.append(ended(first))
+        await renewed(3)
+        await ledger.append(answered(*[make_send(first)]))
+        await ledger.append(ended(second))
+        await renewed(3)
+
+
+async def test_what_is_before_is_not_looked_at(deaths: Deaths) -> None:
+    """The search begins at the number that the dead process renewed last, by the primary key, however much there is before."""
+    before, after = make_call(1), make_call(2)
+    dead = await deaths.died(*taken(before), *taken(after))
+    deaths.sql("UPDATE audit_chains SET open_since = 3 WHERE id = ?", dead)
+    await deaths.recovered()
+    plan = deaths.sql("EXPLAIN QUERY PLAN SELECT number, body FROM audit_records WHERE number BETWEEN 1 AND 2 ORDER BY number LIMIT 9")
+
+    assert deaths.outcomes() == {after.id: 1}
+    assert [step[-1] for step in plan] == ["SEARCH audit_records USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"]
+
+
+async def test_a_long_search_renews_its_claim(deaths: Deaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Page by page, so that nobody else begins meanwhile; and all pages are seen."""
+    monkeypatch.setattr("app.audit.recovery.PAGE_RECORDS", 3)
+    monkeypatch.setattr("app.audit.recovery.HEARTBEAT_SECONDS", 0.0)
+    calls = [make_call(number) for number in range(10)]
+    await deaths.died(*taken(*calls), *ended(*calls[::2]))
+    await deaths.recovered()
+
+    assert deaths.outcomes() == {call.id: 1 for call in calls}
+
+
+async def test_a_command_in_between_does_not_disturb_it(deaths: Deaths) -> None:
+    """Where another took the next numbers, the group is chained anew, in one transaction with the claim."""
+    calls = [make_call(number) for number in range(3)]
+    await deaths.died(*taken(*calls))
+    ledger = deaths.ledger()
+    await ledger.append([administrative(Name.TOKEN_RESUMED, "test", "shop")])
+    await deaths.died(administrative(Name.TOKEN_RESUMED, "test", "shop"))
+    await deaths.recovery(ledger).recover()
+
+    assert deaths.outcomes() == {call.id: 1 for call in calls}
+
+
+async def test_a_locked_database_leaves_it_for_later(deaths: Deaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look that can't write raises, and has changed nothing."""
+    monkeypatch.setattr("app.storage.engine.BUSY_TIMEOUT_MS", 50)
+    dead = await deaths.died(*taken(make_call(1)))
+    recovery = deaths.recovery(deaths.ledger())
+    locker = sqlite3.connect(deaths.path, isolation_level=None)
+    locker.execute("BEGIN IMMEDIATE")
+    with pytest.raises(SQLAlchemyError):
+        await recovery.recover()
+    locker.execute("ROLLBACK")
+    locker.close()
+    untouched = deaths.chain(dead)["closed_at"], deaths.outcomes()
+    await recovery.recover()
+
+    assert untouched == (None, {})
+    assert deaths.chain(dead)["closed_at"]
+
+
+Lives = st.lists(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), max_size=12), min_size=1, max_size=4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(lives=Lives)
+async def test_whenever_processes_die_every_intent_has_one_outcome(
+    tmp_path_factory: pytest.TempPathFactory, lives: list[list[tuple[int, int]]]
+) -> None:
+    """Any calls, each as far as it came, in any number of lives that each begin with a recovery: one outcome each in the end."""
+    path = tmp_path_factory.mktemp("lives") / "gateway.db"
+    async with migrated(path) as engine, on(engine, path) as deaths:
+        for life in lives:
+            ledger = deaths.ledger()
+            await deaths.recovery(ledger).recover()
+            for number, steps in life:
+                await ledger.append(journey(number, steps))
+        await deaths.recovered()
+
+        intents = [one["call_id"] for one in deaths.records("call:intent")]
+        sends = [one["send_id"] for one in deaths.records("send:intent")]
+        assert deaths.outcomes() == dict.fromkeys(intents, 1)
+        assert sorted(one["send_id"] for one in deaths.records("send:outcome")) == sorted(sends)
+
+
+def journey(number: int, steps: int) -> list[Record]:
+    """A call and how far it came: taken in, sent, answered, ended."""
+    call = make_call(number + 1)
+    send = make_send(call)
+    return [*taken(call), *announced(send), *answered(send), *ended(call)][: steps + 1]
+
+
+class Heard:
+    """Who listens to a ledger."""
+
+    def __init__(self) -> None:
+        self.seals: list[Seal] = []
+
+    def appended(self, rows: Sequence[Row]) -> None:
+        """Of records it keeps nothing."""
+
+    def sealed(self, seals: Sequence[Seal]) -> None:
+        """Keep them."""
+        self.seals += seals
+
+
+class Upon(Heard):
+    """Does something when the first records have become durable."""
+
+    def __init__(self, action: Callable[[], object]) -> None:
+        super().__init__()
+        self.actions = [action]
+
+    def appended(self, rows: Sequence[Row]) -> None:  # noqa: ARG002 - any will do
+        """Do it, once."""
+        while self.actions:
+            self.actions.pop()()
+
+
+async def closing(deaths: Deaths, chain: str) -> None:
+    """Wait until a chain is closed."""
+    async with asyncio.timeout(10):
+        while not deaths.chain(chain)["closed_at"]:
+            await asyncio.sleep(0.01)
