@@ -122,6 +122,13 @@ async def arrivals(simulator: Simulated, token: str) -> list[float]:
     return simulator.ledger.arrivals(token)
 
 
+@router.get("/targets")
+async def targets(simulator: Simulated, token: str) -> list[str]:
+    """Return the path and query that each of one token's requests asked for, refused ones included."""
+    _require_token(simulator, token)
+    return simulator.ledger.targets(token)
+
+
 @router.get("/orders")
 async def orders(
     simulator: Simulated,

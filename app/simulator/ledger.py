@@ -1,10 +1,10 @@
 """What the simulator saw and answered, per token, by name."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from app.simulator.meter import Meter
+from app.simulator.meter import HISTORY, Meter
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class Tally:
         self.meter = Meter(rate)
         self.statuses: Counter[int] = Counter()
         self.unanswered = 0
+        self.targets: deque[str] = deque(maxlen=HISTORY)
 
     def statistics(self) -> TokenStatistics:
         """Return what was counted."""
@@ -61,8 +62,9 @@ class Ledger:
         self._unknown = 0
         self._tallies = {name: Tally(self._rate) for name in self._names}
 
-    def arrive(self, name: str, at: float) -> bool:
-        """Count an arrival at `at` (monotonic seconds) and tell whether the rate rule accepts it."""
+    def arrive(self, name: str, at: float, target: str) -> bool:
+        """Count an arrival at `at` (monotonic seconds), which asks for `target`, and tell whether the rate rule accepts it."""
+        self._tallies[name].targets.append(target)
         return self._tallies[name].meter.arrive(at)
 
     def arrive_unknown(self) -> None:
@@ -84,6 +86,15 @@ class Ledger:
 
         """
         return list(self._tallies[name].meter.times)
+
+    def targets(self, name: str) -> list[str]:
+        """Return the path and query that each of the token's arrivals asked for, oldest first, the last `meter.HISTORY` of them.
+
+        Raises:
+            KeyError: no token has that name.
+
+        """
+        return list(self._tallies[name].targets)
 
     def statistics(self) -> Statistics:
         """Return the statistics of all tokens, by name."""

@@ -65,7 +65,7 @@ class Upstream:
 
     async def _handle(self, exchange: Exchange, token: SimulatedToken, arrived: float) -> tuple[Answer | None, Fault | None]:
         """Return the answer (None: there will be none) and the fault it suffers."""
-        if not self._simulator.ledger.arrive(token.name, arrived):
+        if not self._simulator.ledger.arrive(token.name, arrived, _target(exchange)):
             return TOO_MANY_REQUESTS, None
         fault = self._simulator.plan.take(token.name, exchange.scope["query_string"])
         if fault is not None and not fault.does_work:
@@ -78,6 +78,11 @@ class Upstream:
         has_body = await exchange.has_body()
         request = UpstreamRequest(token, scope["method"], scope["path"], scope["query_string"], has_body)
         return perform(self._simulator.world, request)
+
+
+def _target(exchange: Exchange) -> str:
+    query = exchange.scope["query_string"].decode("ascii", "backslashreplace")
+    return f"{exchange.scope['path']}?{query}" if query else str(exchange.scope["path"])
 
 
 def _unknown(exchange: Exchange) -> Answer:

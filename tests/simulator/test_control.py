@@ -61,9 +61,21 @@ async def test_arrival_times_are_told_in_monotonic_seconds(client: httpx2.AsyncC
     assert answer.json() == [1000.0, 1000.25]
 
 
-async def test_arrivals_of_an_unknown_token_get_404(client: httpx2.AsyncClient) -> None:
+async def test_what_each_arrival_asked_for_is_told(client: httpx2.AsyncClient) -> None:
+    """A test reads which IDs were sent, in the order of their arrival, refused requests included."""
+    await client.patch("/orders/link?orderIds=1001,1002")
+    await client.get("/account")
+    await client.patch("/orders/link?orderIds=1003")
+
+    answer = await client.get("/_simulator/targets", params={"token": "main"})
+
+    assert answer.json() == ["/orders/link?orderIds=1001,1002", "/account", "/orders/link?orderIds=1003"]
+
+
+@pytest.mark.parametrize("what", ["arrivals", "targets"])
+async def test_arrivals_of_an_unknown_token_get_404(client: httpx2.AsyncClient, what: str) -> None:
     """The message names the token that isn't there."""
-    answer = await client.get("/_simulator/arrivals", params={"token": "nobody"})
+    answer = await client.get(f"/_simulator/{what}", params={"token": "nobody"})
 
     assert (answer.status_code, answer.json()) == (404, {"message": "No token is named 'nobody'."})
 
