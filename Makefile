@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO_ARGS ?=
 TEST_ARGS ?=
 
-.PHONY: demo test check format lock bench networks mutants openapi clean
+.PHONY: demo test check format lock bench networks kills mutants openapi clean
 
 demo: $(VENV)/.run ## simulator, gateway, a few calls, then serve until Ctrl-C
 	$(BIN)/flxpoint-gateway demo $(DEMO_ARGS)
@@ -32,6 +32,9 @@ bench: $(VENV)/.dev ## the figures in README, measured here and now
 
 networks: $(VENV)/.dev ## the pacing rule in simulated time: 1,000 runs over each of six networks
 	$(BIN)/python -m benchmarks.networks
+
+kills: $(VENV)/.dev ## kill a gateway under load fifty times, and see that nothing is lost
+	KILLS=$${KILLS:-50} $(BIN)/python -m pytest -n0 -s tests/kills
 
 mutants: $(VENV)-mutants/.done ## mutation testing of dispatch's pure core; docs/mutants.md explains those that live
 	$(VENV)-mutants/bin/mutmut run
