@@ -7,6 +7,7 @@ from app.audit.reader import list_records, show_records
 from app.audit.records import Name, Record, administrative
 from app.audit.recovery import Recovery
 from app.audit.seals import Signer, Trusted
+from app.audit.spool import Spool
 from app.audit.writer import GroupWriter
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Record",
     "Recovery",
     "Signer",
+    "Spool",
     "Trusted",
     "administrative",
     "append",

@@ -1,0 +1,189 @@
+"""The spool's file: what was kept is there again, whatever happened to the process or to the file's end."""
+
+from __future__ import annotations
+
+import errno
+import resource
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.audit import Name, Record, Spool, administrative
+from app.audit.canonical import canonical
+from app.audit.spool import PREALLOCATED_BYTES
+from app.errors import StartRefused
+
+ENOUGH = 2_000
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the spool is."""
+    return tmp_path / "audit.spool"
+
+
+def record(subject: str) -> Record:
+    """A record to tell from others."""
+    return administrative(Name.TOKEN_ADDED, "test", subject)
+
+
+def body(subject: str) -> bytes:
+    """One as JSON, the same each time."""
+    return canonical({"id": subject, "name": Name.TOKEN_ADDED, "subject": subject})
+
+
+def left(path: Path) -> list[str]:
+    """What the next process finds, by its subjects."""
+    spool = Spool(path)
+    spool.close()
+    return [str(one.members["subject"]) for one in spool.left]
+
+
+@contextmanager
+def no_larger_than(size: int) -> Iterator[None]:
+    """No byte of a file beyond this can be written by this process."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_it_is_made_with_its_room_taken_and_its_owners_alone(path: Path) -> None:
+    """Its 8 MiB have their blocks on the disk from the beginning, and nobody else can read it."""
+    Spool(path).close()
+    made = path.stat()
+
+    assert made.st_size == PREALLOCATED_BYTES
+    assert made.st_blocks * 512 >= PREALLOCATED_BYTES
+    assert stat.S_IMODE(made.st_mode) == 0o600
+
+
+def test_a_file_whose_room_was_not_taken_gets_it(path: Path) -> None:
+    """A process that died while it made the file leaves a short one; and a mode that is too wide is narrowed."""
+    path.write_bytes(bytes(10))
+    path.chmod(0o644)
+    Spool(path).close()
+
+    assert path.stat().st_size == PREALLOCATED_BYTES
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_what_was_kept_is_there_for_the_next_process(path: Path) -> None:
+    """In its order, with the ID, the time and all else that the records had."""
+    kept = [record("one"), record("zwei")]
+    spool = Spool(path)
+    spool.keep([canonical(one.members) for one in kept])
+    spool.keep([body("three")])
+    spool.close()
+    again = Spool(path)
+    again.close()
+
+    assert again.holds_any
+    assert again.left[:2] == kept
+    assert left(path) == ["one", "zwei", "three"]
+
+
+def test_the_next_process_adds_to_what_is_there(path: Path) -> None:
+    """What it finds stays until it clears it."""
+    for subject in ("one", "two"):
+        spool = Spool(path)
+        spool.keep([body(subject)])
+        spool.close()
+
+    assert left(path) == ["one", "two"]
+
+
+def test_a_record_that_stands_there_twice_is_found_once(path: Path) -> None:
+    """It may have been kept again after an attempt whose end wasn't known."""
+    spool = Spool(path)
+    one = body("one")
+    spool.keep([one, body("two")])
+    spool.keep([one])
+    spool.close()
+
+    assert left(path) == ["one", "two"]
+
+
+def test_what_was_cleared_is_gone(path: Path) -> None:
+    """Also where what comes next is shorter than what stood there, and what it grew by is given back."""
+    spool = Spool(path)
+    spool.keep([body("x" * PREALLOCATED_BYTES), body("behind")])
+    grown = path.stat().st_size
+    spool.clear()
+    empty = not spool.holds_any
+    spool.keep([body("one")])
+    spool.close()
+
+    assert grown > PREALLOCATED_BYTES
+    assert empty
+    assert path.stat().st_size == PREALLOCATED_BYTES
+    assert left(path) == ["one"]
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.data())
+def test_a_torn_end_is_left_out(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """A loss of power in the middle of a write: whatever part of the last group reached the disk, all before it is found, and goes on."""
+    path = tmp_path_factory.mktemp("torn") / "audit.spool"
+    spool = Spool(path)
+    spool.keep([body("one"), body("two")])
+    before = path.read_bytes()[:ENOUGH]
+    spool.keep([body("torn"), body("and more")])
+    after = path.read_bytes()[:ENOUGH]
+    spool.close()
+    changed = [place for place, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
+    lost = data.draw(st.sets(st.sampled_from(changed), min_size=1))
+    path.write_bytes(bytes(before[place] if place in lost else new for place, new in enumerate(after[: changed[-1] + 1])))
+    found = left(path)
+    goes_on = Spool(path)
+    goes_on.keep([body("next")])
+    goes_on.close()
+
+    assert found in (["one", "two"], ["one", "two", "torn"])
+    assert left(path) == [*found, "next"]
+
+
+def test_what_is_beyond_its_room_is_kept_or_refused_whole(path: Path) -> None:
+    """On a full disk it takes what fits its 8 MiB; what doesn't is refused, and what was there stays."""
+    spool = Spool(path)
+    with no_larger_than(PREALLOCATED_BYTES):
+        spool.keep([body("fits")])
+        with pytest.raises(OSError, match=r"File too large") as refused:
+            spool.keep([body("x" * PREALLOCATED_BYTES)])
+        spool.keep([body("fits too")])
+    spool.close()
+
+    assert refused.value.errno == errno.EFBIG
+    assert left(path) == ["fits", "fits too"]
+
+
+def test_a_spool_that_can_not_be_made_stops_the_start(tmp_path: Path) -> None:
+    """Without its room on the disk an outcome could be lost, so the gateway doesn't begin."""
+    with no_larger_than(1_000_000), pytest.raises(StartRefused, match=r"GATEWAY_STATE_DIR: .*audit\.spool can't be used"):
+        Spool(tmp_path / "audit.spool")
+
+
+def test_a_spool_that_is_a_link_is_not_followed(tmp_path: Path, path: Path) -> None:
+    """Somebody who may make a link there can't have the records written elsewhere."""
+    path.symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(StartRefused):
+        Spool(path)
+
+
+@pytest.mark.parametrize("entry", [b'{"id":"1","name":"no:such"}', b'{"name":"call:outcome"}', b"[]", b"{"])
+def test_what_this_version_does_not_know_stops_the_start(path: Path, entry: bytes) -> None:
+    """It was durable once; to go on without it would be to lose it."""
+    spool = Spool(path)
+    spool.keep([entry])
+    spool.close()
+
+    with pytest.raises(StartRefused, match="start the version that wrote it"):
+        Spool(path)
