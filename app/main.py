@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from app.administration import Administration
 from app.api import Services, build_app, build_control
-from app.audit import AuditLog, GroupWriter, Ledger, Recovery, Signer
+from app.audit import AuditLog, GroupWriter, Ledger, Recovery, Signer, Spool
 from app.callers import (
     Authentication,
     Directory,
@@ -104,8 +104,8 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
             keeper = Keeper(settings.config_file, engine, keyring, os.environ, [one.id for one in catalogue])
             await keeper.apply()
             await stack.enter_async_context(keeper.watching(hangup))
-        ledger = await _open_ledger(stack, engine, keyring)
-        house = _open_lanes(stack, settings, engine, Vault(keyring), ledger)
+        spool, ledger = await _open_spool(stack, settings), await _open_ledger(stack, engine, keyring)
+        house = _open_lanes(stack, settings, engine, Vault(keyring), GroupWriter(ledger, spool))
         await house.refresh()
         callers = await _open_callers(stack, settings, house, await _ticket_key(engine, keyring))
         house.services = Services(
@@ -126,19 +126,19 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
             max_wait=settings.max_wait,
         )
         house.writer.start()
+        stack.push_async_callback(house.close)
+        await house.writer.take_up(spool.left)
         await ledger.begin_anew()
         await stack.enter_async_context(_open_recovery(stack, engine, ledger, house.writer).kept())
-        stack.push_async_callback(house.close)
         await stack.enter_async_context(house.kept_fresh())
         yield house
 
 
-def _open_lanes(stack: AsyncExitStack, settings: Settings, engine: AsyncEngine, vault: Vault, ledger: Ledger) -> House:
+def _open_lanes(stack: AsyncExitStack, settings: Settings, engine: AsyncEngine, vault: Vault, writer: GroupWriter) -> House:
     """The lanes with what they send through and what they record in; the house, but for its services."""
     upstream = open_upstream(str(settings.upstream_url))
     stack.push_async_callback(upstream.aclose)
-    directory, writer = Directory(), GroupWriter(ledger)
-    audit = AuditLog(writer)
+    directory, audit = Directory(), AuditLog(writer)
     dispatcher = Dispatcher(
         time.monotonic,
         Carrier(vault, directory, audit, upstream),
@@ -147,6 +147,12 @@ def _open_lanes(stack: AsyncExitStack, settings: Settings, engine: AsyncEngine, 
         coalesce=settings.coalesce,
     )
     return House(engine, vault, directory, dispatcher, audit, writer, settings.shutdown_grace)
+
+
+async def _open_spool(stack: AsyncExitStack, settings: Settings) -> Spool:
+    spool = await asyncio.to_thread(Spool, settings.spool_file)
+    stack.callback(spool.close)
+    return spool
 
 
 async def _open_ledger(stack: AsyncExitStack, engine: AsyncEngine, keyring: Keyring) -> Ledger:

@@ -232,6 +232,11 @@ class Settings(BaseSettings):
         """Where the master keys are read from, or made."""
         return self.master_keys_file or self.state_dir / "master.keys"
 
+    @property
+    def spool_file(self) -> Path:
+        """Where records are kept while the database doesn't take them."""
+        return self.state_dir / "audit.spool"
+
 
 def load_settings(**given: object) -> Settings:
     """Read the settings from the environment; `given` values come first.

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import islice
 from typing import Protocol
 
 import structlog
 from sqlalchemy.exc import DBAPIError
 
+from app.audit.backlog import Backlog, Pending
 from app.audit.records import Record
+from app.audit.spooling import Keeping, Spooling
 from app.errors import AuditUnavailable
 
 __all__ = ["GroupWriter"]
@@ -30,20 +28,6 @@ FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class _Pending:
-    record: Record
-    since: float
-    heard_by: list[asyncio.Future[bool]] = field(default_factory=list)
-
-    def tell(self, *, durable: bool) -> None:
-        """It is on disk; or it was withdrawn, or those who wait have waited long enough."""
-        for heard in self.heard_by:
-            if not heard.done():
-                heard.set_result(durable)
-        self.heard_by.clear()
 
 
 class Store(Protocol):
@@ -62,115 +46,173 @@ class GroupWriter:
     After a commit that two or more were waiting for it lets 3 ms pass, unless enough wait already, so that the next is larger too: in a
     crowd a commit's fixed cost, shared by a few, would be most of what a record costs. A call that is alone never waits for that.
 
-    While the store fails it tries again, at growing intervals, and keeps what it has; it refuses more only at its bound.
+    While the store fails it tries again, at growing intervals, and keeps what it has, in memory and in the spool; it refuses more only at
+    its bound.
 
     Args:
         store: where records are kept.
-        patience: seconds that `write` waits for durability.
+        spool: where they are durable while the store is away; None: nowhere.
+        patience: seconds that `write` waits for the store.
     """
 
-    def __init__(self, store: Store, *, patience: float = PATIENCE_SECONDS) -> None:
+    def __init__(self, store: Store, spool: Keeping | None = None, *, patience: float = PATIENCE_SECONDS) -> None:
         self._store = store
         self._patience = patience
         self._impatience: asyncio.TimerHandle | None = None
-        self._waiting: deque[_Pending] = deque()
+        self._backlog = Backlog()
+        self._spooling = Spooling(spool, self._backlog, patience)
         self._arrived = asyncio.Event()
         self._company: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing = False
         self._crowded = False
-        self.healthy = True
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the store takes records, and nothing is in the spool alone."""
+        return not (self._backlog.stalled or self._backlog.spooled)
 
     @property
     def accepting(self) -> bool:
         """Whether records can be taken whose writing isn't waited for."""
-        return self.healthy and len(self._waiting) < MOST_WAITING
+        return self.healthy and len(self._backlog) < MOST_WAITING
+
+    @property
+    def set_aside(self) -> int:
+        """How many records were left out, since they could never be written."""
+        return self._backlog.set_aside
 
     def start(self) -> None:
         """Begin to write, on the loop that runs."""
         self._task = asyncio.get_running_loop().create_task(self._run())
 
+    async def take_up(self, left: Sequence[Record]) -> None:
+        """Write what a dead process left in the spool, before anything else is given; waits as long as the patience lasts.
+
+        Where the store doesn't take it yet it stays in the spool, and this isn't healthy until it does.
+        """
+        pendings = [self._backlog.add(record, required=False) for record in left]
+        self._backlog.note_spooled(pendings)
+        self._arrived.set()
+        if pendings and not await self._durable(pendings[-1]):
+            log.error("what the last process left in the spool can't be written yet", waiting=len(pendings))
+
     async def aclose(self) -> None:
-        """Write what waits, within the patience, and stop. What couldn't be written is logged."""
+        """Write what waits, within the patience, and stop. What the store doesn't take stays in the spool; what neither takes is logged."""
         self._closing = True
         self._arrived.set()
         if self._task:
             _, unfinished = await asyncio.wait({self._task}, timeout=self._patience)
             for task in unfinished:
                 task.cancel()
-        if self._waiting:
-            log.error(
-                "audit records could not be written", lost=len(self._waiting), records=[dict(one.record.members) for one in self._waiting]
-            )
+        if self._impatience:
+            self._impatience.cancel()
+        await self._leave_behind()
 
     async def settled(self) -> None:
-        """Wait until everything that was given so far is on disk."""
+        """Wait until everything that was given so far is in the store."""
         self._arrived.set()
-        while self._waiting and not await self._durable(self._waiting[-1]):
-            pass
+        if self._backlog:
+            last = self._backlog.newest
+            while last.waits:
+                await self._durable(last)
 
     def put(self, record: Record) -> None:
         """Have a record written, without waiting for it. Never refuses: what happened must not be lost.
 
         It is committed with the next that is waited for, or by itself after 5 ms.
         """
-        self._enqueue(record)
+        self._enqueue(record, required=False)
         if self._company is None:
             self._company = asyncio.get_running_loop().call_later(COMPANY_SECONDS, self._arrived.set)
 
     async def write(self, record: Record, *, required: bool) -> None:
         """Have a record written, and wait until it is on disk, as long as the patience lasts.
 
+        If the wait is cancelled the record stays, and is written.
+
         Args:
             record: what to write.
-            required: whether what it announces must not happen unrecorded. Then it is withdrawn when the patience ends;
-                otherwise it stays and is written when the store is back.
+            required: whether what it announces must not happen unrecorded. Then the store must have it, and it is withdrawn when the
+                patience ends; otherwise it stays, goes to the spool, and is written when the store is back.
 
         Raises:
             AuditUnavailable: `required`, and it isn't on disk.
         """
-        if required and len(self._waiting) >= MOST_WAITING:
+        if required and len(self._backlog) >= MOST_WAITING:
             raise _unavailable()
-        pending = self._enqueue(record)
+        pending = self._enqueue(record, required=required)
         self._arrived.set()
-        if not await self._durable(pending) and required:
-            # If a commit hangs that it is part of, an intent may stand on record whose call was refused.
-            self.healthy = False
-            with contextlib.suppress(ValueError):
-                self._waiting.remove(pending)
-            pending.tell(durable=False)
+        try:
+            await self._durable(pending)
+        except asyncio.CancelledError:
+            pending.required = False
+            self._spooling.attend()
+            raise
+        if required and not pending.stored:
+            self._withdraw(pending)
             raise _unavailable()
 
-    async def _durable(self, pending: _Pending) -> bool:
+    def _withdraw(self, pending: Pending) -> None:
+        """Its patience ended. If a commit hangs that it is part of, an intent may stand on record whose call was refused."""
+        if pending.waits:
+            self._backlog.withdraw(pending)
+            self._stall()
+
+    def _stall(self) -> None:
+        """The store doesn't take records; until it does, they go to the spool at once."""
+        self._backlog.stalled = True
+        self._spooling.attend()
+
+    async def _leave_behind(self) -> None:
+        for pending in [one for one in self._backlog if one.required]:
+            self._backlog.withdraw(pending)
+        self._backlog.stalled = self._backlog.stalled or len(self._backlog) > 0
+        await self._spooling.finish()
+        lost = [dict(one.record.members) for one in self._backlog if not one.spooled]
+        if self._backlog.spooled:
+            log.warning("audit records wait in the spool for the next start", waiting=self._backlog.spooled)
+        if lost:
+            log.error("audit records could not be written", lost=len(lost), records=lost)
+
+    async def _durable(self, pending: Pending) -> bool:
         """Wait until the record is on disk, as long as the patience lasts; gives whether it is."""
-        loop = asyncio.get_running_loop()
-        heard: asyncio.Future[bool] = loop.create_future()
+        heard: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         pending.heard_by.append(heard)
-        if self._impatience is None:
-            self._impatience = loop.call_later(self._patience, self._lose_patience, loop)
+        self._be_patient()
         return await heard
 
-    def _lose_patience(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Tell those who have waited long enough; the others wait on, with one timer for all of them."""
-        self._impatience = None
-        for pending in self._waiting:
-            left = pending.since + self._patience - loop.time()
-            if pending.heard_by and left > 0:
-                self._impatience = loop.call_later(left, self._lose_patience, loop)
-                return
-            pending.tell(durable=False)
+    def _be_patient(self) -> None:
+        if self._impatience is None:
+            loop = asyncio.get_running_loop()
+            self._impatience = loop.call_later(self._patience, self._lose_patience, loop)
 
-    def _enqueue(self, record: Record) -> _Pending:
-        pending = _Pending(record, asyncio.get_running_loop().time())
-        self._waiting.append(pending)
+    def _lose_patience(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Tell those who have waited long enough, or have their records spooled; the others wait on, with one timer for all of them."""
+        self._impatience = None
+        for pending in self._backlog:
+            left = pending.since + self._patience - loop.time()
+            if left > 0:
+                self._impatience = loop.call_later(left, self._lose_patience, loop)
+                break
+            if not pending.spooled:
+                self._backlog.stalled = True
+            if pending.required or pending.spooled or not self._spooling.works:
+                pending.tell(durable=False)
+        self._spooling.attend()
+
+    def _enqueue(self, record: Record, *, required: bool) -> Pending:
+        pending = self._backlog.add(record, required=required)
+        self._be_patient()
+        self._spooling.attend()
         return pending
 
     async def _run(self) -> None:
         pause = FIRST_PAUSE_SECONDS
-        while self._waiting or not self._closing:
+        while self._backlog or not self._closing:
             await self._arrived.wait()
             self._arrived.clear()
-            while self._waiting or not (self.healthy or self._closing):
+            while self._backlog or (self._backlog.stalled and not self._closing):
                 if await self._commit():
                     pause = FIRST_PAUSE_SECONDS
                     await self._gather_crowd()
@@ -179,27 +221,26 @@ class GroupWriter:
                     pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     async def _commit(self) -> bool:
-        group = list(islice(self._waiting, LARGEST_GROUP))
+        group = self._backlog.first(LARGEST_GROUP)
         self._end_waiting_for_company()
         try:
             await (self._store.append([one.record for one in group]) if group else self._store.probe())
         except Exception as error:
             # The task's outermost edge: it fails closed (`write` refuses) and tries again.
-            self.healthy = False
-            trace = not isinstance(error, DBAPIError)
-            log.log(logging.ERROR, "audit records can't be written", waiting=len(self._waiting), error=str(error), exc_info=trace)
+            by_defect = not isinstance(error, DBAPIError)
+            log.log(logging.ERROR, "audit records can't be written", waiting=len(self._backlog), error=str(error), exc_info=by_defect)
+            if by_defect and self._backlog.sift(group):
+                return True
+            self._stall()
             return False
-        self.healthy = True
-        written = set(map(id, group))
-        while self._waiting and id(self._waiting[0]) in written:
-            self._waiting.popleft()
         self._crowded = sum(len(one.heard_by) for one in group) >= CROWD
-        for one in group:
-            one.tell(durable=True)
+        self._backlog.stalled = False
+        self._backlog.note_stored(group)
+        self._spooling.attend()
         return True
 
     async def _gather_crowd(self) -> None:
-        if self._crowded and len(self._waiting) < ENOUGH and not self._closing:
+        if self._crowded and len(self._backlog) < ENOUGH and not self._closing:
             await asyncio.sleep(CROWD_SECONDS)
 
     def _end_waiting_for_company(self) -> None:

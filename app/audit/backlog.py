@@ -1,0 +1,128 @@
+"""The records that wait to be written, and who waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+import structlog
+
+from app.audit.canonical import canonical
+from app.audit.records import Record
+
+__all__ = ["Backlog", "Pending"]
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A record on its way.
+
+    `since` is on the loop's clock, in seconds. `required`: what it announces waits for it, so it is withdrawn rather than kept.
+    """
+
+    record: Record
+    since: float
+    required: bool
+    waits: bool = True
+    stored: bool = False
+    spooled: bool = False
+    logged: bool = False
+    heard_by: list[asyncio.Future[bool]] = field(default_factory=list)
+
+    def tell(self, *, durable: bool) -> None:
+        """It is on disk; or it was withdrawn, or those who wait have waited long enough."""
+        for heard in self.heard_by:
+            if not heard.done():
+                heard.set_result(durable)
+        self.heard_by.clear()
+
+
+class Backlog:
+    """What waits to be written, oldest first.
+
+    `stalled`: the store doesn't take it. `spooled`: how many of those that wait are in the spool. `set_aside`: how many could never be
+    written, and were left out.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[Pending] = deque()
+        self.stalled = False
+        self.spooled = 0
+        self.set_aside = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __iter__(self) -> Iterator[Pending]:
+        return iter(self._waiting)
+
+    @property
+    def newest(self) -> Pending:
+        """What was added last."""
+        return self._waiting[-1]
+
+    def add(self, record: Record, *, required: bool) -> Pending:
+        """A record comes last."""
+        pending = Pending(record, asyncio.get_running_loop().time(), required)
+        self._waiting.append(pending)
+        return pending
+
+    def first(self, most: int) -> list[Pending]:
+        """What comes next, so many at most."""
+        return list(islice(self._waiting, most))
+
+    def unspooled(self) -> list[Pending]:
+        """What may go to the spool and isn't there."""
+        return [one for one in self._waiting if not (one.required or one.spooled)]
+
+    def note_spooled(self, group: Sequence[Pending]) -> None:
+        """These are in the spool, and so durable."""
+        for one in group:
+            one.spooled = True
+            self.spooled += one.waits
+            one.tell(durable=True)
+
+    def note_stored(self, group: Sequence[Pending]) -> None:
+        """These are on record."""
+        for one in group:
+            self._leave(one)
+            one.stored = True
+        while self._waiting and not self._waiting[0].waits:
+            self._waiting.popleft()
+        for one in group:
+            one.tell(durable=True)
+
+    def withdraw(self, pending: Pending) -> None:
+        """It shall not be written any more, if that isn't under way."""
+        self._leave(pending)
+        self._waiting.remove(pending)
+        pending.tell(durable=False)
+
+    def sift(self, group: Sequence[Pending]) -> bool:
+        """Leave out what has no canonical form and so could never be written, with an error in the log; whether there was any.
+
+        It would keep all others from being written.
+        """
+        hopeless = [one for one in group if one.waits and not _can_be_written(one.record)]
+        for one in hopeless:
+            self.withdraw(one)
+            log.error("an audit record can't be written and is left out", record=ascii(dict(one.record.members)))
+        self.set_aside += len(hopeless)
+        return bool(hopeless)
+
+    def _leave(self, pending: Pending) -> None:
+        self.spooled -= pending.spooled and pending.waits
+        pending.waits = False
+
+
+def _can_be_written(record: Record) -> bool:
+    try:
+        canonical(record.members)
+    except TypeError:
+        return False
+    return True

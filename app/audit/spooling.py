@@ -1,0 +1,118 @@
+"""Bringing records that the store doesn't take to the spool, and emptying it afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+import structlog
+
+from app.audit.backlog import Backlog, Pending
+from app.audit.canonical import canonical
+
+__all__ = ["Keeping", "Spooling"]
+
+PAUSE_SECONDS = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class Keeping(Protocol):
+    """The spool. Its work blocks."""
+
+    @property
+    def holds_any(self) -> bool:
+        """Whether there is a record in it."""
+
+    def keep(self, bodies: Sequence[bytes]) -> None:
+        """Add records; durable when it returns. Raises OSError."""
+
+    def clear(self) -> None:
+        """Empty it. Raises OSError."""
+
+
+class Spooling:
+    """While the store is away it has records durable in the spool, as many at once as there are; when all are on record it empties it.
+
+    A spool that fails keeps nobody: the records go into the log, those who wait are told, and it is tried again.
+
+    Args:
+        spool: the spool; without one nothing is durable before the store has it.
+        backlog: what waits.
+        patience: seconds that a write to the spool may take before those who wait for it are told.
+    """
+
+    def __init__(self, spool: Keeping | None, backlog: Backlog, patience: float) -> None:
+        self._spool = spool
+        self._backlog = backlog
+        self._patience = patience
+        self._task: asyncio.Task[None] | None = None
+        self.works = spool is not None
+
+    def attend(self) -> None:
+        """See to what there is to do, in the background; one thing after the other, so that nothing is emptied that was just filled."""
+        if self._spool and self._task is None and (self._due() or self._is_idle(self._spool)):
+            self._task = asyncio.get_running_loop().create_task(self._run(self._spool))
+
+    async def finish(self) -> None:
+        """Have everything that waits in the spool, and end, within the patience."""
+        self.attend()
+        if self._task:
+            _, unfinished = await asyncio.wait({self._task}, timeout=self._patience)
+            for task in unfinished:
+                task.cancel()
+
+    def _due(self) -> list[Pending]:
+        return self._backlog.unspooled() if self._backlog.stalled else []
+
+    def _is_idle(self, spool: Keeping) -> bool:
+        return spool.holds_any and not self._backlog.spooled
+
+    async def _run(self, spool: Keeping) -> None:
+        try:
+            while (group := self._due()) or self._is_idle(spool):
+                if not await (self._keep(spool, group) if group else self._clear(spool)):
+                    await asyncio.sleep(PAUSE_SECONDS)
+        except Exception:
+            # The task's outermost edge: nobody is kept waiting by a defect; the next record has it tried again.
+            log.exception("audit records can't be spooled, by a defect")
+            self._do_without(self._backlog.unspooled(), "a defect")
+        finally:
+            self._task = None
+
+    async def _keep(self, spool: Keeping, group: list[Pending]) -> bool:
+        if self._backlog.sift(group):
+            return True
+        keeping = asyncio.ensure_future(asyncio.to_thread(spool.keep, [canonical(one.record.members) for one in group]))
+        done, _ = await asyncio.wait({keeping}, timeout=self._patience)
+        if not done:
+            self._do_without(group, "it takes too long")
+        try:
+            await keeping
+        except OSError as error:
+            self._do_without(group, str(error))
+            return False
+        self.works = True
+        self._backlog.note_spooled(group)
+        return True
+
+    async def _clear(self, spool: Keeping) -> bool:
+        try:
+            await asyncio.to_thread(spool.clear)
+        except OSError as error:
+            # All that it holds is on record: at the next start it is found there.
+            log.error("the spool can't be emptied", error=str(error))  # noqa: TRY400 - the system's word is enough
+            return False
+        return True
+
+    def _do_without(self, group: list[Pending], error: str) -> None:
+        """Go on: what happened has happened, and its answer isn't held back. It stays in memory and stands, once, in the log."""
+        self.works = False
+        unlogged = [one for one in group if not one.logged]
+        if unlogged:
+            records = [dict(one.record.members) for one in unlogged]
+            log.error("audit records can't be spooled; they are in memory and in this line alone", error=error, records=records)
+        for one in group:
+            one.logged = True
+            one.tell(durable=False)
