@@ -1,0 +1,84 @@
+"""Removing the beginning of a chain: first a signed tombstone, then, bit by bit, the records that it stands for."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from app.audit.chain import Head
+from app.audit.records import Name, Record, administrative
+from app.audit.seals import Archived, Seal
+from app.audit.storing import Execute
+from app.audit.stretches import Stretch
+
+__all__ = ["Overtaken", "bury", "pruned", "remove_some", "unremoved"]
+
+REMOVED_AT_ONCE = 250
+"""Records that go in one transaction: a few milliseconds of the write lock."""
+
+DELETE_IDS = (
+    "DELETE FROM audit_ids WHERE (value, number) IN ("
+    "SELECT value, number FROM audit_records, json_each(body, '$.ids') WHERE chain = :chain AND seq <= :upto UNION ALL "
+    "SELECT value, number FROM audit_records, json_each(body, '$.linked_ids') WHERE chain = :chain AND seq <= :upto)"
+)
+DELETE_RECORDS = "DELETE FROM audit_records WHERE chain = :chain AND seq <= :upto"
+DELETE_CHECKPOINTS = (
+    "DELETE FROM audit_checkpoints WHERE rowid IN (SELECT rowid FROM audit_checkpoints WHERE chain = ? AND seq < ? LIMIT ?)"
+)
+
+
+class Overtaken(Exception):
+    """Another run has removed something of the chain meanwhile."""
+
+
+def pruned(by: str, stretch: Stretch, archived: Archived | None) -> Record:
+    """A stretch of a chain is being removed; `by` says who does it, as `how:name`."""
+    file, sha256 = (archived.file, archived.sha256) if archived else (None, None)
+    first, last = stretch.first, stretch.last.seq
+    return administrative(Name.AUDIT_PRUNED, by, stretch.chain, first=first, last=last, before=stretch.before, file=file, sha256=sha256)
+
+
+def bury(execute: Execute, stretch: Stretch, tombstone: Seal) -> None:
+    """Store the tombstone of a stretch.
+
+    Raises:
+        Overtaken: the chain's last tombstone isn't the one that the stretch follows.
+    """
+    (last,) = execute("SELECT coalesce(max(seq), 0) FROM audit_tombstones WHERE chain = ?", (stretch.chain,)).fetchone()
+    if last != stretch.start.seq:
+        message = f"its records up to {last} were removed meanwhile, by another prune"
+        raise Overtaken(message)
+    execute("INSERT INTO audit_tombstones (body, signature) VALUES (?, ?)", (tombstone.body, tombstone.signature))
+
+
+def unremoved(execute: Execute) -> list[str]:
+    """The chains of which there is something yet that a tombstone stands for: an earlier run was interrupted."""
+    query = (
+        "SELECT chain FROM (SELECT chain, max(seq) AS upto FROM audit_tombstones GROUP BY chain) AS dead "
+        "WHERE EXISTS (SELECT 1 FROM audit_records WHERE chain = dead.chain AND seq <= upto) "
+        "OR EXISTS (SELECT 1 FROM audit_checkpoints WHERE chain = dead.chain AND seq < upto)"
+    )
+    return [chain for (chain,) in execute(query, ()).fetchall()]
+
+
+def remove_some(connection: sqlite3.Connection, upto: Head) -> bool:
+    """Remove a few of the records up to a tombstone's, or of the checkpoints before it, in one transaction; gives whether there were any.
+
+    The checkpoint at the tombstone's own place stays: the next one names it.
+    """
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        return _remove_records(connection, upto) or _remove_checkpoints(connection, upto)
+
+
+def _remove_records(connection: sqlite3.Connection, upto: Head) -> bool:
+    query = "SELECT max(seq) FROM (SELECT seq FROM audit_records WHERE chain = ? AND seq <= ? ORDER BY seq LIMIT ?)"
+    (last,) = connection.execute(query, (upto.chain, upto.seq, REMOVED_AT_ONCE)).fetchone()
+    if last is None:
+        return False
+    connection.execute(DELETE_IDS, {"chain": upto.chain, "upto": last})
+    connection.execute(DELETE_RECORDS, {"chain": upto.chain, "upto": last})
+    return True
+
+
+def _remove_checkpoints(connection: sqlite3.Connection, upto: Head) -> bool:
+    return connection.execute(DELETE_CHECKPOINTS, (upto.chain, upto.seq, REMOVED_AT_ONCE)).rowcount > 0

@@ -1,0 +1,217 @@
+"""Stretches: the beginnings of chains that may be removed, found by recomputing them record by record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+import orjson
+
+from app.audit.chain import ADMINISTRATION, Head, next_hash
+from app.audit.records import Name
+from app.audit.seals import KeyUnknown, SignatureWrong, Trusted
+from app.audit.storing import Execute
+
+__all__ = ["Bounds", "Broken", "Stretch", "Survey", "Walk", "bounds_of", "buried"]
+
+PAGE_RECORDS = 250
+PAGE = "SELECT seq, number, CAST(body AS BLOB), hash FROM audit_records WHERE chain = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+LAST = "(SELECT max(seq) FROM audit_records WHERE chain = audit_chains.id)"
+MILLISECONDS = 1_000
+
+
+class Broken(Exception):
+    """A chain isn't what its hashes, checkpoints and tombstones say; the message says where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What may be removed of a chain at most: records up to the place `limit`, if they are from before `before`."""
+
+    chain: str
+    limit: int
+    before: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A chain's records after `start` up to `last`, all from before `before`: what one tombstone stands for."""
+
+    start: Head
+    last: Head
+    before: str
+
+    @property
+    def chain(self) -> str:
+        """The chain."""
+        return self.last.chain
+
+    @property
+    def first(self) -> int:
+        """The place of its first record."""
+        return self.start.seq + 1
+
+    @property
+    def count(self) -> int:
+        """How many records it has."""
+        return self.last.seq - self.start.seq
+
+
+def bounds_of(execute: Execute, before: datetime) -> list[Bounds]:
+    """How far each chain's beginning may be removed at most, where records from before that time are not wanted any more.
+
+    What is still needed stays: the last record of a chain that is written to, the calls in it that have no outcome, and the record whose
+    number is the next that its writer will try, since only by finding it taken does the writer notice others.
+    """
+    needed = _needed_by_writers(execute)
+    query = f"SELECT id, closed_at, open_since, {LAST} FROM audit_chains ORDER BY opened_at, id"  # noqa: S608 - a constant
+    bounds = []
+    for chain, closed_at, open_since, last in execute(query, ()).fetchall():
+        if last is not None:
+            limit = last if closed_at else last - 1
+            oldest_open = before if closed_at or not open_since else min(before, _made_at(open_since))
+            bounds.append(Bounds(chain, min(limit, needed.get(chain, limit)), oldest_open.isoformat(timespec="microseconds")))
+    return bounds
+
+
+def _needed_by_writers(execute: Execute) -> dict[str, int]:
+    """Of each chain that holds such a record, the last place before it."""
+    query = (
+        "SELECT next.chain, min(next.seq) - 1 FROM audit_chains "  # noqa: S608 - a constant
+        f"JOIN audit_records AS head ON head.chain = audit_chains.id AND head.seq = {LAST} "
+        "JOIN audit_records AS next ON next.number = head.number + 1 "
+        "WHERE audit_chains.closed_at IS NULL AND audit_chains.id != ? GROUP BY next.chain"
+    )
+    return dict(execute(query, (ADMINISTRATION,)).fetchall())
+
+
+def _made_at(identifier: str) -> datetime:
+    """When a UUIDv7 was made (RFC 9562, section 5.7: its first 48 bits are Unix milliseconds)."""
+    return datetime.fromtimestamp((UUID(identifier).int >> 80) / MILLISECONDS, UTC)
+
+
+def buried(execute: Execute, trusted: Trusted, chain: str) -> Head:
+    """The last record of a chain that is removed, or may be: where its last tombstone says that it goes on.
+
+    Raises:
+        Broken: the tombstone isn't what the gateway signed.
+    """
+    query = "SELECT CAST(body AS BLOB), CAST(signature AS BLOB) FROM audit_tombstones WHERE chain = ? ORDER BY seq DESC LIMIT 1"
+    found = execute(query, (chain,)).fetchone()
+    return _sealed_head(trusted, "tombstone", *found)[0] if found else Head(chain)
+
+
+def _sealed_head(trusted: Trusted, kind: str, body: bytes, signature: bytes) -> tuple[Head, int]:
+    """The head that a seal names, and the `seq` of the checkpoint before it, where it is one.
+
+    Raises:
+        Broken: it isn't a seal of that kind which the gateway signed.
+    """
+    try:
+        members = trusted.check(body, signature)
+    except (KeyUnknown, SignatureWrong) as error:
+        message = f"a {kind} isn't what the gateway signed"
+        raise Broken(message) from error
+    if members["kind"] != kind:
+        message = f"a {members['kind']} stands where a {kind} should"
+        raise Broken(message)
+    head = Head(str(members["chain"]), int(str(members["seq"])), bytes.fromhex(str(members["hash"])))
+    return head, int(str(members.get("previous", 0)))
+
+
+class Walk:
+    """Follows a chain in pages, recomputing every hash.
+
+    Args:
+        start: the head after which it begins.
+        limit: the last place that it may reach.
+    """
+
+    def __init__(self, start: Head, limit: int) -> None:
+        self.head = start
+        self._limit = limit
+
+    def page(self, execute: Execute) -> list[tuple[Head, int, bytes]]:
+        """The next records: the head that each makes, its number and its body; none at the end.
+
+        Raises:
+            Broken: one is missing or isn't what was chained.
+        """
+        rows = execute(PAGE, (self.head.chain, self.head.seq, self._limit, PAGE_RECORDS)).fetchall()
+        return [(self._follow(seq, body, stored), number, body) for seq, number, body, stored in rows]
+
+    def _follow(self, seq: int, body: bytes, stored: bytes) -> Head:
+        if seq != self.head.seq + 1:
+            message = f"record missing after {self.head.seq}"
+            raise Broken(message)
+        self.head = Head(self.head.chain, seq, next_hash(self.head.hash, body))
+        if stored != self.head.hash:
+            message = f"record altered at {seq}, or its hash"
+            raise Broken(message)
+        return self.head
+
+
+class Survey:
+    """Finds the longest beginning within the bounds that ends in a checkpoint, and whether it is sound.
+
+    Args:
+        bounds: what may be removed at most.
+        start: where the chain's last tombstone says that it goes on.
+        trusted: whose checkpoints are believed.
+    """
+
+    def __init__(self, bounds: Bounds, start: Head, trusted: Trusted) -> None:
+        self.found: Stretch | None = None
+        self._start = start
+        self._bounds = bounds
+        self._trusted = trusted
+        self._walk = Walk(start, bounds.limit)
+        self._sealed = start.seq
+        self._worthwhile = False
+
+    def read_on(self, execute: Execute) -> bool:
+        """Read a page; gives whether there is more to read.
+
+        Raises:
+            Broken: what was read isn't sound.
+        """
+        after = self._walk.head.seq
+        page = self._walk.page(execute)
+        seals = self._seals_between(execute, after, self._walk.head.seq)
+        for head, number, body in page:
+            if not self._is_old(head, number, body):
+                return False
+            if head.seq in seals:
+                self._pass(head, *seals[head.seq])
+        return bool(page)
+
+    def _is_old(self, head: Head, number: int, body: bytes) -> bool:
+        try:
+            members = orjson.loads(body)
+            at, name, own = str(members["at"]), members["name"], members["number"]
+        except (ValueError, KeyError, TypeError) as error:
+            message = f"record altered at {head.seq}"
+            raise Broken(message) from error
+        if own != number:
+            message = f"record altered at {head.seq}: its number isn't the one that it holds"
+            raise Broken(message)
+        # A stretch with nothing in it but what earlier pruning left would be replaced by as much.
+        self._worthwhile |= name != Name.AUDIT_PRUNED
+        return at < self._bounds.before
+
+    def _pass(self, head: Head, body: bytes, signature: bytes) -> None:
+        sealed, previous = _sealed_head(self._trusted, "checkpoint", body, signature)
+        if sealed != head:
+            message = f"the checkpoint at {head.seq} was made of other records"
+            raise Broken(message)
+        if previous != self._sealed:
+            message = f"checkpoint missing between {self._sealed} and {head.seq}"
+            raise Broken(message)
+        self._sealed = head.seq
+        if self._worthwhile:
+            self.found = Stretch(self._start, head, self._bounds.before)
+
+    def _seals_between(self, execute: Execute, after: int, last: int) -> dict[int, tuple[bytes, bytes]]:
+        query = "SELECT seq, CAST(body AS BLOB), CAST(signature AS BLOB) FROM audit_checkpoints WHERE chain = ? AND seq > ? AND seq <= ?"
+        return {seq: (body, signature) for seq, body, signature in execute(query, (self._bounds.chain, after, last)).fetchall()}
