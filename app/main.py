@@ -35,6 +35,7 @@ from app.dispatch import Dispatcher
 from app.gateway import Gateway
 from app.house import House
 from app.opening import open_state
+from app.retention import SERVER, open_retention
 from app.settings import Settings
 from app.storage import DatabaseThread, reading, writing
 from app.supervision import Supervision
@@ -131,6 +132,7 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
         await ledger.begin_anew()
         await stack.enter_async_context(_open_recovery(stack, engine, ledger, house.writer).kept())
         await stack.enter_async_context(house.kept_fresh())
+        await _keep_pruning(stack, settings, engine, keyring)
         yield house
 
 
@@ -172,6 +174,12 @@ def _open_recovery(stack: AsyncExitStack, engine: AsyncEngine, ledger: Ledger, w
     thread = DatabaseThread(engine)
     stack.push_async_callback(thread.aclose)
     return Recovery(thread, ledger, writer.settled, alone=True)
+
+
+async def _keep_pruning(stack: AsyncExitStack, settings: Settings, engine: AsyncEngine, keyring: Keyring) -> None:
+    if settings.audit_retention:
+        retention = await stack.enter_async_context(open_retention(engine, keyring, SERVER, settings.audit_archive_dir))
+        await stack.enter_async_context(retention.kept(settings.audit_retention))
 
 
 async def _ticket_key(engine: AsyncEngine, keyring: Keyring) -> TicketKey:

@@ -25,7 +25,7 @@ from app.recording import record_changes
 from app.storage import DatabaseThread, writing
 from app.vault import CHECKPOINT_SIGNING, Keyring, own_key
 
-__all__ = ["ArchiveUnusable", "Plan", "Pruning", "Removed", "Retention", "Spared", "open_retention"]
+__all__ = ["SERVER", "ArchiveUnusable", "Plan", "Pruning", "Removed", "Retention", "Spared", "open_retention"]
 
 T = TypeVar("T")
 
@@ -35,6 +35,7 @@ REMOVING_PAUSE_SECONDS = 0.02
 FIRST_SECONDS = 300.0
 EVERY_SECONDS = 3_600.0
 SERVER = "gateway:retention"
+"""Who removes by itself, for the record."""
 
 log = structlog.get_logger(__name__)
 
@@ -127,7 +128,7 @@ class Retention:
             StartRefused: the signing key doesn't open with the master keys that are here.
             SQLAlchemyError: the database can't be written; the next run goes on.
         """
-        removed, spared = [], [*plan.spared, *await self._finish()]
+        removed, spared = [], list(dict.fromkeys([*plan.spared, *await self._finish()]))
         for stretch in plan.stretches:
             try:
                 archived = await self._export(stretch)

@@ -179,6 +179,8 @@ class Settings(BaseSettings):
     oidc_issuer: Issuer | None = Field(None, description="the company's identity provider, whose JWTs are taken; exactly as its `iss`")
     oidc_audience: str = Field("", description="the audience that its JWTs must be for; needed with the issuer")
     config_file: Path | None = Field(None, description="YAML file that declares callers and tokens")
+    audit_retention: int | None = Field(None, ge=1, le=36_500, description="days that audit records are kept; empty: for ever")
+    audit_archive_dir: Path | None = Field(None, description="folder to which audit records are exported before they are removed")
     shutdown_grace: float = Field(25, ge=0, le=600, description="how long waiting calls go on after SIGTERM")
     log_format: LogFormat = Field(LogFormat.JSON, description="`json` or `console`")
     log_level: LogLevel = Field(LogLevel.INFO, description="`DEBUG`, `INFO`, `WARNING` or `ERROR`")
