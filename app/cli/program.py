@@ -7,7 +7,7 @@ import sys
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.cli import audit, callers, check, database, demo, description, keys, lanes, serve, simulate, tokens, vault
+from app.cli import audit, callers, check, database, demo, description, keys, lanes, retention, serve, simulate, tokens, vault
 from app.errors import GatewayError, StartRefused
 
 __all__ = ["main", "program"]
@@ -24,6 +24,7 @@ program = typer.Typer(
 )
 for command in (serve.serve, demo.demo, simulate.simulate, lanes.lanes, description.openapi, check.check):
     program.command()(command)
+audit.group.command()(retention.prune)
 groups = {
     "token": tokens.group,
     "caller": callers.group,

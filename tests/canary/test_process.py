@@ -289,6 +289,7 @@ def _drive_commands(here: Canary) -> None:
         if record["name"] == "token:echoed":
             run("audit show", record["id"])
             run("audit show", record["request_id"], "--json")
+    run("audit prune", "--before", "2026-01-01", "--yes")
 
 
 def _drive_routes(here: Canary, folder: Path) -> None:
