@@ -1,0 +1,189 @@
+"""A database with a past: records of any age, and a check that all that is left is proven."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.audit import Ledger, Name, Record, Signer, Trusted, administrative
+from app.audit.chain import GENESIS, next_hash
+from app.opening import open_state
+from app.recording import record_changes
+from app.retention import Pruning, Retention, open_retention
+from app.storage import DatabaseThread, reading, writing
+from app.vault import CHECKPOINT_SIGNING, Keyring, own_key
+from tests.rig import settings_for
+
+BY = "test:past"
+
+
+def ago(days: float) -> datetime:
+    """The moment so many days ago."""
+    return datetime.now(UTC) - timedelta(days=days)
+
+
+@contextmanager
+def days_ago(days: float) -> Iterator[None]:
+    """Records that are made meanwhile are so old."""
+    with patch("app.audit.records.utc_now", lambda: ago(days).isoformat(timespec="microseconds")):
+        yield
+
+
+def call(*ids: str) -> Record:
+    """The record of a call for these orders."""
+    return administrative(Name.CALL_OUTCOME, BY, "shop", ids=list(ids), linked_ids=list(ids[:1]))
+
+
+@dataclass
+class Kept:
+    """Hears what became durable: every body, by its chain."""
+
+    bodies: dict[str, list[str]] = field(default_factory=dict)
+
+    def appended(self, rows: Any) -> None:
+        """Keep the bodies."""
+        for row in rows:
+            self.bodies.setdefault(json.loads(row.body)["chain"], []).append(row.body)
+
+    def sealed(self, seals: Any) -> None:
+        """Checkpoints are of no interest."""
+
+
+@dataclass
+class Past:
+    """An open state."""
+
+    folder: Path
+    engine: AsyncEngine
+    keyring: Keyring
+    signer: Signer
+
+    @property
+    def database(self) -> Path:
+        """The database's file."""
+        return self.folder / "gateway.db"
+
+    @asynccontextmanager
+    async def ledger(self, *listeners: Kept) -> AsyncIterator[Ledger]:
+        """A process's chain, which ends with the context but for what the test closes; as after a crash, it isn't closed."""
+        thread = DatabaseThread(self.engine)
+        try:
+            yield Ledger(thread, self.signer, listeners)
+        finally:
+            await thread.aclose()
+
+    async def write(self, days: float, *, records: int = 10, checkpoints: int = 1, closed: bool = True) -> str:
+        """Write a chain as it was so many days ago: a checkpoint after every `records` records; gives the chain's ID."""
+        async with self.ledger() as ledger:
+            with days_ago(days):
+                for part in range(checkpoints):
+                    await ledger.append([call(str(part), str(number)) for number in range(records)])
+                    await ledger.checkpoint()
+            if closed:
+                await ledger.aclose()
+            return ledger.chain
+
+    async def change(self, days: float, subject: str = "shop") -> None:
+        """Put a change on record as it was so many days ago."""
+        with days_ago(days):
+            async with writing(self.engine) as connection:
+                await record_changes(connection, self.keyring, [administrative(Name.TOKEN_CHANGED, BY, subject)])
+
+    @asynccontextmanager
+    async def retention(self, archive: Path | None = None) -> AsyncIterator[Retention]:
+        """What removes."""
+        async with open_retention(self.engine, self.keyring, BY, archive) as retention:
+            yield retention
+
+    async def prune(self, days: float, archive: Path | None = None) -> Pruning:
+        """Remove what is older than so many days."""
+        async with self.retention(archive) as retention:
+            return await retention.prune(await retention.plan(ago(days)))
+
+    async def all(self, query: str) -> list[Any]:
+        """What a query finds: the values of its first column."""
+        async with reading(self.engine) as connection:
+            return list((await connection.exec_driver_sql(query)).scalars())
+
+    def edit(self, statement: str, *parameters: Any) -> None:
+        """Change the database by hand."""
+        with closing(sqlite3.connect(self.database)) as connection, connection:
+            connection.execute("PRAGMA ignore_check_constraints = ON")
+            connection.execute(statement, parameters)
+
+    def assert_proven(self) -> None:
+        """Everything that is left follows from tombstones and checkpoints, and nothing is there that a tombstone stands for."""
+        assert_proven(self.database, Trusted(self.signer.public))
+
+
+@asynccontextmanager
+async def past(folder: Path) -> AsyncIterator[Past]:
+    """Open a state folder."""
+    async with open_state(settings_for(folder)) as (engine, keyring):
+        async with writing(engine) as connection:
+            signer = Signer(await own_key(connection, keyring, CHECKPOINT_SIGNING))
+        yield Past(folder, engine, keyring, signer)
+
+
+def assert_proven(database: Path, trusted: Trusted) -> None:
+    """Recompute every chain from its last tombstone on, and find it sealed as it should be."""
+    with closing(sqlite3.connect(database)) as connection:
+        chains = [chain for (chain,) in connection.execute("SELECT id FROM audit_chains")]
+        for chain in chains:
+            _assert_chain(connection, chain, trusted)
+        expected = connection.execute(
+            "SELECT value, number FROM audit_records, json_each(body, '$.ids') UNION "
+            "SELECT value, number FROM audit_records, json_each(body, '$.linked_ids') ORDER BY 1, 2"
+        ).fetchall()
+
+        assert connection.execute("SELECT value, number FROM audit_ids ORDER BY 1, 2").fetchall() == expected
+
+
+def _assert_chain(connection: sqlite3.Connection, chain: str, trusted: Trusted) -> None:
+    last, head = 0, GENESIS
+    for members in _seals(connection, "audit_tombstones", chain, trusted):
+        assert (members["kind"], members["first"]) == ("tombstone", last + 1)
+
+        last, head = members["seq"], bytes.fromhex(members["hash"])
+    hashes, sealed = {last: head}, last
+    for body, stored in connection.execute("SELECT body, hash FROM audit_records WHERE chain = ? ORDER BY seq", (chain,)):
+        last, head = last + 1, next_hash(head, body.encode())
+        hashes[last] = head
+
+        assert (json.loads(body)["seq"], stored) == (last, head)
+    for number, members in enumerate(_seals(connection, "audit_checkpoints", chain, trusted)):
+        assert hashes[members["seq"]].hex() == members["hash"]
+        assert number == 0 or members["previous"] == sealed
+
+        sealed = members["seq"]
+
+
+def _seals(connection: sqlite3.Connection, table: str, chain: str, trusted: Trusted) -> list[dict[str, Any]]:
+    rows = connection.execute(f"SELECT body, signature FROM {table} WHERE chain = ? ORDER BY seq", (chain,))  # noqa: S608 - ours
+    return [trusted.check(body.encode(), signature) for body, signature in rows]
+
+
+def archived(folder: Path) -> dict[str, list[str]]:
+    """The bodies in an archive's files, by their names."""
+    return {path.name: gzip.decompress(path.read_bytes()).decode().splitlines() for path in sorted(folder.glob("*.jsonl.gz"))}
+
+
+def sha256(path: Path) -> str:
+    """A file's SHA-256 in hex."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def listed(folder: Path) -> list[str]:
+    """What lies in a folder, hidden files too."""
+    return sorted(path.name for path in folder.iterdir())
