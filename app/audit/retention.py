@@ -5,13 +5,14 @@ from __future__ import annotations
 import sqlite3
 
 from app.audit.chain import Head
-from app.audit.records import Name, Record, administrative
+from app.audit.records import AuditPruned, Record
 from app.audit.seals import Archived, Seal
 from app.audit.storing import Execute
 from app.audit.stretches import Stretch
 
 __all__ = ["Overtaken", "bury", "pruned", "remove_some", "unremoved"]
 
+RECORD = "record"
 REMOVED_AT_ONCE = 250
 """Records that go in one transaction: a few milliseconds of the write lock."""
 
@@ -32,9 +33,16 @@ class Overtaken(Exception):
 
 def pruned(by: str, stretch: Stretch, archived: Archived | None) -> Record:
     """A stretch of a chain is being removed; `by` says who does it, as `how:name`."""
-    file, sha256 = (archived.file, archived.sha256) if archived else (None, None)
-    first, last = stretch.first, stretch.last.seq
-    return administrative(Name.AUDIT_PRUNED, by, stretch.chain, first=first, last=last, before=stretch.before, file=file, sha256=sha256)
+    return AuditPruned(
+        by=by,
+        subject=RECORD,
+        pruned_chain=stretch.chain,
+        first=stretch.first,
+        last=stretch.last.seq,
+        before=stretch.before,
+        file=archived.file if archived else None,
+        sha256=archived.sha256 if archived else None,
+    ).record()
 
 
 def bury(execute: Execute, stretch: Stretch, tombstone: Seal) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from uuid import UUID
+from datetime import datetime
 
 import orjson
 
@@ -70,9 +69,17 @@ def bounds_of(execute: Execute, before: datetime) -> list[Bounds]:
     for chain, closed_at, open_since, last in execute(query, ()).fetchall():
         if last is not None:
             limit = last if closed_at else last - 1
-            oldest_open = before if closed_at or not open_since else min(before, _made_at(open_since))
-            bounds.append(Bounds(chain, min(limit, needed.get(chain, limit)), oldest_open.isoformat(timespec="microseconds")))
+            if open_since and not closed_at:
+                limit = min(limit, _place_before(execute, chain, open_since))
+            bounds.append(Bounds(chain, min(limit, needed.get(chain, limit)), before.isoformat(timespec="microseconds")))
     return bounds
+
+
+def _place_before(execute: Execute, chain: str, number: int) -> int:
+    """The place in a chain of its last record before one of all records; 0 where there is none."""
+    query = "SELECT seq FROM audit_records WHERE chain = ? AND number < ? ORDER BY seq DESC LIMIT 1"
+    found = execute(query, (chain, number)).fetchone()
+    return int(found[0]) if found else 0
 
 
 def _needed_by_writers(execute: Execute) -> dict[str, int]:
@@ -84,11 +91,6 @@ def _needed_by_writers(execute: Execute) -> dict[str, int]:
         "WHERE audit_chains.closed_at IS NULL AND audit_chains.id != ? GROUP BY next.chain"
     )
     return dict(execute(query, (ADMINISTRATION,)).fetchall())
-
-
-def _made_at(identifier: str) -> datetime:
-    """When a UUIDv7 was made (RFC 9562, section 5.7: its first 48 bits are Unix milliseconds)."""
-    return datetime.fromtimestamp((UUID(identifier).int >> 80) / MILLISECONDS, UTC)
 
 
 def buried(execute: Execute, trusted: Trusted, chain: str) -> Head:

@@ -6,11 +6,13 @@ import gzip
 import hashlib
 import json
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -18,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.audit import Ledger, Name, Record, Signer, Trusted, administrative
 from app.audit.chain import GENESIS, next_hash
+from app.domain import new_id
 from app.opening import open_state
 from app.recording import record_changes
 from app.retention import Pruning, Retention, open_retention
@@ -36,13 +39,14 @@ def ago(days: float) -> datetime:
 @contextmanager
 def days_ago(days: float) -> Iterator[None]:
     """Records that are made meanwhile are so old."""
-    with patch("app.audit.records.utc_now", lambda: ago(days).isoformat(timespec="microseconds")):
+    back = int(days * 86_400_000_000_000)
+    with patch("app.audit.records.record.time", SimpleNamespace(time_ns=lambda: time.time_ns() - back)):
         yield
 
 
 def call(*ids: str) -> Record:
     """The record of a call for these orders."""
-    return administrative(Name.CALL_OUTCOME, BY, "shop", ids=list(ids), linked_ids=list(ids[:1]))
+    return administrative(Name.CALL_OUTCOME, BY, "shop", call_id=new_id(), ids=list(ids), linked_ids=list(ids[:1]))
 
 
 @dataclass

@@ -37,6 +37,7 @@ class AuditPruned(Change):
     last: Annotated[Seq, Field(description="The place of the last record that was removed.")]
     before: Annotated[Ends, Field(description="What is older than this was to be removed (UTC, ISO 8601).")]
     file: Annotated[str, Field(description="The archive that the records were exported to, if they were.")] | None = None
+    sha256: Annotated[str, Field(description="The SHA-256 of the archive, in hex.")] | None = None
 
 
 def chain_opened(heads: list[ChainHead]) -> Record:
