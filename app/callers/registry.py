@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ __all__ = ["HEAVIEST", "LONGEST_CLAIM", "CallerRow", "CallerStore", "GrantAsked"
 
 HEAVIEST = 1_000
 LONGEST_CLAIM = 256
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +321,7 @@ def _check_new(new: NewCaller) -> None:
         f"a claim has a name and a value of 1 to {LONGEST_CLAIM} characters": all(
             0 < len(text) <= LONGEST_CLAIM for claim in new.claims.items() for text in claim
         ),
+        "a claim is written in Unicode": not any(SURROGATE.search(text) for claim in new.claims.items() for text in claim),
     }
     for message, holds in checks.items():
         if not holds:

@@ -67,7 +67,8 @@ async def _retention() -> AsyncIterator[Retention]:
 
 
 def _user() -> str:
+    """The operating system's name for who runs the command; a record holds Unicode only, so what isn't is a question mark in it."""
     try:
-        return getpass.getuser()
+        return getpass.getuser().encode(errors="replace").decode()
     except (KeyError, OSError):
         return "unknown"

@@ -76,6 +76,7 @@ async def test_no_column_holds_a_key(engine: AsyncEngine) -> None:
         (NewCaller("a", claims={"": "x"}), "a claim has a name and a value of 1 to 256 characters"),
         (NewCaller("a", claims={"sub": ""}), "a claim has a name and a value of 1 to 256 characters"),
         (NewCaller("a", claims={"sub": "x" * 257}), "a claim has a name and a value of 1 to 256 characters"),
+        (NewCaller("a", claims={"sub": "\udcff"}), "a claim is written in Unicode"),
     ],
 )
 async def test_what_is_no_caller_is_refused(engine: AsyncEngine, new: NewCaller, fault: str) -> None:
