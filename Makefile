@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO_ARGS ?=
 TEST_ARGS ?=
 
-.PHONY: demo test check format lock bench networks kills mutants openapi clean
+.PHONY: demo test check format lock bench networks kills mutants openapi schema clean
 
 demo: $(VENV)/.run ## simulator, gateway, a few calls, then serve until Ctrl-C
 	$(BIN)/flxpoint-gateway demo $(DEMO_ARGS)
@@ -42,6 +42,9 @@ mutants: $(VENV)-mutants/.done ## mutation testing of dispatch's pure core; docs
 
 openapi: $(VENV)/.run ## write our own API's description anew
 	$(BIN)/flxpoint-gateway openapi --output openapi/gateway.json
+
+schema: $(VENV)/.run ## write the records' JSON Schema anew
+	$(BIN)/python -m app.audit.records > docs/audit.schema.json
 
 lock: ## compile the locks anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml -o requirements.lock

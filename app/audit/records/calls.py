@@ -137,7 +137,7 @@ class TicketIssued(_Requested):
     """A ticket is given out; `origin` is that of the page which it is good on."""
 
     name: Literal[Name.TICKET_ISSUED] = Name.TICKET_ISSUED
-    ticket_id: Annotated[str, Field(description="The ticket's ID, which stands as `credential_id` in the records of its calls.")]
+    ticket_id: Annotated[str, Field(description="The ticket's ID; `ticket:` and this is the `credential_id` in its calls' records.")]
     token: TokenName
     operations: Operations
     parameter: ParameterName | None = None

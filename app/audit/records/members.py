@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 UUID7 = r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
-MICROSECONDS = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}\+00:00$"
+MICROSECONDS = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}\+00:00$"
 CODE = r"^[a-z][a-z0-9-]*$"
 ID = r"^[1-9][0-9]{0,18}$"
 WHOLE = r"^-?[0-9]+$"
@@ -57,7 +57,9 @@ At = Annotated[str, Field(pattern=MICROSECONDS, description="When it was told, i
 RequestId = Annotated[str, Field(pattern=r"^[!-~]{1,128}$", description="The ID of the request, as its answer had it.")]
 TraceId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", description="The trace that the request belongs to (W3C Trace Context).")]
 CallerName = Annotated[str, Field(description="The caller's name.")]
-CredentialId = Annotated[str, Field(description="What the caller proved itself with: the ID of its key, JWT or ticket.")]
+CredentialId = Annotated[
+    str, Field(description="What the caller proved itself with: the ID of a key, or `jwt:` and its subject, or `ticket:` and its ID.")
+]
 Address = Annotated[str, Field(description="The address that the request came from, as the trusted proxies tell it.")]
 OriginName = Annotated[str, Field(description="The origin of the page that the request came from.")]
 CallId = Annotated[str, Field(pattern=UUID7, description="The call's ID.")]
