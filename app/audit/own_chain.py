@@ -1,0 +1,184 @@
+"""The process's own chain, as it is continued in the database: every group of records is chained, stored and, when it is due, sealed.
+
+All of it is work for the one thread that holds the connection; the connection commits by itself.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from app.audit.chain import Head, Row, link
+from app.audit.leases import give_up_lease, lease_end, renew_lease
+from app.audit.records import Record, chain_opened
+from app.audit.seals import Seal, Signer
+from app.audit.storing import (
+    Condition,
+    ConditionFailed,
+    Execute,
+    heads_of,
+    insert_rows,
+    insert_seals,
+    known_ids,
+    last_number,
+    open_chain,
+    position_of,
+    sealed_until,
+    transaction,
+)
+from app.audit.unfinished import Unfinished
+from app.domain import new_id
+
+__all__ = ["OwnChain", "Written"]
+
+CHECKPOINT_RECORDS = 1_000
+
+Written = tuple[list[Row], list[Seal]]
+"""What has become durable."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Position:
+    """Where the chain stands in the database; `sealed` is the `seq` of its last checkpoint."""
+
+    head: Head
+    number: int
+    sealed: int
+
+
+class OwnChain:
+    """The chain of this process. It begins with the first record that there is to write.
+
+    Args:
+        signer: signs the checkpoints.
+    """
+
+    def __init__(self, signer: Signer) -> None:
+        self.id = new_id()
+        self._signer = signer
+        self._position: _Position | None = None
+        self._unfinished = Unfinished()
+
+    def append(self, connection: sqlite3.Connection, records: Sequence[Record], condition: Condition | None = None) -> Written | None:
+        """Commit these records, each once, if the condition holds, in one transaction with what it writes; None where it doesn't.
+
+        Raises:
+            sqlite3.Error: they are not there, or that isn't known; the next attempt finds out.
+        """
+        with suppress(ConditionFailed):
+            return self._append(connection, records, condition)
+        return None
+
+    def seal(self, connection: sqlite3.Connection) -> Written:
+        """Fix the chain's head by a checkpoint, if none does yet."""
+        return [], self._seal(connection)
+
+    def seal_other(self, connection: sqlite3.Connection, condition: Condition, head: Head | None) -> Written | None:
+        """Fix another chain's head if the condition holds, in one transaction with what it writes; None where it doesn't."""
+        with suppress(ConditionFailed), transaction(connection, condition):
+            return [], self._seal_other(connection.execute, head) if head else []
+        return None
+
+    def renew_lease(self, connection: sqlite3.Connection) -> None:
+        """The process lives."""
+        next_number = self._position.number + 1 if self._position else None
+        renew_lease(connection.execute, self.id, self._unfinished.first(next_number))
+
+    def close(self, connection: sqlite3.Connection) -> None:
+        """The process ends; another may see to what has no outcome."""
+        give_up_lease(connection.execute, self.id, self._unfinished.first(None))
+
+    def begin_anew(self, connection: sqlite3.Connection) -> Written:
+        """Where intents have no outcome here, seal and close this chain, and go on in a new one."""
+        if not len(self._unfinished):
+            return [], []
+        sealed = self.seal(connection)
+        self.close(connection)
+        self.id, self._position, self._unfinished = new_id(), None, Unfinished()
+        return sealed
+
+    def _append(self, connection: sqlite3.Connection, records: Sequence[Record], condition: Condition | None) -> Written:
+        try:
+            if self._position:
+                return self._append_at(connection, self._position, records, condition)
+        except sqlite3.IntegrityError:
+            # Another process took the next places: a command, say, that changed a token.
+            self._position = None
+        except sqlite3.Error:
+            self._position = None
+            raise
+        return self._append_anew(connection, records, condition)
+
+    def _append_at(
+        self, connection: sqlite3.Connection, position: _Position, records: Sequence[Record], condition: Condition | None
+    ) -> Written:
+        rows, seals, reached = self._chained(position, records)
+        if seals or condition:
+            with transaction(connection, condition):
+                insert_rows(connection.execute, rows)
+                insert_seals(connection.execute, seals)
+        else:
+            insert_rows(connection.execute, rows)
+        self._note(reached, rows, records)
+        return rows, seals
+
+    def _append_anew(self, connection: sqlite3.Connection, records: Sequence[Record], condition: Condition | None) -> Written:
+        """Where the place isn't known: it is read under the write lock, so that nobody takes it meanwhile."""
+        execute = connection.execute
+        with transaction(connection, condition):
+            there = known_ids(execute, [record.id for record in records])
+            new, position = [record for record in records if record.id not in there], self._read(execute)
+            if not position.head.seq:
+                new = [chain_opened(heads_of(execute)), *new]
+                open_chain(execute, self.id, lease_end(), position.number + 1)
+            rows, seals, reached = self._chained(position, new)
+            insert_rows(execute, rows)
+            insert_seals(execute, seals)
+        for record in records:
+            if record.id in there:
+                self._unfinished.see(there[record.id], record.members)
+        self._note(reached, rows, new)
+        return rows, seals
+
+    def _chained(self, position: _Position, records: Sequence[Record]) -> tuple[list[Row], list[Seal], _Position]:
+        """The records' rows, the checkpoints that fall due among them, and where the chain stands then."""
+        rows, head = link(position.head, records, position.number)
+        seals, sealed = self._due(position, rows)
+        return rows, seals, _Position(head, position.number + len(rows), sealed)
+
+    def _note(self, reached: _Position, rows: Sequence[Row], records: Sequence[Record]) -> None:
+        self._position = reached
+        for row, record in zip(rows, records, strict=True):
+            self._unfinished.see(row.number, record.members)
+
+    def _read(self, execute: Execute) -> _Position:
+        return _Position(position_of(execute, self.id), last_number(execute), sealed_until(execute, self.id))
+
+    def _due(self, position: _Position, rows: Sequence[Row]) -> tuple[list[Seal], int]:
+        """The checkpoints that fall due among the rows, and the `seq` of the last there is then."""
+        seals, sealed = [], position.sealed
+        reached = position.head.seq + len(rows)
+        while reached - sealed >= CHECKPOINT_RECORDS:
+            due = max(sealed + CHECKPOINT_RECORDS, position.head.seq + 1)
+            seals.append(self._signer.checkpoint(Head(self.id, due, rows[due - position.head.seq - 1].hash), sealed))
+            sealed = due
+        return seals, sealed
+
+    def _seal(self, connection: sqlite3.Connection) -> list[Seal]:
+        position = self._read(connection.execute)
+        if position.head.seq <= position.sealed:
+            return []
+        seal = self._signer.checkpoint(position.head, position.sealed)
+        insert_seals(connection.execute, [seal])
+        self._position = _Position(position.head, position.number, position.head.seq)
+        return [seal]
+
+    def _seal_other(self, execute: Execute, head: Head) -> list[Seal]:
+        sealed = sealed_until(execute, head.chain)
+        if head.seq <= sealed:
+            return []
+        seals = [self._signer.checkpoint(head, sealed)]
+        insert_seals(execute, seals)
+        return seals
