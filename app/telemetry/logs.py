@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 
@@ -52,11 +54,22 @@ def configure_logs(level: str, *, as_json: bool) -> None:
 
 
 class _NamedWriter(structlog.WriteLogger):
-    """Writes lines to standard error, and has the name that `add_logger_name` asks for."""
+    """Writes lines to standard error, as far as it takes them, and has the name that `add_logger_name` asks for."""
 
     def __init__(self, name: str = "") -> None:
         super().__init__(sys.stderr)
+        self._write, self._flush = _going_on(self._write), _going_on(self._flush)
         self.name = name
+
+
+def _going_on(write: Callable[..., object]) -> Callable[..., None]:
+    """The same, but what can't be written is lost: a disk that is full of logs mustn't end the work that they tell of."""
+
+    def attempt(*text: str) -> None:
+        with suppress(OSError):
+            write(*text)
+
+    return attempt
 
 
 def _renderers(*, as_json: bool) -> list[structlog.typing.Processor]:

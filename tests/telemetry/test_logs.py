@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -158,3 +159,17 @@ def test_chatty_libraries_are_quiet_at_every_level(name: str) -> None:
     configure_logs("DEBUG", as_json=True)
 
     assert not logging.getLogger(name).isEnabledFor(logging.INFO)
+
+
+def test_a_line_that_can_not_be_written_ends_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard error is a file on a disk that is full: what logs goes on, and later lines come when there is room."""
+    configure_logs("INFO", as_json=True)
+    full = Path("/dev/full").open("w", encoding="utf-8", buffering=1)  # noqa: SIM115 - to close it fails, too
+    with monkeypatch.context() as patched:
+        patched.setattr("sys.stderr", full)
+        structlog.get_logger("app.test").info("lost")
+    structlog.get_logger("app.test").info("there is room")
+    with pytest.raises(OSError, match="No space left"):
+        full.close()
+
+    assert [line["event"] for line in lines(capsys)] == ["there is room"]
