@@ -181,13 +181,14 @@ of this table is not proven by any signature; the records are."""
 audit_checkpoints = Table(
     "audit_checkpoints",
     METADATA,
+    Column("number", Integer, primary_key=True),
     Column("body", Text, nullable=False),
     Column("signature", LargeBinary, nullable=False),
     _member("chain"),
     _member("seq", Integer()),
     UniqueConstraint("chain", "seq"),
 )
-"""Signed heads of chains."""
+"""Signed heads of chains; `number` is the order in which they were made."""
 
 audit_tombstones = Table(
     "audit_tombstones",

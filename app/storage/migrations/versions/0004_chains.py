@@ -70,15 +70,20 @@ def _create_chains() -> None:
         sa.Column("open_since", sa.Integer),
         sa.Column("closed_at", sa.String(32)),
     )
-    for table in ("audit_checkpoints", "audit_tombstones"):
-        op.create_table(
-            table,
-            sa.Column("body", sa.Text, nullable=False),
-            sa.Column("signature", sa.LargeBinary, nullable=False),
-            _member("chain", sa.Text),
-            _member("seq", sa.Integer),
-            sa.UniqueConstraint("chain", "seq", name=f"uq_{table}_chain_seq"),
-        )
+    _create_seals("audit_checkpoints", sa.Column("number", sa.Integer, primary_key=True))
+    _create_seals("audit_tombstones")
+
+
+def _create_seals(table: str, *first: sa.Column[Any]) -> None:
+    op.create_table(
+        table,
+        *first,
+        sa.Column("body", sa.Text, nullable=False),
+        sa.Column("signature", sa.LargeBinary, nullable=False),
+        _member("chain", sa.Text),
+        _member("seq", sa.Integer),
+        sa.UniqueConstraint("chain", "seq", name=f"uq_{table}_chain_seq"),
+    )
 
 
 def _member(name: str, kind: type[sa.Text | sa.Integer]) -> sa.Column[Any]:
