@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from app.administration import Administration
 from app.api import Services, build_app, build_control
-from app.audit import AuditLog, GroupWriter, Ledger, Recovery, Signer, Spool
+from app.audit import AuditLog, GroupWriter, Ledger, Listener, Recovery, Signer, Spool, streamed
 from app.callers import (
     Authentication,
     Directory,
@@ -101,11 +101,13 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
         async with reading(engine) as connection:
             # First of all: with a wrong master key nothing is changed or made, and the tokens that it doesn't open are named.
             await check_sealed(connection, keyring)
+        # Before the first record and until after the last.
+        listeners = await stack.enter_async_context(streamed(settings.audit_stream, settings.database_path, settings.state_dir))
         if settings.config_file:
             keeper = Keeper(settings.config_file, engine, keyring, os.environ, [one.id for one in catalogue])
             await keeper.apply()
             await stack.enter_async_context(keeper.watching(hangup))
-        spool, ledger = await _open_spool(stack, settings), await _open_ledger(stack, engine, keyring)
+        spool, ledger = await _open_spool(stack, settings), await _open_ledger(stack, engine, keyring, listeners)
         house = _open_lanes(stack, settings, engine, Vault(keyring), GroupWriter(ledger, spool))
         await house.refresh()
         callers = await _open_callers(stack, settings, house, await _ticket_key(engine, keyring))
@@ -157,13 +159,13 @@ async def _open_spool(stack: AsyncExitStack, settings: Settings) -> Spool:
     return spool
 
 
-async def _open_ledger(stack: AsyncExitStack, engine: AsyncEngine, keyring: Keyring) -> Ledger:
+async def _open_ledger(stack: AsyncExitStack, engine: AsyncEngine, keyring: Keyring, listeners: Sequence[Listener]) -> Ledger:
     """The chain of this process's records, kept until everything else is closed."""
     async with writing(engine) as connection:
         signer = Signer(await own_key(connection, keyring, CHECKPOINT_SIGNING))
     thread = DatabaseThread(engine)
     stack.push_async_callback(thread.aclose)
-    ledger = Ledger(thread, signer)
+    ledger = Ledger(thread, signer, listeners)
     stack.push_async_callback(ledger.aclose)
     await stack.enter_async_context(ledger.kept())
     return ledger

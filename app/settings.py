@@ -143,6 +143,17 @@ ListeningHost = Annotated[str, AfterValidator(_nameable)]
 """What the resolver can be asked for (RFC 5890): no empty and no overlong labels."""
 
 
+def _stream(value: str) -> str:
+    if value not in {"none", "stdout"} and not (value.startswith("file:") and value != "file:"):
+        message = "must be stdout, file:PATH or none"
+        raise ValueError(message)
+    return value
+
+
+AuditStream = Annotated[str, AfterValidator(_stream)]
+"""Where the audit stream goes."""
+
+
 class Settings(BaseSettings):
     """Everything an operator can set. Each field is the variable `GATEWAY_<NAME>`; times are in seconds.
 
@@ -182,6 +193,7 @@ class Settings(BaseSettings):
     audit_retention: int | None = Field(None, ge=1, le=36_500, description="days that audit records are kept; empty: for ever")
     audit_archive_dir: Path | None = Field(None, description="folder to which audit records are exported before they are removed")
     shutdown_grace: float = Field(25, ge=0, le=600, description="how long waiting calls go on after SIGTERM")
+    audit_stream: AuditStream = Field("none", description="where records are written as JSON lines: `stdout`, `file:PATH` or `none`")
     log_format: LogFormat = Field(LogFormat.JSON, description="`json` or `console`")
     log_level: LogLevel = Field(LogLevel.INFO, description="`DEBUG`, `INFO`, `WARNING` or `ERROR`")
 

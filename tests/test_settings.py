@@ -88,6 +88,7 @@ def test_variables_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
         "AUDIT_RETENTION": "90",
         "AUDIT_ARCHIVE_DIR": "/srv/archive",
         "SHUTDOWN_GRACE": "0",
+        "AUDIT_STREAM": "file:/srv/audit.jsonl",
         "LOG_FORMAT": "console",
         "LOG_LEVEL": "ERROR",
     }
@@ -160,6 +161,9 @@ def test_what_is_given_comes_before_the_environment(monkeypatch: pytest.MonkeyPa
         ("AUDIT_RETENTION", "36501"),
         ("AUDIT_RETENTION", "1.5"),
         ("AUDIT_RETENTION", "a-year"),
+        ("AUDIT_STREAM", "/srv/audit-0001.jsonl"),
+        ("AUDIT_STREAM", "file:"),
+        ("AUDIT_STREAM", "stderr-0001"),
         ("SHUTDOWN_GRACE", "-1"),
         ("SHUTDOWN_GRACE", "601"),
         ("LOG_FORMAT", "xml-0001"),
