@@ -36,18 +36,22 @@ class Bookmark:
             message = f"GATEWAY_STATE_DIR: {path} can't be used: {error.strerror}"
             raise StartRefused(message) from error
 
-    def resume(self, newest: int) -> int:
-        """The number to go on from: the one that stands there, or `newest`, the last that was given out, where none does.
+    def resume(self, newest: int, begin: int | None = None) -> int:
+        """The number to go on from: the one that stands there, or `begin`, which is else the newest, where none does.
 
-        A number beyond the newest is of another database, or of this one before an older copy was put in its place.
+        Args:
+            newest: the last number that was given out. A kept one beyond it is of another database, or of this one before an older copy
+                was put in its place.
+            begin: where to begin the first time.
         """
         kept = os.pread(self._descriptor, WIDTH, 0).strip()
         if kept.isdigit() and int(kept) <= newest:
             return int(kept)
+        first = newest if begin is None else begin
         if kept:
-            log.warning("a bookmark doesn't fit the database; going on with what is new", file=self._path.name, newest=newest)
-        self.move(newest)
-        return newest
+            log.warning("a bookmark is beyond the database: was an older copy restored?", file=self._path.name, after=first)
+        self.move(first)
+        return first
 
     def move(self, number: int) -> None:
         """Stand at another number from now on, in one write.

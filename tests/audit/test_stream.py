@@ -123,7 +123,7 @@ async def test_an_older_database_is_noticed(engine: AsyncEngine, tmp_path: Path,
         await change(engine, "after")
 
     assert subjects(lines(path)) == ["after"]
-    assert "doesn't fit the database" in capsys.readouterr().out
+    assert "is beyond the database" in capsys.readouterr().out
 
 
 async def test_none_makes_nothing(tmp_path: Path) -> None:
