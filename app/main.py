@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from app.administration import Administration
 from app.api import Services, build_app, build_control
-from app.audit import AuditLog, GroupWriter, Ledger, Listener, Recovery, Signer, Spool, streamed
+from app.audit import AuditLog, GroupWriter, Ledger, Listener, Recovery, Signer, Spool, anchored, streamed
 from app.callers import (
     Authentication,
     Directory,
@@ -101,8 +101,7 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
         async with reading(engine) as connection:
             # First of all: with a wrong master key nothing is changed or made, and the tokens that it doesn't open are named.
             await check_sealed(connection, keyring)
-        # Before the first record and until after the last.
-        listeners = await stack.enter_async_context(streamed(settings.audit_stream, settings.database_path, settings.state_dir))
+        listeners = await _open_listeners(stack, settings, engine)
         if settings.config_file:
             keeper = Keeper(settings.config_file, engine, keyring, os.environ, [one.id for one in catalogue])
             await keeper.apply()
@@ -136,6 +135,12 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
         await stack.enter_async_context(house.kept_fresh())
         await _keep_pruning(stack, settings, engine, keyring)
         yield house
+
+
+async def _open_listeners(stack: AsyncExitStack, settings: Settings, engine: AsyncEngine) -> tuple[Listener, ...]:
+    """Those who hand on what is on record. They begin before the first record is written and end after the last checkpoint."""
+    anchoring = await stack.enter_async_context(anchored(settings.anchor_command, engine, settings.state_dir))
+    return *anchoring, *await stack.enter_async_context(streamed(settings.audit_stream, settings.database_path, settings.state_dir))
 
 
 def _open_lanes(stack: AsyncExitStack, settings: Settings, engine: AsyncEngine, vault: Vault, writer: GroupWriter) -> House:

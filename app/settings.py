@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterable
 from enum import StrEnum
 from ipaddress import ip_address
@@ -150,8 +151,22 @@ def _stream(value: str) -> str:
     return value
 
 
+def _command(value: str) -> str:
+    try:
+        words = shlex.split(value)
+    except ValueError:
+        words = []
+    if value and not (words and words[0]):
+        message = "must be a program and its arguments, quoted as for a shell"
+        raise ValueError(message)
+    return value
+
+
 AuditStream = Annotated[str, AfterValidator(_stream)]
 """Where the audit stream goes."""
+
+Command = Annotated[str, AfterValidator(_command)]
+"""A program and its arguments, quoted as for a shell."""
 
 
 class Settings(BaseSettings):
@@ -194,6 +209,7 @@ class Settings(BaseSettings):
     audit_archive_dir: Path | None = Field(None, description="folder to which audit records are exported before they are removed")
     shutdown_grace: float = Field(25, ge=0, le=600, description="how long waiting calls go on after SIGTERM")
     audit_stream: AuditStream = Field("none", description="where records are written as JSON lines: `stdout`, `file:PATH` or `none`")
+    audit_anchor_command: Command = Field("", description="program that gets each checkpoint of the record on standard input")
     log_format: LogFormat = Field(LogFormat.JSON, description="`json` or `console`")
     log_level: LogLevel = Field(LogLevel.INFO, description="`DEBUG`, `INFO`, `WARNING` or `ERROR`")
 
@@ -230,6 +246,11 @@ class Settings(BaseSettings):
             message = "oidc_issuer must begin with https:// in production"
             raise ValueError(message)
         return self
+
+    @property
+    def anchor_command(self) -> list[str]:
+        """The program that gets each checkpoint, and its arguments; empty: none."""
+        return shlex.split(self.audit_anchor_command)
 
     @property
     def database(self) -> str:

@@ -89,6 +89,7 @@ def test_variables_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
         "AUDIT_ARCHIVE_DIR": "/srv/archive",
         "SHUTDOWN_GRACE": "0",
         "AUDIT_STREAM": "file:/srv/audit.jsonl",
+        "AUDIT_ANCHOR_COMMAND": "keep 'the anchor'",
         "LOG_FORMAT": "console",
         "LOG_LEVEL": "ERROR",
     }
@@ -164,6 +165,9 @@ def test_what_is_given_comes_before_the_environment(monkeypatch: pytest.MonkeyPa
         ("AUDIT_STREAM", "/srv/audit-0001.jsonl"),
         ("AUDIT_STREAM", "file:"),
         ("AUDIT_STREAM", "stderr-0001"),
+        ("AUDIT_ANCHOR_COMMAND", "keep 'the-anchor-0001"),
+        ("AUDIT_ANCHOR_COMMAND", "'' keep-0001"),
+        ("AUDIT_ANCHOR_COMMAND", " "),
         ("SHUTDOWN_GRACE", "-1"),
         ("SHUTDOWN_GRACE", "601"),
         ("LOG_FORMAT", "xml-0001"),

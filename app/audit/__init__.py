@@ -1,6 +1,7 @@
 """What happened: records, the chain that holds them together, their writer, and reading them."""
 
 from app.audit.administration import append
+from app.audit.anchoring import anchored
 from app.audit.ledger import Ledger, Listener
 from app.audit.log import AuditLog
 from app.audit.reader import list_records, show_records
@@ -23,6 +24,7 @@ __all__ = [
     "Spool",
     "Trusted",
     "administrative",
+    "anchored",
     "append",
     "list_records",
     "show_records",
