@@ -126,7 +126,10 @@ def _member(name: str, kind: TypeEngine[Any] | None = None) -> Column[Any]:
 INDEX_IDS = DDL(  # type: ignore[no-untyped-call]
     "CREATE TRIGGER audit_ids_of_record AFTER INSERT ON audit_records BEGIN "
     "INSERT OR IGNORE INTO audit_ids SELECT value, new.number FROM json_each(new.body, '$.ids') "
-    "UNION ALL SELECT value, new.number FROM json_each(new.body, '$.linked_ids'); "
+    "UNION ALL SELECT value, new.number FROM json_each(new.body, '$.linked_ids') "
+    "UNION ALL SELECT value, new.number FROM json_each(new.body, '$.call_ids') "
+    "UNION ALL SELECT json_extract(new.body, '$.call_id'), new.number WHERE new.name = 'call:intent' "
+    "UNION ALL SELECT json_extract(new.body, '$.send_id'), new.number WHERE new.name = 'send:intent'; "
     "END"
 )
 
@@ -163,7 +166,8 @@ audit_ids = Table(
     Column("number", Integer, primary_key=True),
     sqlite_with_rowid=False,
 )
-"""Which records ask for an ID or tell of it. A trigger reads it out of the body, since an index can't hold a list's members."""
+"""Which records ask for an order's ID or tell of it, which begin a call or a send, and which tell of a send that carries a call. A trigger
+reads it out of the body, since an index can't hold a list's members."""
 
 audit_chains = Table(
     "audit_chains",

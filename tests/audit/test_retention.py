@@ -97,7 +97,7 @@ async def test_a_chain_that_is_written_to_keeps_its_last_record_and_goes_on(hous
             for number in range(3):
                 await ledger.append([call(str(number))])
                 await ledger.checkpoint()
-        await ledger._thread.run(ledger._renew)  # as at a heartbeat
+        await ledger._thread.run(ledger._own.renew_lease)  # as at a heartbeat
         await house.prune(20)
         left = await seqs(house, ledger.chain)
         await house.change(0)
