@@ -2,27 +2,38 @@
 
 from app.audit.administration import append
 from app.audit.anchoring import anchored
+from app.audit.finding import Selected, Span, Stored
 from app.audit.ledger import Ledger, Listener
 from app.audit.log import AuditLog
-from app.audit.reader import list_records, show_records
+from app.audit.reader import MOST_IN_PAGE, AuditReader, Page, list_records, show_records
 from app.audit.records import Name, Record, administrative
 from app.audit.recovery import Recovery
 from app.audit.seals import Signer, Trusted
 from app.audit.spool import Spool
+from app.audit.story import Story
 from app.audit.stream import streamed
+from app.audit.wanted import Wanted
 from app.audit.writer import GroupWriter
 
 __all__ = [
+    "MOST_IN_PAGE",
     "AuditLog",
+    "AuditReader",
     "GroupWriter",
     "Ledger",
     "Listener",
     "Name",
+    "Page",
     "Record",
     "Recovery",
+    "Selected",
     "Signer",
+    "Span",
     "Spool",
+    "Stored",
+    "Story",
     "Trusted",
+    "Wanted",
     "administrative",
     "anchored",
     "append",
