@@ -2,6 +2,7 @@
 
 from app.audit.administration import append
 from app.audit.anchoring import anchored
+from app.audit.export import Format, heading, rendered
 from app.audit.finding import Selected, Span, Stored
 from app.audit.ledger import Ledger, Listener
 from app.audit.log import AuditLog
@@ -19,6 +20,7 @@ __all__ = [
     "MOST_IN_PAGE",
     "AuditLog",
     "AuditReader",
+    "Format",
     "GroupWriter",
     "Ledger",
     "Listener",
@@ -37,7 +39,9 @@ __all__ = [
     "administrative",
     "anchored",
     "append",
+    "heading",
     "list_records",
+    "rendered",
     "show_records",
     "streamed",
 ]
