@@ -19,7 +19,10 @@ REMOVED_AT_ONCE = 250
 DELETE_IDS = (
     "DELETE FROM audit_ids WHERE (value, number) IN ("
     "SELECT value, number FROM audit_records, json_each(body, '$.ids') WHERE chain = :chain AND seq <= :upto UNION ALL "
-    "SELECT value, number FROM audit_records, json_each(body, '$.linked_ids') WHERE chain = :chain AND seq <= :upto)"
+    "SELECT value, number FROM audit_records, json_each(body, '$.linked_ids') WHERE chain = :chain AND seq <= :upto UNION ALL "
+    "SELECT value, number FROM audit_records, json_each(body, '$.call_ids') WHERE chain = :chain AND seq <= :upto UNION ALL "
+    "SELECT json_extract(body, '$.call_id'), number FROM audit_records WHERE chain = :chain AND seq <= :upto UNION ALL "
+    "SELECT json_extract(body, '$.send_id'), number FROM audit_records WHERE chain = :chain AND seq <= :upto)"
 )
 DELETE_RECORDS = "DELETE FROM audit_records WHERE chain = :chain AND seq <= :upto"
 DELETE_CHECKPOINTS = (

@@ -12,7 +12,7 @@ from app.audit.chain import link
 from app.audit.records import Name, Record
 from app.audit.storing import Execute, insert_rows, last_number, position_of
 
-__all__ = ["BEGINNING", "at", "made", "put_away"]
+__all__ = ["BEGINNING", "CHAIN", "at", "made", "put_away"]
 
 BEGINNING = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 CHAIN = "019b0000-0000-7000-8000-000000000000"

@@ -11,10 +11,12 @@ import pytest
 import pytest_asyncio
 
 from app.audit import Name
+from app.audit.chain import Head
+from app.audit.retention import remove_some
 from app.audit.story import story_of
 from tests.storage.database import migrated
 
-from .shelf import made, put_away
+from .shelf import CHAIN, made, put_away
 
 SEND: dict[str, Any] = {"send_id": "s-1", "request_id": "r-1", "call_id": "c-1", "call_ids": ["c-1", "c-2"], "token": "shop"}
 RECORDS = [
@@ -91,3 +93,10 @@ def test_a_long_story_is_cut_at_its_beginning(connection: sqlite3.Connection, tm
 
     assert (len(story.records), story.more) == (1_000, True)
     assert story.records[-1].number == 1_012
+
+
+def test_what_is_removed_leaves_no_ids(connection: sqlite3.Connection) -> None:
+    """Pruning takes the IDs of orders, calls and sends along with the records that they lead to, and no others."""
+    remove_some(connection, Head(CHAIN, 4))
+
+    assert {number for (number,) in connection.execute("SELECT number FROM audit_ids")} == {5, 6, 7, 11}
