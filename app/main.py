@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from app.administration import Administration
 from app.api import Services, build_app, build_control
-from app.audit import AuditLog, GroupWriter, Ledger, Listener, Recovery, Signer, Spool, anchored, streamed
+from app.audit import AuditLog, AuditReader, GroupWriter, Ledger, Listener, Recovery, Signer, Spool, anchored, streamed
 from app.callers import (
     Authentication,
     Directory,
@@ -120,6 +120,7 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
             readiness=house,
             lanes=Supervision(house.vault, house.dispatcher, house.audit),
             trials=Trial(house.vault, house.dispatcher, house.audit, catalogue.probes, time.monotonic),
+            records=_open_reader(stack, engine),
             administration=lambda by: Administration(engine, keyring, by),
             heed_changes=house.heed_changes,
             master_keys=list(keyring.ids),
@@ -187,6 +188,13 @@ async def _keep_pruning(stack: AsyncExitStack, settings: Settings, engine: Async
     if settings.audit_retention:
         retention = await stack.enter_async_context(open_retention(engine, keyring, SERVER, settings.audit_archive_dir))
         await stack.enter_async_context(retention.kept(settings.audit_retention))
+
+
+def _open_reader(stack: AsyncExitStack, engine: AsyncEngine) -> AuditReader:
+    """Who reads the record, on a connection that the writer doesn't wait for."""
+    thread = DatabaseThread(engine)
+    stack.push_async_callback(thread.aclose)
+    return AuditReader(thread)
 
 
 async def _ticket_key(engine: AsyncEngine, keyring: Keyring) -> TicketKey:

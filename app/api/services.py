@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from app.administration import Administration
+from app.audit import Page, Story, Wanted
 from app.callers import Presented, TicketAsked
 from app.dispatch import LaneReport
 from app.domain import Caller, PageTicket, TokenRef
@@ -70,6 +71,14 @@ class Trials(Protocol):
     async def run(self, name: str, *, by: str, request_id: str) -> Tested: ...
 
 
+class Records(Protocol):
+    """Who reads the record."""
+
+    async def page(self, wanted: Wanted, *, limit: int, cursor: str | None = None) -> Page: ...
+
+    async def story(self, reference: str) -> Story: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """The collaborators; waits in seconds.
@@ -88,6 +97,7 @@ class Services:
     readiness: Readiness
     lanes: Lanes
     trials: Trials
+    records: Records
     administration: Callable[[str], Administration]
     heed_changes: Callable[[], Awaitable[bool]]
     master_keys: list[str]

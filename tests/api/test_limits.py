@@ -62,6 +62,8 @@ LIMITED = {
     "POST /gateway/admin/callers/{name}/disable",
     "PUT /gateway/admin/callers/{name}/grants/{token}",
     "DELETE /gateway/admin/callers/{name}/grants/{token}",
+    "GET /gateway/admin/audit",
+    "GET /gateway/admin/audit/{reference:path}",
 }
 """What takes credentials, and so is limited by caller, and by address where they are wrong."""
 

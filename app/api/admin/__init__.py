@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
+from app.api.admin.audit import add_audit_routes
 from app.api.admin.caller import Caller
 from app.api.admin.callers import add_caller_routes
 from app.api.admin.grants import add_grant_routes
@@ -21,3 +22,4 @@ def add_admin_routes(app: FastAPI) -> None:
     add_trial_routes(app)
     add_caller_routes(app)
     add_grant_routes(app)
+    add_audit_routes(app)
