@@ -105,12 +105,13 @@ class Ledger:
     async def begin_anew(self) -> None:
         """Where intents have no outcome here, give this chain up, for recovery to close them, and go on in a new one.
 
-        To be called when what a dead process left in the spool is written, before anything else is: its calls are nobody's any more.
-
-        Raises:
-            SQLAlchemyError: that couldn't be written.
+        To be called when what a dead process left in the spool is written, before anything else is: its calls are nobody's any more. Where
+        that can't be written the chain goes on, and what is open in it is closed when this process has ended.
         """
-        await self._commit(self._own.begin_anew)
+        try:
+            await self._commit(self._own.begin_anew)
+        except SQLAlchemyError as error:
+            log.error("what the last process left in the spool can't be closed yet", chain=self.chain, error=str(error))  # noqa: TRY400 - as above
 
     async def aclose(self) -> None:
         """Seal the chain's end and give up the lease. What can't be written, or has no outcome, the next process sees to."""
