@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.audit import Name, administrative
 from app.audit.chain import ADMINISTRATION, Row
-from app.audit.records import Record
+from app.audit.records import CallOutcome, Record, SendOutcome
 from app.audit.seals import Seal
 from tests.audit.deaths import LONG_AGO, Deaths, announced, answered, ended, make_send, on, places, taken
 from tests.calls import make_call
@@ -69,6 +71,18 @@ async def test_a_send_without_an_outcome_is_unknown(deaths: Deaths) -> None:
     assert (outcome["send_id"], outcome["call_ids"], outcome["process"], outcome["uncertain"]) == (send.id, [call.id], dead, True)
     assert not outcome.keys() & {"written", "ids", "attempt"}
     assert deaths.outcomes() == {call.id: 1}
+
+
+async def test_what_is_written_is_of_its_kind(deaths: Deaths) -> None:
+    """The outcomes have the members that all outcomes have, each in its form, and no others."""
+    calls = [make_call(1), make_call(2)]
+    await deaths.died(*taken(*calls), *announced(make_send(calls[0])))
+    await deaths.recovered()
+
+    for kind, name in ((CallOutcome, "call:outcome"), (SendOutcome, "send:outcome")):
+        for outcome in deaths.records(name):
+            members = {member: value for member, value in outcome.items() if member not in {"chain", "seq", "number"}}
+            assert TypeAdapter(kind).validate_python(members).record().members == members
 
 
 async def test_the_dead_chain_is_sealed_and_closed(deaths: Deaths) -> None:
@@ -268,6 +282,21 @@ async def test_what_the_spool_left_open_is_given_up(deaths: Deaths) -> None:
     assert deaths.sealed(spooled)
 
 
+async def test_a_chain_that_can_not_be_given_up_goes_on(deaths: Deaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start doesn't fail of it; what the spool left open in it is closed when the process has ended."""
+    monkeypatch.setattr("app.storage.engine.BUSY_TIMEOUT_MS", 50)
+    left, ledger = make_call(1), deaths.ledger()
+    await ledger.append(taken(left))
+    before = ledger.chain
+    with locked(deaths.path):
+        await ledger.begin_anew()
+    await ledger.aclose()
+    await deaths.recovered()
+
+    assert ledger.chain == before
+    assert deaths.outcomes() == {left.id: 1}
+
+
 async def test_a_chain_in_which_nothing_is_open_goes_on(deaths: Deaths) -> None:
     """What the spool held was complete, or there was nothing: no new chain begins."""
     call, ledger = make_call(1), deaths.ledger()
@@ -340,12 +369,8 @@ async def test_a_locked_database_leaves_it_for_later(deaths: Deaths, monkeypatch
     monkeypatch.setattr("app.storage.engine.BUSY_TIMEOUT_MS", 50)
     dead = await deaths.died(*taken(make_call(1)))
     recovery = deaths.recovery(deaths.ledger())
-    locker = sqlite3.connect(deaths.path, isolation_level=None)
-    locker.execute("BEGIN IMMEDIATE")
-    with pytest.raises(SQLAlchemyError):
+    with locked(deaths.path), pytest.raises(SQLAlchemyError):
         await recovery.recover()
-    locker.execute("ROLLBACK")
-    locker.close()
     untouched = deaths.chain(dead)["closed_at"], deaths.outcomes()
     await recovery.recover()
 
@@ -382,6 +407,18 @@ def journey(number: int, steps: int) -> list[Record]:
     call = make_call(number + 1)
     send = make_send(call)
     return [*taken(call), *announced(send), *answered(send), *ended(call)][: steps + 1]
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Another process holds the database's write lock."""
+    locker = sqlite3.connect(path, isolation_level=None)
+    locker.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        locker.execute("ROLLBACK")
+        locker.close()
 
 
 class Heard:
