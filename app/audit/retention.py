@@ -13,18 +13,23 @@ from app.audit.stretches import Stretch
 __all__ = ["Overtaken", "bury", "pruned", "remove_some", "unremoved"]
 
 RECORD = "record"
-REMOVED_AT_ONCE = 250
-"""Records that go in one transaction: a few milliseconds of the write lock."""
+ENTRIES_AT_ONCE = 500
+"""Rows and index entries that go in one transaction: a few milliseconds of the write lock."""
 
-DELETE_IDS = (
-    "DELETE FROM audit_ids WHERE (value, number) IN ("
-    "SELECT value, number FROM audit_records, json_each(body, '$.ids') WHERE chain = :chain AND seq <= :upto UNION ALL "
-    "SELECT value, number FROM audit_records, json_each(body, '$.linked_ids') WHERE chain = :chain AND seq <= :upto UNION ALL "
-    "SELECT value, number FROM audit_records, json_each(body, '$.call_ids') WHERE chain = :chain AND seq <= :upto UNION ALL "
-    "SELECT json_extract(body, '$.call_id'), number FROM audit_records WHERE chain = :chain AND seq <= :upto UNION ALL "
-    "SELECT json_extract(body, '$.send_id'), number FROM audit_records WHERE chain = :chain AND seq <= :upto)"
+ENTRIES_OF_A_RECORD = 10
+CHECKPOINTS_AT_ONCE = ENTRIES_AT_ONCE // 4
+
+SIZES = (
+    "SELECT seq, coalesce(json_array_length(body, '$.ids'), 0) + coalesce(json_array_length(body, '$.linked_ids'), 0) "
+    "+ coalesce(json_array_length(body, '$.call_ids'), 0) FROM audit_records WHERE chain = ? AND seq <= ? ORDER BY seq LIMIT ?"
 )
-DELETE_RECORDS = "DELETE FROM audit_records WHERE chain = :chain AND seq <= :upto"
+IDS = (
+    "SELECT value, number FROM audit_records, json_each(body, '$.ids') WHERE chain = :chain AND seq <= :last UNION "
+    "SELECT value, number FROM audit_records, json_each(body, '$.linked_ids') WHERE chain = :chain AND seq <= :last UNION "
+    "SELECT value, number FROM audit_records, json_each(body, '$.call_ids') WHERE chain = :chain AND seq <= :last UNION "
+    "SELECT json_extract(body, '$.call_id'), number FROM audit_records WHERE chain = :chain AND seq <= :last UNION "
+    "SELECT json_extract(body, '$.send_id'), number FROM audit_records WHERE chain = :chain AND seq <= :last"
+)
 DELETE_CHECKPOINTS = (
     "DELETE FROM audit_checkpoints WHERE rowid IN (SELECT rowid FROM audit_checkpoints WHERE chain = ? AND seq < ? LIMIT ?)"
 )
@@ -76,20 +81,24 @@ def remove_some(connection: sqlite3.Connection, upto: Head) -> bool:
 
     The checkpoint at the tombstone's own place stays: the next one names it.
     """
+    last = _few(connection.execute, upto)
+    if last is None:
+        return connection.execute(DELETE_CHECKPOINTS, (upto.chain, upto.seq, CHECKPOINTS_AT_ONCE)).rowcount > 0
+    few = {"chain": upto.chain, "last": last}
+    ids = connection.execute(IDS, few).fetchall()
     with connection:
         connection.execute("BEGIN IMMEDIATE")
-        return _remove_records(connection, upto) or _remove_checkpoints(connection, upto)
-
-
-def _remove_records(connection: sqlite3.Connection, upto: Head) -> bool:
-    query = "SELECT max(seq) FROM (SELECT seq FROM audit_records WHERE chain = ? AND seq <= ? ORDER BY seq LIMIT ?)"
-    (last,) = connection.execute(query, (upto.chain, upto.seq, REMOVED_AT_ONCE)).fetchone()
-    if last is None:
-        return False
-    connection.execute(DELETE_IDS, {"chain": upto.chain, "upto": last})
-    connection.execute(DELETE_RECORDS, {"chain": upto.chain, "upto": last})
+        connection.executemany("DELETE FROM audit_ids WHERE value = ? AND number = ?", ids)
+        connection.execute("DELETE FROM audit_records WHERE chain = :chain AND seq <= :last", few)
     return True
 
 
-def _remove_checkpoints(connection: sqlite3.Connection, upto: Head) -> bool:
-    return connection.execute(DELETE_CHECKPOINTS, (upto.chain, upto.seq, REMOVED_AT_ONCE)).rowcount > 0
+def _few(execute: Execute, upto: Head) -> int | None:
+    """The place up to which records can go at once: at least one, where there are any."""
+    last, entries = None, 0
+    for seq, ids in execute(SIZES, (upto.chain, upto.seq, ENTRIES_AT_ONCE // ENTRIES_OF_A_RECORD)).fetchall():
+        entries += ENTRIES_OF_A_RECORD + ids
+        if last is not None and entries > ENTRIES_AT_ONCE:
+            break
+        last = int(seq)
+    return last
