@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -22,12 +22,14 @@ log = structlog.get_logger(__name__)
 class Pending:
     """A record on its way.
 
-    `since` is on the loop's clock, in seconds. `required`: what it announces waits for it, so it is withdrawn rather than kept.
+    `since` is on the loop's clock, in seconds. `required`: what it announces waits for it, so it is withdrawn rather than kept; if it comes
+    on record all the same, `undone_by` makes the record that says how that ended.
     """
 
     record: Record
     since: float
     required: bool
+    undone_by: Callable[[], Record] | None = None
     waits: bool = True
     stored: bool = False
     spooled: bool = False
@@ -66,9 +68,9 @@ class Backlog:
         """What was added last."""
         return self._waiting[-1]
 
-    def add(self, record: Record, *, required: bool) -> Pending:
+    def add(self, record: Record, *, required: bool, undone_by: Callable[[], Record] | None = None) -> Pending:
         """A record comes last."""
-        pending = Pending(record, asyncio.get_running_loop().time(), required)
+        pending = Pending(record, asyncio.get_running_loop().time(), required, undone_by)
         self._waiting.append(pending)
         return pending
 
@@ -87,8 +89,9 @@ class Backlog:
             self.spooled += one.waits
             one.tell(durable=True)
 
-    def note_stored(self, group: Sequence[Pending]) -> None:
-        """These are on record."""
+    def note_stored(self, group: Sequence[Pending]) -> list[Record]:
+        """These are on record; gives what must follow, since some had been withdrawn while their commit was under way."""
+        undone = [one.undone_by() for one in group if one.undone_by and not one.waits]
         for one in group:
             self._leave(one)
             one.stored = True
@@ -96,6 +99,7 @@ class Backlog:
             self._waiting.popleft()
         for one in group:
             one.tell(durable=True)
+        return undone
 
     def withdraw(self, pending: Pending) -> None:
         """It shall not be written any more, if that isn't under way."""

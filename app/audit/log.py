@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from functools import partial
 from typing import Protocol
 
 from app.audit.records import (
@@ -84,7 +85,8 @@ class AuditLog:
         if at_once and self._writer.accepting:
             self._writer.put(call_intent(call))
         else:
-            await self._writer.write(call_intent(call), required=True)
+            refused = partial(call_outcome, call, code=AuditUnavailable.code)
+            await self._writer.write(call_intent(call), required=True, undone_by=refused)
 
     async def sending(self, send: Send) -> None:
         """The send is about to be written to the upstream.
@@ -92,7 +94,7 @@ class AuditLog:
         Raises:
             AuditUnavailable: it isn't on disk.
         """
-        await self._writer.write(send_intent(send), required=True)
+        await self._writer.write(send_intent(send), required=True, undone_by=partial(send_outcome, send, None, written=False))
 
     def sent(self, send: Send, outcome: Outcome | None, *, written: bool) -> None:
         """A send ended; `outcome` is None where it didn't go out after all."""

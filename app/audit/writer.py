@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
@@ -126,7 +126,7 @@ class GroupWriter:
         if self._company is None:
             self._company = asyncio.get_running_loop().call_later(COMPANY_SECONDS, self._arrived.set)
 
-    async def write(self, record: Record, *, required: bool) -> None:
+    async def write(self, record: Record, *, required: bool, undone_by: Callable[[], Record] | None = None) -> None:
         """Have a record written, and wait until it is on disk, as long as the patience lasts.
 
         If the wait is cancelled the record stays, and is written.
@@ -135,13 +135,14 @@ class GroupWriter:
             record: what to write.
             required: whether what it announces must not happen unrecorded. Then the store must have it, and it is withdrawn when the
                 patience ends; otherwise it stays, goes to the spool, and is written when the store is back.
+            undone_by: makes the record of how it ended, where a required one was withdrawn and its commit succeeded all the same.
 
         Raises:
             AuditUnavailable: `required`, and it isn't on disk.
         """
         if required and len(self._backlog) >= MOST_WAITING:
             raise _unavailable()
-        pending = self._enqueue(record, required=required)
+        pending = self._enqueue(record, required=required, undone_by=undone_by)
         self._arrived.set()
         try:
             await self._durable(pending)
@@ -154,7 +155,7 @@ class GroupWriter:
             raise _unavailable()
 
     def _withdraw(self, pending: Pending) -> None:
-        """Its patience ended. If a commit hangs that it is part of, an intent may stand on record whose call was refused."""
+        """Its patience ended. If a commit hangs that it is part of, it may come on record all the same."""
         if pending.waits:
             self._backlog.withdraw(pending)
             self._stall()
@@ -201,8 +202,8 @@ class GroupWriter:
                 pending.tell(durable=False)
         self._spooling.attend()
 
-    def _enqueue(self, record: Record, *, required: bool) -> Pending:
-        pending = self._backlog.add(record, required=required)
+    def _enqueue(self, record: Record, *, required: bool, undone_by: Callable[[], Record] | None = None) -> Pending:
+        pending = self._backlog.add(record, required=required, undone_by=undone_by)
         self._be_patient()
         self._spooling.attend()
         return pending
@@ -235,7 +236,8 @@ class GroupWriter:
             return False
         self._crowded = sum(len(one.heard_by) for one in group) >= CROWD
         self._backlog.stalled = False
-        self._backlog.note_stored(group)
+        for record in self._backlog.note_stored(group):
+            self.put(record)
         self._spooling.attend()
         return True
 

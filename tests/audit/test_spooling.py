@@ -16,9 +16,11 @@ import pytest
 import pytest_asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.audit import GroupWriter, Ledger, Name, Record, Signer, Spool, administrative, list_records
+from app.audit import AuditLog, GroupWriter, Ledger, Name, Record, Signer, Spool, administrative, list_records
+from app.domain import Send
 from app.errors import AuditUnavailable
 from app.storage import DatabaseThread, reading
+from tests.calls import make_call
 from tests.rig import until
 from tests.storage.database import migrated
 
@@ -360,3 +362,32 @@ async def _give_poison(writer: GroupWriter) -> None:
     await writer.write(record("after"), required=False)
     with pytest.raises(AuditUnavailable):
         await refused
+
+
+async def test_what_was_refused_and_comes_on_record_all_the_same_has_its_end_there(
+    ledger: Ledger, engine: AsyncEngine, spool: Spool
+) -> None:
+    """A commit outlasts the patience and succeeds: the intents of the call that was refused, and of its send, don't stand open."""
+    call, locker = make_call(1), sqlite3.connect(str(engine.url.database), isolation_level=None)
+    send = Send(attempt=1, lane="lane-1", ids=(1,), calls=(call,), released=0.0)
+    async with writing_to(ledger, spool) as writer:
+        log = AuditLog(writer)
+        locker.execute("BEGIN IMMEDIATE")
+        with pytest.raises(AuditUnavailable):
+            await asyncio.gather(log.intent(call, at_once=False), log.sending(send))
+        locker.close()
+        await until(lambda: _have_their_ends(engine))
+    async with reading(engine) as connection:
+        records = (await list_records(connection, limit=10))[::-1]
+
+    assert [(one["name"], one.get("code"), one.get("result")) for one in records[1:]] == [
+        ("call:intent", None, None),
+        ("send:intent", None, None),
+        ("call:outcome", "audit-unavailable", None),
+        ("send:outcome", None, "not-sent"),
+    ]
+
+
+async def _have_their_ends(engine: AsyncEngine) -> bool:
+    async with reading(engine) as connection:
+        return len(await list_records(connection, limit=10)) == 5
