@@ -65,11 +65,11 @@ def free_port() -> int:
 class Process:
     """A command that runs until it is stopped; what it writes goes into files."""
 
-    def __init__(self, arguments: tuple[str, ...], variables: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, arguments: tuple[str, ...], variables: Mapping[str, str], folder: Path, inside: tuple[str, ...] = ()) -> None:
         self._out, self._err = folder / "out", folder / "err"
         with self._out.open("ab") as out, self._err.open("ab") as err:
             self.process = subprocess.Popen(
-                command(*arguments), env=variables, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=out, stderr=err
+                [*inside, *command(*arguments)], env=variables, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=out, stderr=err
             )
 
     @property
@@ -118,10 +118,10 @@ class Process:
 
 
 @contextmanager
-def started(*arguments: str, variables: Mapping[str, str], folder: Path) -> Iterator[Process]:
-    """A process of that command; ended at the end, whatever happens."""
+def started(*arguments: str, variables: Mapping[str, str], folder: Path, inside: tuple[str, ...] = ()) -> Iterator[Process]:
+    """A process of that command; ended at the end, whatever happens. `inside` is a command that puts itself in its place."""
     folder.mkdir(parents=True, exist_ok=True)
-    running = Process(arguments, variables, folder)
+    running = Process(arguments, variables, folder, inside)
     try:
         yield running
     finally:
