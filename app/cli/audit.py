@@ -3,96 +3,126 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+import json
+import sys
+from collections.abc import Callable
+from typing import Annotated
 
 import typer
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.audit import list_records, show_records
+from app.audit import MOST_IN_PAGE, AuditReader, Span, Stored, Wanted
+from app.cli.export import export
 from app.cli.output import print_json, print_members, print_table
+from app.cli.records import (
+    COLUMNS,
+    Caller,
+    Code,
+    Name,
+    Order,
+    RequestID,
+    Since,
+    Token,
+    Until,
+    legible,
+    read_record,
+    record_rows,
+    wanted_of,
+)
 from app.errors import NotFound
-from app.opening import open_database
-from app.settings import load_settings
-from app.storage import reading
 
-__all__ = ["group", "record_rows"]
+__all__ = ["group"]
 
 group = typer.Typer(help="The record of what happened.", no_args_is_help=True)
+group.command()(export)
 
 Json = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
-COLUMNS = ("at", "name", "request", "caller", "token", "code", "detail")
+USUAL_LIMIT = 50
+POLL_SECONDS = 0.5
+WIDTHS = (9, 23, 16)
 
-Records = list[dict[str, Any]]
+Print = Callable[[Stored], None]
 
 
 @group.command("list")
-def list_(
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, at most.")] = 50,
-    caller: Annotated[str | None, typer.Option(help="Only this caller's.")] = None,
-    token: Annotated[str | None, typer.Option(help="Only those of this token.")] = None,
-    code: Annotated[str | None, typer.Option(help="Only those that ended so, such as ok or parameter-missing.")] = None,
-    as_json: Json = False,  # noqa: FBT002 - a flag of the command line
+def list_(  # noqa: PLR0913 - options of the command line
+    *,
+    limit: Annotated[int | None, typer.Option(min=1, max=10_000, help="How many, at most.", show_default=str(USUAL_LIMIT))] = None,
+    before: Annotated[int | None, typer.Option(min=1, metavar="NUMBER", help="Only those before this one: the next page.")] = None,
+    caller: Caller = None,
+    token: Token = None,
+    order: Order = None,
+    code: Code = None,
+    name: Name = None,
+    request_id: RequestID = None,
+    since: Since = None,
+    until: Until = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Show those to come, as they come, until Ctrl-C.")] = False,
+    as_json: Json = False,
 ) -> None:
     """List the newest records, newest first."""
-    records = _read(lambda connection: list_records(connection, limit=limit, caller=caller, token=token, code=code))
+    wanted = wanted_of(caller=caller, token=token, order=order, code=code, name=name, request_id=request_id, since=since, until=until)
+    if follow:
+        if any(one is not None for one in (limit, before, since, until)):
+            message = "--follow shows what is to come: it goes with no --limit, --before, --since and --until"
+            raise typer.BadParameter(message)
+        read_record(lambda reader: _follow(reader, wanted, _print_line if as_json else _print_row))
+        return
+    records = read_record(lambda reader: _newest(reader, wanted, limit or USUAL_LIMIT, before))
     if as_json:
-        print_json(records)
+        print_json([one.shown() for one in records])
     else:
-        print_table(COLUMNS, record_rows(records), nothing="no records")
+        print_table(COLUMNS, record_rows(one.members() for one in records), nothing="no records")
 
 
 @group.command()
 def show(
-    reference: Annotated[str, typer.Argument(help="A record's ID, or a request's.")],
+    reference: Annotated[str, typer.Argument(help="A request's ID, a record's, a call's or a send's; or a record's number.")],
     as_json: Json = False,  # noqa: FBT002 - a flag of the command line
 ) -> None:
-    """Show a record, or all of a request's, oldest first."""
-    records = _read(lambda connection: show_records(connection, reference))
-    if not records:
-        message = f"there is no record and no request {reference}"
+    """Show the whole story of a request, oldest first, with the sends that carried its calls."""
+    story = read_record(lambda reader: reader.story(reference))
+    if not story.records:
+        message = f"there is no record, request, call or send {legible(reference)}"
         raise NotFound(message)
+    if story.more:
+        print(f"only the newest {len(story.records)} records are shown", file=sys.stderr)
     if as_json:
-        print_json(records)
+        print_json([one.shown() for one in story.records])
         return
-    for record in records:
-        print_members(record)
+    for record in story.records:
+        print_members({name: legible(value) for name, value in record.shown().items()})
         print()
 
 
-def record_rows(records: Records) -> list[list[object]]:
-    """Records as rows of a table."""
-    return [
-        [
-            str(record["at"])[:23],
-            record["name"],
-            record.get("request_id"),
-            record.get("caller"),
-            record.get("token"),
-            record.get("code") or record.get("result"),
-            _detail(record),
-        ]
-        for record in records
-    ]
+async def _newest(reader: AuditReader, wanted: Wanted, limit: int, before: int | None) -> list[Stored]:
+    page = await reader.page(wanted, limit=min(limit, MOST_IN_PAGE), before=before)
+    records = page.records
+    while page.next and len(records) < limit:
+        page = await reader.page(wanted, limit=min(limit - len(records), MOST_IN_PAGE), cursor=page.next)
+        records += page.records
+    return records
 
 
-def _detail(record: dict[str, Any]) -> str:
-    if "linked_ids" in record:
-        return f"linked {', '.join(record['linked_ids']) or 'nothing new'}"
-    if "ticket_id" in record:
-        return f"for {record['origin']}"
-    if "ids" in record:
-        return f"{record['parameter']}={','.join(record['ids'])}"
-    if "key_id" in record:
-        return f"{record['count']} under {record['key_id']}"
-    if "count" in record:
-        return f"{record['count']} times from {record['address']}"
-    return str(record.get("reason") or record.get("subject") or "")
+async def _follow(reader: AuditReader, wanted: Wanted, print_one: Print) -> None:
+    """Show the records that come, oldest first, for ever."""
+    seen = await reader.last()
+    while True:
+        last = await reader.last()
+        rest = Span(seen + 1, last) if last > seen else None
+        while rest:
+            selected = await reader.forward(wanted, rest)
+            for record in selected.records:
+                print_one(record)
+            rest = selected.rest
+        seen = last
+        await asyncio.sleep(POLL_SECONDS)
 
 
-def _read(query: Callable[[AsyncConnection], Awaitable[Records]]) -> Records:
-    async def run() -> Records:
-        async with open_database(load_settings()) as engine, reading(engine) as connection:
-            return await query(connection)
+def _print_line(record: Stored) -> None:
+    print(json.dumps(record.shown(), ensure_ascii=False), flush=True)
 
-    return asyncio.run(run())
+
+def _print_row(record: Stored) -> None:
+    [cells] = record_rows([record.members()])
+    fixed = [cell.ljust(width) for cell, width in zip(cells, WIDTHS, strict=False)]
+    print("  ".join([*fixed, *(cell for cell in cells[len(WIDTHS) :] if cell)]), flush=True)

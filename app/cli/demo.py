@@ -21,8 +21,8 @@ import uvloop
 from app.administration import Administration
 from app.audit import list_records
 from app.callers import GrantAsked, NewCaller
-from app.cli.audit import COLUMNS, record_rows
 from app.cli.output import print_table, screen
+from app.cli.records import COLUMNS, record_rows
 from app.cli.serving import free_port, gateway_config, running
 from app.domain import TokenKind, TokenValue
 from app.main import House, create_app, house_of

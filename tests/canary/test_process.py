@@ -285,6 +285,8 @@ def _drive_commands(here: Canary) -> None:
     run("openapi")
     for arguments in ((), ("--json", "--limit", "10000"), ("--token", "shop", "--json")):
         run("audit list", *arguments)
+    for form in ("jsonl", "csv"):
+        run("audit export", "--format", form)
     for record in json.loads(run("audit list", "--json", "--limit", "10000")):
         if record["name"] == "token:echoed":
             run("audit show", record["id"])

@@ -1,0 +1,126 @@
+"""`audit export`: the record as a file, or into a pipe, whatever its size."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from app.audit import AuditReader, Format, Wanted, heading, rendered
+from app.cli.records import Caller, Code, Name, Order, RequestID, Since, Token, Until, read_record, wanted_of
+from app.errors import StartRefused
+
+__all__ = ["export"]
+
+READER_GONE = 128 + signal.SIGPIPE
+
+Told = Callable[[float], None]
+"""Hears which share of the work is done, 0 to 1."""
+
+
+def export(  # noqa: PLR0913 - options of the command line
+    *,
+    form: Annotated[Format, typer.Option("--format", help="JSON Lines, byte for byte as stored, or CSV.")] = Format.JSONL,
+    output: Annotated[Path | None, typer.Option(help="The file, which is there once it is complete; standard output without.")] = None,
+    caller: Caller = None,
+    token: Token = None,
+    order: Order = None,
+    code: Code = None,
+    name: Name = None,
+    request_id: RequestID = None,
+    since: Since = None,
+    until: Until = None,
+) -> None:
+    """Write out records, oldest first."""
+    wanted = wanted_of(caller=caller, token=token, order=order, code=code, name=name, request_id=request_id, since=since, until=until)
+    if output is None:
+        with _standard_output() as file, _progress(visible=not sys.stdout.isatty()) as told:
+            read_record(lambda reader: _write_all(reader, wanted, form, file, told))
+        return
+    with _complete(output) as file, _progress(visible=True) as told:
+        count = read_record(lambda reader: _write_all(reader, wanted, form, file, told))
+    print(f"exported {count} records to {output}")
+
+
+async def _write_all(reader: AuditReader, wanted: Wanted, form: Format, file: BinaryIO, told: Told) -> int:
+    """Write what is there by now, a page at a time; gives how many there were."""
+    file.write(heading(form))
+    whole = rest = await reader.span(wanted)
+    count = 0
+    while whole and rest:
+        selected = await reader.forward(wanted, rest)
+        file.write(rendered(form, selected.records))
+        count, rest = count + len(selected.records), selected.rest
+        told((rest.low - whole.low) / (whole.high - whole.low + 1) if rest else 1)
+    file.flush()
+    return count
+
+
+@contextmanager
+def _standard_output() -> Iterator[BinaryIO]:
+    """A pipe whose reader has gone ends the command without a word, with the status that a shell gives for that.
+
+    Raises:
+        typer.Exit: so it is, or the command was interrupted.
+        StartRefused: it can't be written.
+    """
+    try:
+        yield sys.stdout.buffer
+    except BrokenPipeError:
+        _let_go()
+        raise typer.Exit(READER_GONE) from None
+    except OSError as error:
+        _let_go()
+        message = f"standard output can't be written: {error.strerror or error}"
+        raise StartRefused(message) from error
+    except typer.Exit:
+        _let_go()
+        raise
+
+
+def _let_go() -> None:
+    """Have what is left of the output go nowhere: at its end Python would try again to write it, and wait, or complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+@contextmanager
+def _complete(path: Path) -> Iterator[BinaryIO]:
+    """A file of its owner's alone, which takes its place once it is complete and on disk; what is broken off leaves nothing.
+
+    Raises:
+        StartRefused: it can't be written.
+    """
+    try:
+        descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            Path(beside).replace(path)
+        except BaseException:
+            Path(beside).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        message = f"{path} can't be written: {error.strerror or error}"
+        raise StartRefused(message) from error
+
+
+@contextmanager
+def _progress(*, visible: bool) -> Iterator[Told]:
+    """A bar on standard error, where that is a terminal."""
+    columns = (TextColumn("exporting"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not (visible and sys.stderr.isatty())) as progress:
+        task = progress.add_task("exporting", total=1.0)
+        yield lambda share: progress.update(task, completed=share)

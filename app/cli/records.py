@@ -1,0 +1,121 @@
+"""What the commands that read the record share: how it is opened, how filters are written, and what is shown of a record."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from app.audit import AuditReader, Wanted
+from app.errors import ParameterInvalid
+from app.opening import open_database
+from app.settings import load_settings
+from app.storage import DatabaseThread
+
+__all__ = [
+    "COLUMNS",
+    "Caller",
+    "Code",
+    "Name",
+    "Order",
+    "RequestID",
+    "Since",
+    "Token",
+    "Until",
+    "legible",
+    "read_record",
+    "record_rows",
+    "wanted_of",
+]
+
+INTERRUPTED = 128 + signal.SIGINT
+COLUMNS = ("number", "at", "name", "request", "caller", "token", "code", "detail")
+
+Caller = Annotated[str | None, typer.Option(help="Only this caller's.")]
+Token = Annotated[str | None, typer.Option(help="Only those of this token.")]
+Order = Annotated[str | None, typer.Option(metavar="ID", help="Only those that ask for this ID or tell of it.")]
+Code = Annotated[str | None, typer.Option(help="Only those with this code, such as ok or parameter-missing.")]
+Name = Annotated[str | None, typer.Option(help="Only those of this name, such as call:outcome.")]
+RequestID = Annotated[str | None, typer.Option("--request", metavar="ID", help="Only those of this request.")]
+Since = Annotated[str | None, typer.Option(metavar="TIME", help="Only those made at this time or later: ISO 8601, UTC.")]
+Until = Annotated[str | None, typer.Option(metavar="TIME", help="Only those made before this time.")]
+
+T = TypeVar("T")
+
+
+def wanted_of(**given: str | None) -> Wanted:
+    """The records that these filters let through.
+
+    Raises:
+        typer.BadParameter: a value can't be one.
+    """
+    try:
+        return Wanted.of({name: value for name, value in given.items() if value is not None})
+    except ParameterInvalid as error:
+        raise typer.BadParameter(error.detail) from None
+
+
+def read_record(work: Callable[[AuditReader], Awaitable[T]]) -> T:
+    """Open the record and read it.
+
+    Raises:
+        typer.Exit: with status 130, where it was interrupted.
+        StartRefused, SQLAlchemyError
+    """
+
+    async def run() -> T:
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            # As without a loop: its own handler would let a write into a full pipe go on.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        async with open_database(load_settings()) as engine:
+            thread = DatabaseThread(engine)
+            try:
+                return await work(AuditReader(thread))
+            finally:
+                await thread.aclose()
+
+    try:
+        return asyncio.run(run())
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def record_rows(records: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+    """Records as rows of a table."""
+    return [[legible(cell) for cell in _cells(record)] for record in records]
+
+
+def legible(value: object) -> str:
+    """A text that does nothing to the terminal that shows it: records hold what strangers sent."""
+    text = "" if value is None else str(value)
+    return text if text.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
+def _cells(record: Mapping[str, Any]) -> list[object]:
+    return [
+        record.get("number"),
+        str(record.get("at"))[:23],
+        record.get("name"),
+        record.get("request_id"),
+        record.get("caller"),
+        record.get("token"),
+        record.get("code") or record.get("result"),
+        _detail(record),
+    ]
+
+
+def _detail(record: Mapping[str, Any]) -> str:
+    if "linked_ids" in record:
+        return f"linked {', '.join(record['linked_ids']) or 'nothing new'}"
+    if "ticket_id" in record:
+        return f"for {record['origin']}"
+    if "ids" in record:
+        return f"{record['parameter']}={','.join(record['ids'])}"
+    if "key_id" in record:
+        return f"{record['count']} under {record['key_id']}"
+    if "count" in record:
+        return f"{record['count']} times from {record['address']}"
+    return str(record.get("reason") or record.get("subject") or "")
