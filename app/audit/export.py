@@ -31,12 +31,14 @@ COLUMNS = (
     "parameter",
     "ids",
     "token",
+    "decision",
     "code",
     "reason",
     "send_id",
     "call_ids",
     "attempt",
     "attempts",
+    "test",
     "written",
     "result",
     "upstream_status",
@@ -44,15 +46,21 @@ COLUMNS = (
     "uncertain",
     "queue_ms",
     "upstream_ms",
+    "process",
+    "finds",
     "count",
+    "ticket_id",
+    "operations",
+    "expires_at",
     "by",
     "subject",
     "others",
 )
-"""What a line of CSV has; what has no column of its own stands in `others`, as JSON."""
+"""What a line of CSV has: all members of calls' and sends' records. What has no column of its own, such as what was changed of a caller,
+stands in `others`, as JSON."""
 
 OTHERS = "others"
-LISTS_OF_IDS = {"ids", "call_ids", "linked_ids"}
+LISTS = {"ids", "call_ids", "linked_ids", "operations"}
 SPREADSHEETS_RUN = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 GUARD = "'"
 
@@ -102,7 +110,7 @@ def _row(record: Stored) -> list[str]:
 
 
 def _has_a_column(name: str, value: object) -> bool:
-    return name in COLUMNS and name != OTHERS and (name in LISTS_OF_IDS or not isinstance(value, list | dict))
+    return name in COLUMNS and name != OTHERS and (name in LISTS or not isinstance(value, list | dict))
 
 
 def _text(value: object) -> str:

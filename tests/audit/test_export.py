@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -14,6 +15,16 @@ from hypothesis import strategies as st
 from app.audit import Format, Name, Stored, heading, rendered
 from app.audit.chain import Head, link
 from app.audit.export import COLUMNS
+from app.audit.records import (
+    CallIntent,
+    CallOutcome,
+    CallRefused,
+    RefusalsCounted,
+    SendIntent,
+    SendOutcome,
+    TicketIssued,
+    TokenEchoed,
+)
 
 from .shelf import made
 
@@ -43,8 +54,15 @@ def test_the_heading_is_fixed() -> None:
     assert heading(Format.CSV) == (",".join(COLUMNS) + "\r\n").encode()
 
 
+def test_all_of_a_call_has_columns() -> None:
+    """Every member that the records of calls, sends and tickets may have stands in a column of its own."""
+    kinds = (CallIntent, CallOutcome, CallRefused, RefusalsCounted, SendIntent, SendOutcome, TokenEchoed, TicketIssued)
+
+    assert {member.name for kind in kinds for member in fields(kind)} <= set(COLUMNS)
+
+
 def test_a_row_has_a_cell_for_each_member() -> None:
-    """Lists of IDs are joined by spaces; what has no column of its own is there as JSON, and the hash is there too."""
+    """Lists of IDs and operations are joined by spaces; what has no column of its own is there as JSON, and the hash is there too."""
     [row] = rows_of({"caller": "a", "ids": ["1", "2"], "uncertain": False, "attempts": 2, "queue_ms": 1.25, "probes": ["a b"], "grace": 3})
 
     assert {name: row[name] for name in ("number", "chain", "seq", "caller", "ids", "uncertain", "attempts", "queue_ms", "token")} == {
