@@ -84,7 +84,10 @@ class DatabaseThread:
 
 
 def _translated(error: sqlite3.Error) -> DBAPIError:
-    return DBAPIError("", None, error)
+    """As SQLAlchemy raises it: from the database's own error, which says in one line what is the matter."""
+    translated = DBAPIError("", None, error)
+    translated.__cause__ = error
+    return translated
 
 
 @dataclass(frozen=True, slots=True)
