@@ -21,7 +21,8 @@ __all__ = ["Selected", "Span", "Stored", "beginning", "numbers_of", "select", "s
 MOST_LOOKED_AT = 10_000
 NEAR_AN_END = 200_000
 CLOCKS_DIFFER = timedelta(seconds=2)
-COLUMNS = {"request_id": "request_id", "caller": "caller", "token": "token", "code": "code", "name": "name"}
+INDEXED = ("request_id", "caller", "token", "code", "name")
+BEFORE_ALL_IDS, BEYOND_ALL_IDS = "", "g"
 
 
 class Stored(NamedTuple):
@@ -88,7 +89,7 @@ class _Found:
 
 def walks_of(wanted: Wanted) -> list[Walk]:
     """The indexes that lead to what is wanted; those first that tend to hold least. Without any it is the table itself."""
-    walks = [_walk("audit_records", column, getattr(wanted, name)) for name, column in COLUMNS.items() if getattr(wanted, name) is not None]
+    walks = [_walk("audit_records", name, value) for name in INDEXED if (value := getattr(wanted, name)) is not None]
     if wanted.order is not None:
         walks.insert(0, _walk("audit_ids", "value", wanted.order))
     return walks or [_walk("audit_records", None, None)]
@@ -139,7 +140,7 @@ def beginning(execute: Execute, wanted: Wanted) -> Span | None:
     if wanted.since is None and wanted.until is None:
         last = last_number(execute)
         return Span(1, last) if last else None
-    ids = (_id_at(wanted.since, -CLOCKS_DIFFER) or "", _id_at(wanted.until, CLOCKS_DIFFER) or "g")
+    ids = (_id_at(wanted.since, -CLOCKS_DIFFER) or BEFORE_ALL_IDS, _id_at(wanted.until, CLOCKS_DIFFER) or BEYOND_ALL_IDS)
     low, high = (execute(query, (*ids, NEAR_AN_END)).fetchone()[0] for query in (FIRST_BY_TIME, LAST_BY_TIME))
     return None if low is None else Span(low, high)
 

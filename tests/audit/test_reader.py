@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.audit import AuditReader, Ledger, Name, Page, Signer, Span, Wanted, administrative
-from app.audit.finding import FIRST_BY_TIME, LAST_BY_TIME, select, walks_of
+from app.audit.finding import FIRST_BY_TIME, LAST_BY_TIME, numbers_of, select, walks_of
 from app.errors import ParameterInvalid
 from app.storage import DatabaseThread
 from tests.storage.database import migrated
@@ -252,6 +252,22 @@ def test_times_use_the_ids_index(connection: sqlite3.Connection, query: str) -> 
 
     assert any("SEARCH audit_records USING" in one and "(id>? AND id<?)" in one for one in plan)
     assert not any("SCAN audit_records" in one or "TEMP B-TREE" in one for one in plan)
+
+
+@pytest.mark.parametrize(
+    ("column", "index"),
+    [("id", "sqlite_autoindex_audit_records_1 (id=?"), ("request_id", "ix_audit_records_request_id"), ("value", "PRIMARY KEY (value=?")],
+)
+def test_a_story_is_read_by_indexes(connection: sqlite3.Connection, column: str, index: str) -> None:
+    """Whichever ID it is asked for by."""
+    asked: list[str] = []
+    connection.set_trace_callback(asked.append)
+    numbers_of(connection.execute, column, "x", 10)
+    connection.set_trace_callback(None)
+
+    [plan] = plan_of(connection, asked[-1], ())
+    assert plan.startswith("SEARCH")
+    assert index in plan
 
 
 def plan_of(connection: sqlite3.Connection, query: str, values: tuple[Any, ...]) -> list[str]:
