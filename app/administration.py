@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.callers import CallerRow, CallerStore, GatewayKey, GrantAsked, NewCaller
 from app.changes import Changes
-from app.domain import TokenValue
+from app.domain import Actor, TokenValue
 from app.errors import Conflict, ParameterInvalid
 from app.recording import record_changes
 from app.storage import reading, writing
@@ -35,10 +35,10 @@ class Administration:
     Args:
         engine: the database.
         keyring: seals the tokens' values.
-        by: who makes the changes, as `how:name`, for the record.
+        by: who makes the changes, as `how:name`, or with the request that they come with, for the record.
     """
 
-    def __init__(self, engine: AsyncEngine, keyring: Keyring, by: str) -> None:
+    def __init__(self, engine: AsyncEngine, keyring: Keyring, by: Actor | str) -> None:
         self._engine = engine
         self._tokens = TokenStore(keyring)
         self._callers = CallerStore()

@@ -23,8 +23,10 @@ from app.audit.records import (
     TokenSwitched,
     TokenTraits,
     VaultResealed,
+    changed_by,
 )
 from app.callers import CallerRow, HashedKey
+from app.domain import Actor
 from app.vault import TokenRow
 
 __all__ = ["Changes"]
@@ -37,43 +39,43 @@ class Changes:
     """What is put on record of each change, as it was and as it is.
 
     Args:
-        by: who makes the changes, as `how:name`.
+        by: who makes the changes, as `how:name`, or with the request that they come with.
     """
 
-    def __init__(self, by: str) -> None:
-        self._by = by
+    def __init__(self, by: Actor | str) -> None:
+        self._by = changed_by(by if isinstance(by, Actor) else Actor(by=by))
 
     def token_added(self, row: TokenRow) -> Record:
         """There is a token more."""
-        return TokenAdded(by=self._by, subject=row.token.name, after=_state(row)).record()
+        return TokenAdded(**self._by, subject=row.token.name, after=_state(row)).record()
 
     def token_changed(self, before: TokenRow, after: TokenRow) -> Record:
         """A token has other traits, and the value that it had."""
         traits = _token_traits(before), _token_traits(after)
-        return TokenChanged(by=self._by, subject=after.token.name, before=traits[0], after=traits[1]).record()
+        return TokenChanged(**self._by, subject=after.token.name, before=traits[0], after=traits[1]).record()
 
     def token_rotated(self, before: TokenRow, after: TokenRow) -> Record:
         """A token has another value."""
-        return TokenRotated(by=self._by, subject=after.token.name, before=before.fingerprint, after=after.fingerprint).record()
+        return TokenRotated(**self._by, subject=after.token.name, before=before.fingerprint, after=after.fingerprint).record()
 
     def token_switched(self, before: TokenRow, after: TokenRow) -> Record:
         """A token's use is allowed or stopped."""
         was, is_now = before.token.enabled, after.token.enabled
         name: Literal[Name.TOKEN_ENABLED, Name.TOKEN_DISABLED] = Name.TOKEN_ENABLED if is_now else Name.TOKEN_DISABLED
-        return TokenSwitched(name=name, by=self._by, subject=after.token.name, before=was, after=is_now).record()
+        return TokenSwitched(name=name, **self._by, subject=after.token.name, before=was, after=is_now).record()
 
     def token_removed(self, row: TokenRow) -> Record:
         """A token is gone."""
-        return TokenRemoved(by=self._by, subject=row.token.name, before=_state(row)).record()
+        return TokenRemoved(**self._by, subject=row.token.name, before=_state(row)).record()
 
     def vault_resealed(self, key_id: str, count: int) -> Record:
         """So many rows came under a master key."""
-        return VaultResealed(by=self._by, subject=VAULT, key_id=key_id, count=count).record()
+        return VaultResealed(**self._by, subject=VAULT, key_id=key_id, count=count).record()
 
     def caller_added(self, row: CallerRow, key_id: str | None = None) -> Record:
         """There is a caller more, with that key, if any."""
         return CallerAdded(
-            by=self._by,
+            **self._by,
             subject=row.name,
             credential_id=key_id,
             expires_at=_end_of(row, key_id) if key_id else None,
@@ -91,11 +93,11 @@ class Changes:
         """Some of a caller's traits are others; those alone are told."""
         old, now = _traits(before), _traits(after)
         changed = [member for member in now if old[member] != now[member]]
-        return CallerChanged(by=self._by, subject=after.name, before=_texts_of(changed, old), after=_texts_of(changed, now)).record()
+        return CallerChanged(**self._by, subject=after.name, before=_texts_of(changed, old), after=_texts_of(changed, now)).record()
 
     def caller_switched(self, row: CallerRow) -> Record:
         """A caller may call, or no more."""
-        return CallerNoted(name=Name.CALLER_ENABLED if row.enabled else Name.CALLER_DISABLED, by=self._by, subject=row.name).record()
+        return CallerNoted(name=Name.CALLER_ENABLED if row.enabled else Name.CALLER_DISABLED, **self._by, subject=row.name).record()
 
     def caller_granted(self, before: CallerRow, after: CallerRow) -> Record:
         """A caller may use a token."""
@@ -107,12 +109,12 @@ class Changes:
 
     def caller_removed(self, row: CallerRow) -> Record:
         """A caller is gone."""
-        return CallerNoted(name=Name.CALLER_REMOVED, by=self._by, subject=row.name).record()
+        return CallerNoted(name=Name.CALLER_REMOVED, **self._by, subject=row.name).record()
 
     def key_rotated(self, before: CallerRow, after: CallerRow, key_id: str) -> Record:
         """A caller has that new key; the others end, each when it says."""
         return KeyRotated(
-            by=self._by,
+            **self._by,
             subject=after.name,
             credential_id=key_id,
             expires_at=_end_of(after, key_id),
@@ -122,19 +124,19 @@ class Changes:
 
     def key_added(self, caller: str, key: HashedKey) -> Record:
         """A caller has one key more."""
-        return KeyAdded(by=self._by, subject=caller, credential_id=key.id, expires_at=key.expires_at).record()
+        return KeyAdded(**self._by, subject=caller, credential_id=key.id, expires_at=key.expires_at).record()
 
     def key_changed(self, caller: str, before: HashedKey, after: HashedKey) -> Record:
         """A caller's key ends at another time."""
         ends = before.expires_at, after.expires_at
-        return KeyChanged(by=self._by, subject=caller, credential_id=after.id, before=ends[0], after=ends[1]).record()
+        return KeyChanged(**self._by, subject=caller, credential_id=after.id, before=ends[0], after=ends[1]).record()
 
     def key_revoked(self, caller: str, key: HashedKey) -> Record:
         """A caller has one key less."""
-        return KeyRevoked(by=self._by, subject=caller, credential_id=key.id).record()
+        return KeyRevoked(**self._by, subject=caller, credential_id=key.id).record()
 
     def _granted(self, name: Literal[Name.CALLER_GRANTED, Name.CALLER_REVOKED], before: CallerRow, after: CallerRow) -> Record:
-        return CallerGrants(name=name, by=self._by, subject=after.name, before=_grants(before), after=_grants(after)).record()
+        return CallerGrants(name=name, **self._by, subject=after.name, before=_grants(before), after=_grants(after)).record()
 
 
 def _token_traits(row: TokenRow) -> TokenTraits:

@@ -16,6 +16,7 @@ __all__ = [
     "NAME_PATTERN",
     "NO_PARAMETER",
     "Accepted",
+    "Actor",
     "Asked",
     "Burst",
     "Call",
@@ -220,6 +221,17 @@ class Caller:
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_name", {grant.token_name: grant for grant in self.grants})
         object.__setattr__(self, "by_token", {grant.token_id: grant for grant in self.grants})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """Who makes a change, as `how:name`, and which request of theirs it came with, if with one."""
+
+    by: str
+    request_id: str | None = None
+    trace_id: str | None = None
+    credential_id: str | None = None
+    address: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

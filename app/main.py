@@ -121,7 +121,7 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
             lanes=Supervision(house.vault, house.dispatcher, house.audit),
             trials=Trial(house.vault, house.dispatcher, house.audit, catalogue.probes, time.monotonic),
             records=_open_reader(stack, engine),
-            administration=lambda by: Administration(engine, keyring, by),
+            administration=lambda actor: Administration(engine, keyring, actor),
             heed_changes=house.heed_changes,
             master_keys=list(keyring.ids),
             operations=frozenset(operation.id for operation in catalogue),

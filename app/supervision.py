@@ -6,6 +6,7 @@ import asyncio
 
 from app.audit import AuditLog
 from app.dispatch import Dispatcher, LaneReport
+from app.domain import Actor
 from app.errors import NotFound
 from app.vault import Vault
 
@@ -28,12 +29,12 @@ class Supervision:
             await asyncio.sleep(0)
         return reports
 
-    async def resume(self, name: str, *, by: str) -> list[str]:
+    async def resume(self, name: str, *, by: Actor) -> list[str]:
         """Close a token's breakers, and have that on record before.
 
         Args:
             name: the token's name.
-            by: who does it, as `how:name`, for the record.
+            by: who does it, for the record.
 
         Returns:
             The operations whose calls were held back; none where no breaker was open.

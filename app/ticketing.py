@@ -15,7 +15,9 @@ __all__ = ["TicketOffice"]
 class Audit(Protocol):
     """What is needed of the record."""
 
-    async def ticket_issued(self, ticket: PageTicket, *, request_id: str, caller: Caller, address: str | None) -> None: ...
+    async def ticket_issued(
+        self, ticket: PageTicket, *, request_id: str, trace_id: str | None, caller: Caller, address: str | None
+    ) -> None: ...
 
 
 class TicketOffice:
@@ -36,7 +38,9 @@ class TicketOffice:
         self._audit = audit
         self._clock = clock
 
-    async def issue(self, caller: Caller, asked: TicketAsked, *, request_id: str, address: str | None) -> tuple[PageTicket, str]:
+    async def issue(
+        self, caller: Caller, asked: TicketAsked, *, request_id: str, trace_id: str | None, address: str | None
+    ) -> tuple[PageTicket, str]:
         """A ticket and its text, once it is on record.
 
         Raises:
@@ -44,5 +48,5 @@ class TicketOffice:
             AuditUnavailable: it can't be put on record, so there is none.
         """
         ticket = draw_up(caller, asked, origins=self._origins.of(caller), catalogue=self._catalogue, now=self._clock())
-        await self._audit.ticket_issued(ticket, request_id=request_id, caller=caller, address=address)
+        await self._audit.ticket_issued(ticket, request_id=request_id, trace_id=trace_id, caller=caller, address=address)
         return ticket, self._key.sign(ticket)

@@ -9,7 +9,7 @@ from typing import Protocol
 from app.audit import AuditLog
 from app.catalogue import Deduction
 from app.dispatch import Dispatcher
-from app.domain import NO_PARAMETER, Call, Caller, Operation, Outcome, TokenKind, TokenRef, TokenRejected, new_id
+from app.domain import NO_PARAMETER, Actor, Call, Caller, Operation, Outcome, TokenKind, TokenRef, TokenRejected, new_id
 from app.errors import GatewayError, NotFound
 
 __all__ = ["Probed", "Tested", "Trial"]
@@ -68,12 +68,12 @@ class Trial:
         self._probes = probes
         self._clock = clock
 
-    async def run(self, name: str, *, by: str, request_id: str) -> Tested:
+    async def run(self, name: str, *, by: Actor, request_id: str) -> Tested:
         """Ask probes until one kind fits their answers, no more would tell anything, or one has no clear answer.
 
         Args:
             name: the token's name.
-            by: who tests, as `how:name`, for the record.
+            by: who tests, for the record.
             request_id: of the request that asked for it.
 
         Raises:
@@ -85,16 +85,16 @@ class Trial:
         clear = True
         while clear and (probe := deduction.next()):
             try:
-                outcome, seconds = await self._send(token, probe, by=by, request_id=request_id, deadline=deadline)
+                outcome, seconds = await self._send(token, probe, by=by.by, request_id=request_id, deadline=deadline)
             except GatewayError as error:
-                await self._audit.tested(name, by=by, request_id=request_id, probes=_texts(probed), seems=None, code=error.code)
+                await self._audit.tested(name, by=by, probes=_texts(probed), seems=None, code=error.code)
                 raise
             probed.append(_probed(probe, outcome, seconds))
             clear = _is_clear(outcome)
             if clear:
                 deduction.learn(probe, accepted=not isinstance(outcome, TokenRejected))
         tested = _tested(token, deduction, tuple(probed), clear=clear)
-        await self._audit.tested(name, by=by, request_id=request_id, probes=_texts(probed), seems=tested.seems, code="ok")
+        await self._audit.tested(name, by=by, probes=_texts(probed), seems=tested.seems, code="ok")
         return tested
 
     def _named(self, name: str) -> TokenRef:

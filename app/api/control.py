@@ -16,6 +16,7 @@ from app.api.admin import Resumed, shown, shown_test
 from app.api.handlers import answer_in_problems
 from app.api.protocol import BoundedProtocol
 from app.api.services import Services
+from app.domain import Actor
 
 __all__ = ["ControlProtocol", "build_control"]
 
@@ -39,12 +40,11 @@ def build_control(services: Services) -> Starlette:
 
     async def resume(request: Request) -> JSONResponse:
         name = request.path_params["name"]
-        held_back = await services.lanes.resume(name, by=f"control:{request.state.uid}")
+        held_back = await services.lanes.resume(name, by=_actor_of(request))
         return JSONResponse(Resumed(token=name, operations=held_back).model_dump(mode="json"))
 
     async def test(request: Request) -> JSONResponse:
-        by, request_id = f"control:{request.state.uid}", request.state.request_id
-        tested = await services.trials.run(request.path_params["name"], by=by, request_id=request_id)
+        tested = await services.trials.run(request.path_params["name"], by=_actor_of(request), request_id=request.state.request_id)
         return JSONResponse(shown_test(tested).model_dump(mode="json"))
 
     async def master_keys(_: Request) -> JSONResponse:
@@ -60,6 +60,10 @@ def build_control(services: Services) -> Starlette:
     control.state.services = services
     answer_in_problems(control)
     return control
+
+
+def _actor_of(request: Request) -> Actor:
+    return Actor(by=f"control:{request.state.uid}", request_id=request.state.request_id)
 
 
 def _uid_at(connection: socket.socket) -> int:

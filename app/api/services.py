@@ -10,7 +10,7 @@ from app.administration import Administration
 from app.audit import Page, Story, Wanted
 from app.callers import Presented, TicketAsked
 from app.dispatch import LaneReport
-from app.domain import Caller, PageTicket, TokenRef
+from app.domain import Actor, Caller, PageTicket, TokenRef
 from app.gateway import Gateway
 from app.trial import Tested
 
@@ -41,7 +41,9 @@ class Tokens(Protocol):
 class Tickets(Protocol):
     """Where backends get tickets for their pages."""
 
-    async def issue(self, caller: Caller, asked: TicketAsked, *, request_id: str, address: str | None) -> tuple[PageTicket, str]: ...
+    async def issue(
+        self, caller: Caller, asked: TicketAsked, *, request_id: str, trace_id: str | None, address: str | None
+    ) -> tuple[PageTicket, str]: ...
 
 
 class Refusals(Protocol):
@@ -62,13 +64,13 @@ class Lanes(Protocol):
 
     async def report(self) -> list[LaneReport]: ...
 
-    async def resume(self, name: str, *, by: str) -> list[str]: ...
+    async def resume(self, name: str, *, by: Actor) -> list[str]: ...
 
 
 class Trials(Protocol):
     """Who tests tokens."""
 
-    async def run(self, name: str, *, by: str, request_id: str) -> Tested: ...
+    async def run(self, name: str, *, by: Actor, request_id: str) -> Tested: ...
 
 
 class Records(Protocol):
@@ -83,7 +85,7 @@ class Records(Protocol):
 class Services:
     """The collaborators; waits in seconds.
 
-    `administration` makes changes as somebody (`how:name`); `heed_changes` has this process keep to them at once, and
+    `administration` makes changes as somebody; `heed_changes` has this process keep to them at once, and
     tells whether it could. `master_keys` are the IDs of those that are here. `operations` are those
     that may be granted.
     """
@@ -98,7 +100,7 @@ class Services:
     lanes: Lanes
     trials: Trials
     records: Records
-    administration: Callable[[str], Administration]
+    administration: Callable[[Actor], Administration]
     heed_changes: Callable[[], Awaitable[bool]]
     master_keys: list[str]
     operations: frozenset[str]

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Request
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from app.api.actors import actor_of
 from app.api.bodies import read_model
 from app.api.dependencies import KnownCaller, TheServices
 from app.api.description import CREDENTIALS, problem_answer
@@ -83,8 +84,10 @@ async def issue(request: Request, services: TheServices, caller: KnownCaller) ->
     with the credential that it was asked with, and loses what is taken from its caller.
     """
     asked = (await read_model(request, AskedTicket)).asked()
-    address = request.client.host if request.client else None
-    ticket, text = await services.tickets.issue(caller, asked, request_id=request.state.request_id, address=address)
+    actor = actor_of(request, caller)
+    ticket, text = await services.tickets.issue(
+        caller, asked, request_id=request.state.request_id, trace_id=actor.trace_id, address=actor.address
+    )
     return GivenTicket(
         ticket=text,
         expires_at=datetime.fromtimestamp(ticket.expires_at, UTC),

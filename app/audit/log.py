@@ -14,6 +14,7 @@ from app.audit.records import (
     call_intent,
     call_outcome,
     call_refused,
+    changed_by,
     refusals_counted,
     send_intent,
     send_outcome,
@@ -21,7 +22,7 @@ from app.audit.records import (
     token_echoed,
 )
 from app.audit.writer import GroupWriter
-from app.domain import Asked, Call, Caller, Linked, Outcome, PageTicket, Parameter, Send
+from app.domain import Actor, Asked, Call, Caller, Linked, Outcome, PageTicket, Parameter, Send
 from app.errors import AuditUnavailable, GatewayError
 
 __all__ = ["AuditLog"]
@@ -161,36 +162,37 @@ class AuditLog:
         if self._flush is None:
             self._flush = asyncio.get_running_loop().call_later(COUNTING_SECONDS, self.flush)
 
-    async def resumed(self, token: str, operations: list[str], *, by: str) -> None:
-        """The breakers of a token are about to be closed; `operations` are those that it holds back, `by` says who, as `how:name`.
+    async def resumed(self, token: str, operations: list[str], *, by: Actor) -> None:
+        """The breakers of a token are about to be closed; `operations` are those that it holds back.
 
         Raises:
             AuditUnavailable: it isn't on disk.
         """
-        record = TokenResumed(by=by, subject=token, operations=operations).record()
+        record = TokenResumed(**changed_by(by), subject=token, operations=operations).record()
         await self._announce(record, "this can't be put on record, so nothing was changed")
 
-    async def ticket_issued(self, ticket: PageTicket, *, request_id: str, caller: Caller, address: str | None) -> None:
+    async def ticket_issued(
+        self, ticket: PageTicket, *, request_id: str, trace_id: str | None, caller: Caller, address: str | None
+    ) -> None:
         """A ticket is about to be given out.
 
         Raises:
             AuditUnavailable: it isn't on disk.
         """
-        record = ticket_issued(ticket, request_id=request_id, caller=caller, address=address)
+        record = ticket_issued(ticket, request_id=request_id, trace_id=trace_id, caller=caller, address=address)
         await self._announce(record, "the ticket can't be put on record, so it wasn't given out")
 
-    async def tested(self, token: str, *, by: str, request_id: str, probes: list[str], seems: str | None, code: str) -> None:  # noqa: PLR0913 - a record's members
+    async def tested(self, token: str, *, by: Actor, probes: list[str], seems: str | None, code: str) -> None:
         """A token was tested; its sends are on record themselves.
 
         Args:
             token: the token's name.
-            by: who did it, as `how:name`.
-            request_id: of the request that asked for it.
+            by: who did it, with which request.
             probes: what was asked and answered, in words.
             seems: the kind that the token seems to be of, if the answers tell.
             code: `ok`, or a problem's.
         """
-        tested = TokenTested(by=by, subject=token, token=token, request_id=request_id, probes=probes, seems=seems, code=code)
+        tested = TokenTested(**changed_by(by), subject=token, token=token, probes=probes, seems=seems, code=code)
         await self._writer.write(tested.record(), required=False)
 
     async def settled(self) -> None:

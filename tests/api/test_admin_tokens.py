@@ -59,9 +59,10 @@ def code_of(answer: httpx2.Response) -> str:
 
 
 async def last_records(rig: Rig, subject: str) -> list[dict[str, Any]]:
-    """What is on record of a token, but for its ID, time and place."""
+    """What is on record of a token, but for its ID, time and place, and the request that it came with."""
+    left_out = {"id", "at", "chain", "seq", "number", "request_id", "address", "by_credential_id"}
     return [
-        {name: member for name, member in record.items() if name not in {"id", "at", "chain", "seq", "number"}}
+        {name: member for name, member in record.items() if name not in left_out}
         for record in await rig.records()
         if record.get("subject") == subject
     ]

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends
+from fastapi import Depends, Request
 from sqlalchemy.exc import OperationalError
 
 from app.administration import Administration
+from app.api.actors import actor_of
 from app.api.dependencies import KnownCaller
 from app.api.description import CREDENTIALS, problem_answer
 from app.api.services import Services
-from app.domain import Caller, Role
+from app.domain import Actor, Caller, Role
 from app.errors import AuditUnavailable, InternalError, ParameterInvalid, RequestMalformed, RoleRequired, StartRefused
 
-__all__ = ["ADMIN", "BODY_REFUSED", "REFUSED", "Admin", "Reader", "Reading", "by", "changed", "common", "refusals"]
+__all__ = ["ADMIN", "BODY_REFUSED", "REFUSED", "Admin", "Reader", "Reading", "changed", "common", "refusals"]
 
 ADMIN = "/gateway/admin"
 REFUSED = [
@@ -31,28 +32,23 @@ BODY_REFUSED = ["request-malformed", "request-timeout", "body-too-large", "media
 T = TypeVar("T")
 
 
-def _with_role(*roles: Role) -> Callable[[Caller], Awaitable[Caller]]:
-    async def allowed(caller: KnownCaller) -> Caller:
+def _with_role(*roles: Role) -> Callable[[Request, Caller], Awaitable[Actor]]:
+    async def allowed(request: Request, caller: KnownCaller) -> Actor:
         if caller.role not in roles:
             detail = f"this needs a caller with the role {' or '.join(roles)}"
             raise RoleRequired(detail, roles=[role.value for role in roles])
-        return caller
+        return actor_of(request, caller)
 
     return allowed
 
 
 Reader = Depends(_with_role(Role.ADMIN, Role.AUDITOR))
-Reading = Annotated[Caller, Reader]
-Admin = Annotated[Caller, Depends(_with_role(Role.ADMIN))]
+Reading = Annotated[Actor, Reader]
+Admin = Annotated[Actor, Depends(_with_role(Role.ADMIN))]
 
 
-def by(caller: Caller) -> str:
-    """Who makes a change, for the record."""
-    return f"caller:{caller.name}"
-
-
-async def changed(services: Services, caller: Caller, work: Callable[[Administration], Awaitable[T]]) -> T:
-    """Make a change as this caller, and have this process keep to it before the answer goes out.
+async def changed(services: Services, actor: Actor, work: Callable[[Administration], Awaitable[T]]) -> T:
+    """Make a change as this actor, and have this process keep to it before the answer goes out.
 
     Raises:
         AuditUnavailable: the database can't be written now; nothing was changed.
@@ -61,7 +57,7 @@ async def changed(services: Services, caller: Caller, work: Callable[[Administra
         GatewayError: as `work`.
     """
     try:
-        result = await work(services.administration(by(caller)))
+        result = await work(services.administration(actor))
     except OperationalError:
         detail = "this can't be put on record, so nothing was changed"
         raise AuditUnavailable(detail, retry_after=1) from None

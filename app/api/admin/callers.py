@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.admin.access import ADMIN, BODY_REFUSED, Admin, Reading, by, changed, common, refusals
+from app.api.admin.access import ADMIN, BODY_REFUSED, Admin, Reading, changed, common, refusals
 from app.api.admin.caller import Caller, CallerName, KeyedCaller
 from app.api.admin.grants import AskedGrant, checked_grants
 from app.api.bodies import read_model
@@ -74,61 +74,61 @@ class RotatedKey(BaseModel):
     expires_in: ExpiresIn = None
 
 
-async def list_callers(services: TheServices, caller: Reading) -> list[Caller]:
+async def list_callers(services: TheServices, actor: Reading) -> list[Caller]:
     """Every caller, by name."""
-    return [Caller.of(row) for row in await services.administration(by(caller)).callers()]
+    return [Caller.of(row) for row in await services.administration(actor).callers()]
 
 
-async def show_caller(services: TheServices, caller: Reading, name: CallerName) -> Caller:
+async def show_caller(services: TheServices, actor: Reading, name: CallerName) -> Caller:
     """One caller."""
-    return Caller.of(await services.administration(by(caller)).caller(name))
+    return Caller.of(await services.administration(actor).caller(name))
 
 
-async def add_caller(request: Request, response: Response, services: TheServices, caller: Admin) -> KeyedCaller:
+async def add_caller(request: Request, response: Response, services: TheServices, actor: Admin) -> KeyedCaller:
     """Add a caller; the answer holds its key, which is shown only now."""
     asked = await read_model(request, AddedCaller)
-    new = replace(NewCaller(asked.name), **await _traits(services, caller, asked, set(ChangedCaller.model_fields)))
+    new = replace(NewCaller(asked.name), **await _traits(services, actor, asked, set(ChangedCaller.model_fields)))
     end = _end(asked.expires_in)
-    row, key = await changed(services, caller, lambda administration: administration.add_caller(new, expires_at=end))
+    row, key = await changed(services, actor, lambda administration: administration.add_caller(new, expires_at=end))
     response.headers["Location"] = f"{CALLERS}/{row.name}"
     return KeyedCaller.with_key(row, key)
 
 
-async def change_caller(request: Request, services: TheServices, caller: Admin, name: CallerName) -> Caller:
+async def change_caller(request: Request, services: TheServices, actor: Admin, name: CallerName) -> Caller:
     """Change a caller; its keys stay."""
     asked = await read_model(request, ChangedCaller)
     if not asked.model_fields_set:
         detail = "there is nothing to change"
         raise RequestMalformed(detail)
-    traits = await _traits(services, caller, asked, asked.model_fields_set)
-    row = await changed(services, caller, lambda administration: administration.adjust_caller(name, lambda now: replace(now, **traits)))
+    traits = await _traits(services, actor, asked, asked.model_fields_set)
+    row = await changed(services, actor, lambda administration: administration.adjust_caller(name, lambda now: replace(now, **traits)))
     return Caller.of(row)
 
 
-async def rotate_key(request: Request, services: TheServices, caller: Admin, name: CallerName) -> KeyedCaller:
+async def rotate_key(request: Request, services: TheServices, actor: Admin, name: CallerName) -> KeyedCaller:
     """Give a caller a new key, which is shown only now; the keys so far go on for the grace time, or not at all."""
     asked = await read_model(request, RotatedKey)
     end = _end(asked.expires_in)
-    row, key = await changed(services, caller, lambda administration: administration.rotate_key(name, grace=asked.grace, expires_at=end))
+    row, key = await changed(services, actor, lambda administration: administration.rotate_key(name, grace=asked.grace, expires_at=end))
     return KeyedCaller.with_key(row, key)
 
 
-async def enable_caller(services: TheServices, caller: Admin, name: CallerName) -> Caller:
+async def enable_caller(services: TheServices, actor: Admin, name: CallerName) -> Caller:
     """Let a caller call again."""
-    return Caller.of(await changed(services, caller, lambda administration: administration.set_caller_enabled(name, enabled=True)))
+    return Caller.of(await changed(services, actor, lambda administration: administration.set_caller_enabled(name, enabled=True)))
 
 
-async def disable_caller(services: TheServices, caller: Admin, name: CallerName) -> Caller:
+async def disable_caller(services: TheServices, actor: Admin, name: CallerName) -> Caller:
     """Let a caller call no more, whatever its credential; nothing of it is lost."""
-    return Caller.of(await changed(services, caller, lambda administration: administration.set_caller_enabled(name, enabled=False)))
+    return Caller.of(await changed(services, actor, lambda administration: administration.set_caller_enabled(name, enabled=False)))
 
 
-async def remove_caller(services: TheServices, caller: Admin, name: CallerName) -> None:
+async def remove_caller(services: TheServices, actor: Admin, name: CallerName) -> None:
     """Remove a caller with its keys and grants."""
-    await changed(services, caller, lambda administration: administration.remove_caller(name))
+    await changed(services, actor, lambda administration: administration.remove_caller(name))
 
 
-async def _traits(services: Services, caller: Admin, asked: ChangedCaller, named: Iterable[str]) -> dict[str, Any]:
+async def _traits(services: Services, actor: Admin, asked: ChangedCaller, named: Iterable[str]) -> dict[str, Any]:
     """The traits that a body names.
 
     Raises:
@@ -138,7 +138,7 @@ async def _traits(services: Services, caller: Admin, asked: ChangedCaller, named
     if "grants" in traits:
         traits["grants"] = checked_grants(services, asked.grants)
     tokens = {one.token for one in traits.get("grants", ())} | ({traits["default_token"]} if traits.get("default_token") else set())
-    if tokens - {row.token.name for row in await services.administration(by(caller)).tokens()}:
+    if tokens - {row.token.name for row in await services.administration(actor).tokens()}:
         detail = "a grant, or the default token, names a token that there isn't"
         raise RequestMalformed(detail)
     return traits

@@ -44,16 +44,16 @@ class AskedOperations(BaseModel):
     operations: Operations = None
 
 
-async def grant(request: Request, services: TheServices, caller: Admin, name: CallerName, token: TokenName) -> Caller:
+async def grant(request: Request, services: TheServices, actor: Admin, name: CallerName, token: TokenName) -> Caller:
     """Let a caller use a token, in place of what was granted for that token before."""
     asked = await read_model(request, AskedOperations)
     granted = GrantAsked(token, _checked(services, asked.operations))
-    return Caller.of(await changed(services, caller, lambda administration: administration.grant(name, granted)))
+    return Caller.of(await changed(services, actor, lambda administration: administration.grant(name, granted)))
 
 
-async def revoke(services: TheServices, caller: Admin, name: CallerName, token: TokenName) -> Caller:
+async def revoke(services: TheServices, actor: Admin, name: CallerName, token: TokenName) -> Caller:
     """Take a caller's grant for a token back; calls that wait with it are not sent."""
-    return Caller.of(await changed(services, caller, lambda administration: administration.revoke(name, token)))
+    return Caller.of(await changed(services, actor, lambda administration: administration.revoke(name, token)))
 
 
 def checked_grants(services: Services, asked: Iterable[AskedGrant]) -> tuple[GrantAsked, ...]:

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import FastAPI, Path
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.admin.access import ADMIN, Admin, Reader, by, common, refusals
+from app.api.admin.access import ADMIN, Admin, Reader, common, refusals
 from app.api.dependencies import TheServices
 from app.dispatch import LaneReport
 
@@ -75,9 +75,9 @@ async def lanes(services: TheServices) -> list[Lane]:
     return shown(await services.lanes.report())
 
 
-async def resume(services: TheServices, caller: Admin, token: TokenName) -> Resumed:
+async def resume(services: TheServices, actor: Admin, token: TokenName) -> Resumed:
     """Close a token's breakers, so that its calls are sent again at once. That is put on record first."""
-    return Resumed(token=token, operations=await services.lanes.resume(token, by=by(caller)))
+    return Resumed(token=token, operations=await services.lanes.resume(token, by=actor))
 
 
 def add_lane_routes(app: FastAPI) -> None:

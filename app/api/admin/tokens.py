@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import FastAPI, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
-from app.api.admin.access import ADMIN, BODY_REFUSED, Admin, Reading, by, changed, common, refusals
+from app.api.admin.access import ADMIN, BODY_REFUSED, Admin, Reading, changed, common, refusals
 from app.api.bodies import read_model
 from app.api.dependencies import TheServices
 from app.api.description import json_body
@@ -106,51 +106,51 @@ class Token(BaseModel):
         )
 
 
-async def list_tokens(services: TheServices, caller: Reading) -> list[Token]:
+async def list_tokens(services: TheServices, actor: Reading) -> list[Token]:
     """Every token, by name."""
-    return [Token.of(row) for row in await services.administration(by(caller)).tokens()]
+    return [Token.of(row) for row in await services.administration(actor).tokens()]
 
 
-async def show_token(services: TheServices, caller: Reading, name: TokenName) -> Token:
+async def show_token(services: TheServices, actor: Reading, name: TokenName) -> Token:
     """One token."""
-    return Token.of(await services.administration(by(caller)).token(name))
+    return Token.of(await services.administration(actor).token(name))
 
 
-async def add_token(request: Request, response: Response, services: TheServices, caller: Admin) -> Token:
+async def add_token(request: Request, response: Response, services: TheServices, actor: Admin) -> Token:
     """Add a token."""
     asked = await read_model(request, AddedToken)
     new = NewToken(asked.name, asked.kind, asked.value, asked.rate, asked.burst, asked.pacing)
-    row = await changed(services, caller, lambda administration: administration.add_token(new))
+    row = await changed(services, actor, lambda administration: administration.add_token(new))
     response.headers["Location"] = f"{TOKENS}/{row.token.name}"
     return Token.of(row)
 
 
-async def change_token(request: Request, services: TheServices, caller: Admin, name: TokenName) -> Token:
+async def change_token(request: Request, services: TheServices, actor: Admin, name: TokenName) -> Token:
     """Change a token's kind, rate, burst or pacing. Its value stays, and so do the calls that wait for it."""
     asked = await read_model(request, ChangedToken)
     change = TokenChange(asked.kind, asked.rate, asked.burst, asked.pacing)
-    return Token.of(await changed(services, caller, lambda administration: administration.change_token(name, change)))
+    return Token.of(await changed(services, actor, lambda administration: administration.change_token(name, change)))
 
 
-async def rotate_token(request: Request, services: TheServices, caller: Admin, name: TokenName) -> Token:
+async def rotate_token(request: Request, services: TheServices, actor: Admin, name: TokenName) -> Token:
     """Put a new value in place of the old one; calls that wait go with the new one."""
     value = (await read_model(request, RotatedToken)).value
-    return Token.of(await changed(services, caller, lambda administration: administration.rotate_token(name, value)))
+    return Token.of(await changed(services, actor, lambda administration: administration.rotate_token(name, value)))
 
 
-async def enable_token(services: TheServices, caller: Admin, name: TokenName) -> Token:
+async def enable_token(services: TheServices, actor: Admin, name: TokenName) -> Token:
     """Allow a token's use."""
-    return Token.of(await changed(services, caller, lambda administration: administration.set_token_enabled(name, enabled=True)))
+    return Token.of(await changed(services, actor, lambda administration: administration.set_token_enabled(name, enabled=True)))
 
 
-async def disable_token(services: TheServices, caller: Admin, name: TokenName) -> Token:
+async def disable_token(services: TheServices, actor: Admin, name: TokenName) -> Token:
     """Stop a token's use; calls get `503 token-unavailable`."""
-    return Token.of(await changed(services, caller, lambda administration: administration.set_token_enabled(name, enabled=False)))
+    return Token.of(await changed(services, actor, lambda administration: administration.set_token_enabled(name, enabled=False)))
 
 
-async def remove_token(services: TheServices, caller: Admin, name: TokenName) -> None:
+async def remove_token(services: TheServices, actor: Admin, name: TokenName) -> None:
     """Remove a token and every grant of it."""
-    await changed(services, caller, lambda administration: administration.remove_token(name))
+    await changed(services, actor, lambda administration: administration.remove_token(name))
 
 
 def add_token_routes(app: FastAPI) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import FastAPI, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.admin.access import ADMIN, Admin, by, common, refusals
+from app.api.admin.access import ADMIN, Admin, common, refusals
 from app.api.dependencies import TheServices
 from app.api.description import problem_answer
 from app.trial import Tested
@@ -48,13 +48,13 @@ def shown_test(tested: Tested) -> TokenTest:
 
 
 async def try_token(
-    request: Request, services: TheServices, caller: Admin, name: Annotated[str, Path(description="The token's name.")]
+    request: Request, services: TheServices, actor: Admin, name: Annotated[str, Path(description="The token's name.")]
 ) -> TokenTest:
     """Ask Flxpoint what the token is good for: reading requests that change nothing, each in the token's own turn and on record.
 
     It takes at most three, and one where an account token is good. It works while the token's calls are suspended, and ends no suspension.
     """
-    return shown_test(await services.trials.run(name, by=by(caller), request_id=request.state.request_id))
+    return shown_test(await services.trials.run(name, by=actor, request_id=request.state.request_id))
 
 
 def add_trial_routes(app: FastAPI) -> None:

@@ -18,6 +18,7 @@ from app.audit.records.changes import (
     CallerChanged,
     CallerGrants,
     CallerNoted,
+    ChangedBy,
     KeyAdded,
     KeyChanged,
     KeyRevoked,
@@ -30,6 +31,7 @@ from app.audit.records.changes import (
     TokenSwitched,
     TokenTested,
     VaultResealed,
+    changed_by,
 )
 from app.audit.records.members import ChainHead, TokenState, TokenTraits
 from app.audit.records.names import Name
@@ -48,6 +50,7 @@ __all__ = [
     "CallerNoted",
     "ChainHead",
     "ChainOpened",
+    "ChangedBy",
     "KeyAdded",
     "KeyChanged",
     "KeyRevoked",
@@ -75,6 +78,7 @@ __all__ = [
     "call_outcome",
     "call_refused",
     "chain_opened",
+    "changed_by",
     "refusals_counted",
     "send_intent",
     "send_outcome",

@@ -228,10 +228,11 @@ def refusals_counted(*, address: str, caller: str | None, code: str, count: int)
     return RefusalsCounted(address=address, caller=caller, code=code, count=count).record()
 
 
-def ticket_issued(ticket: PageTicket, *, request_id: str, caller: Caller, address: str | None) -> Record:
+def ticket_issued(ticket: PageTicket, *, request_id: str, trace_id: str | None, caller: Caller, address: str | None) -> Record:
     """A ticket is given out."""
     return TicketIssued(
         request_id=request_id,
+        trace_id=trace_id,
         caller=caller.name,
         credential_id=caller.credential_id,
         address=address,

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from app.audit.records.members import (
+    Address,
     By,
     Code,
     Count,
+    CredentialId,
     Ends,
     Operations,
     RequestId,
@@ -18,9 +21,11 @@ from app.audit.records.members import (
     TokenName,
     TokenState,
     TokenTraits,
+    TraceId,
 )
 from app.audit.records.names import Name
 from app.audit.records.record import Told
+from app.domain import Actor
 
 __all__ = [
     "CallerAdded",
@@ -28,6 +33,7 @@ __all__ = [
     "CallerGrants",
     "CallerNoted",
     "Change",
+    "ChangedBy",
     "KeyAdded",
     "KeyChanged",
     "KeyRevoked",
@@ -40,6 +46,7 @@ __all__ = [
     "TokenSwitched",
     "TokenTested",
     "VaultResealed",
+    "changed_by",
 ]
 
 KeyId = Annotated[str, Field(description="The key's ID, which is no part of its secret.")]
@@ -51,10 +58,35 @@ Keys = Annotated[list[str], Field(description="Its keys by their IDs, each with 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change(Told):
-    """Somebody changed something."""
+    """Somebody changed something; with a request, where it has one."""
 
     by: By
+    by_credential_id: CredentialId | None = None
+    request_id: RequestId | None = None
+    trace_id: TraceId | None = None
+    address: Address | None = None
     subject: Subject
+
+
+class ChangedBy(TypedDict):
+    """What a change's record has of who made it."""
+
+    by: str
+    by_credential_id: str | None
+    request_id: str | None
+    trace_id: str | None
+    address: str | None
+
+
+def changed_by(actor: Actor) -> ChangedBy:
+    """What a change's record has of who made it."""
+    return {
+        "by": actor.by,
+        "by_credential_id": actor.credential_id,
+        "request_id": actor.request_id,
+        "trace_id": actor.trace_id,
+        "address": actor.address,
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +130,6 @@ class TokenTested(Change):
 
     name: Literal[Name.TOKEN_TESTED] = Name.TOKEN_TESTED
     token: TokenName
-    request_id: RequestId
     probes: Annotated[list[str], Field(description="What was asked and answered, in words.")]
     seems: Annotated[str, Field(description="The kind that it seems to be of, if the answers tell.")] | None = None
     code: Code

@@ -79,7 +79,7 @@ QueueMs = Annotated[
 UpstreamMs = Annotated[float, Field(ge=0, description="Milliseconds from that turn to the call's end.")]
 UpstreamStatus = Annotated[int, Field(description="The HTTP status that the upstream answered.")]
 Uncertain = Annotated[bool, Field(description="Whether the upstream may have done the work, or part of it, though no answer says so.")]
-By = Annotated[str, Field(description="Who did it, as `how:name`: `command:`, `control:`, `caller:` or `configuration:`.")]
+By = Annotated[str, Field(description="Who did it, as `how:name`: `command:`, `control:`, `caller:`, `configuration:` or `gateway:`.")]
 Subject = Annotated[str, Field(description="What was changed: a token, a caller, or the vault.")]
 Operations = Annotated[list[str], Field(description="Operations of the catalogue.")]
 Ends = Annotated[str, Field(description="When it ends, in UTC (ISO 8601).")]
