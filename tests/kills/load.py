@@ -14,7 +14,7 @@ import httpx2
 
 from tests.kills.stage import FIRST_ORDER, TOKENS, Stage
 
-CLIENTS = 80
+CLIENTS = 100
 HASTY = 2
 PAUSE_SECONDS = 0.5
 

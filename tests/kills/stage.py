@@ -22,7 +22,7 @@ from app.vault import CHECKPOINT_SIGNING, NewToken, own_key
 from tests.cli.processes import PATIENCE_SECONDS, Process, environment, free_port, started
 from tests.rig import settings_for
 
-TOKENS = {f"shop-{number:02}": f"a-simulated-token-value-{number:04}" for number in range(20)}
+TOKENS = {f"shop-{number:03}": f"a-simulated-token-value-{number:04}" for number in range(50)}
 CALLERS = ("orders", "returns", "website")
 FIRST_ORDER = 1_000_000
 ORDERS = 100_000
