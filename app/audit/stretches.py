@@ -15,7 +15,10 @@ from app.audit.storing import Execute
 __all__ = ["Bounds", "Broken", "Stretch", "Survey", "Walk", "bounds_of", "buried"]
 
 PAGE_RECORDS = 250
-PAGE = "SELECT seq, number, CAST(body AS BLOB), hash FROM audit_records WHERE chain = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+PAGE = (
+    "SELECT seq, number, CASE typeof(body) WHEN 'text' THEN CAST(body AS BLOB) ELSE x'' END, hash "
+    "FROM audit_records WHERE chain = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+)
 LAST = "(SELECT max(seq) FROM audit_records WHERE chain = audit_chains.id)"
 MILLISECONDS = 1_000
 

@@ -214,6 +214,11 @@ async def unreadable(house: Past, chain: str) -> None:
     house.edit('UPDATE audit_records SET body = \'{"chain":"\' || ? || \'","seq":5}\' WHERE chain = ? AND seq = 5', chain, chain)
 
 
+async def retype(house: Past, chain: str) -> None:
+    """Store a record's own bytes as another type."""
+    house.edit("UPDATE audit_records SET body = CAST(body AS BLOB) WHERE chain = ? AND seq = 5", chain)
+
+
 async def delete(house: Past, chain: str) -> None:
     """Take a record out."""
     house.edit("DELETE FROM audit_records WHERE chain = ? AND seq = 5", chain)
@@ -254,6 +259,7 @@ async def misuse_checkpoint(house: Past, chain: str) -> None:
         (alter_hash, "record altered at 5"),
         (renumber, "record altered at 5"),
         (unreadable, "record altered at 5"),
+        (retype, "record altered at 5"),
         (delete, "record missing after 4"),
         (rechain, "checkpoint missing between 0 and 21"),
         (resign, "a checkpoint isn't what the gateway signed"),
