@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlalchemy import Connection, event
-from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
+from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor, ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -17,6 +17,7 @@ __all__ = ["open_engine", "prepare", "reading", "writing"]
 
 BUSY_TIMEOUT_MS = 5_000
 SWITCH_POLL_MS = 10
+PRIMARY_CODE = 0xFF
 
 
 def open_engine(url: str) -> AsyncEngine:
@@ -28,6 +29,7 @@ def open_engine(url: str) -> AsyncEngine:
     engine = create_async_engine(url, hide_parameters=True)
     event.listen(engine.sync_engine, "connect", _on_connect)
     event.listen(engine.sync_engine, "begin", _begin)
+    event.listen(engine.sync_engine, "handle_error", _on_error)
     return engine
 
 
@@ -80,6 +82,13 @@ async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 def _on_connect(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
     connection.isolation_level = None
     prepare(connection)
+
+
+def _on_error(context: ExceptionContext) -> None:
+    """Open connections anew after one that could only read: it was opened while the file was read-only, and stays so for ever."""
+    code = getattr(context.original_exception, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    if code & PRIMARY_CODE == sqlite3.SQLITE_READONLY:
+        context.is_disconnect = True
 
 
 def _begin(connection: Connection) -> None:

@@ -10,7 +10,7 @@ from threading import Barrier
 
 import pytest
 from sqlalchemy import select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.storage import current_revision, reading, touch_revision, writing
@@ -128,3 +128,21 @@ async def test_the_revision_grows_with_every_change(engine: AsyncEngine) -> None
             seen.append(await current_revision(connection))
 
     assert seen == [seen[0], seen[0] + 1, seen[0] + 2]
+
+
+async def test_a_connection_that_can_only_read_is_not_kept(engine: AsyncEngine) -> None:
+    """One that was opened while the file was read-only fails at its next write; those after it write again, without a restart."""
+    async with engine.connect() as first, engine.connect() as second:
+        for connection in (first, second):
+            await connection.exec_driver_sql("PRAGMA query_only=ON")
+
+    async def change() -> None:
+        async with writing(engine) as connection:
+            await touch_revision(connection)
+
+    with pytest.raises(OperationalError, match="readonly"):
+        await change()
+    await asyncio.gather(change(), change())
+
+    async with reading(engine) as connection:
+        assert await current_revision(connection) == 3
