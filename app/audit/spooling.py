@@ -63,6 +63,17 @@ class Spooling:
             for task in unfinished:
                 task.cancel()
 
+    def do_without(self, group: Sequence[Pending], error: str) -> None:
+        """Go on: what happened has happened, and its answer isn't held back. It stays in memory and stands, once, in the log."""
+        self.works = False
+        unlogged = [one for one in group if not one.logged]
+        if unlogged:
+            records = [dict(one.record.members) for one in unlogged]
+            log.error("audit records can't be spooled; they are in memory and in this line alone", error=error, records=records)
+        for one in group:
+            one.logged = True
+            one.tell(durable=False)
+
     def _due(self) -> list[Pending]:
         return self._backlog.unspooled() if self._backlog.stalled else []
 
@@ -77,7 +88,7 @@ class Spooling:
         except Exception:
             # The task's outermost edge: nobody is kept waiting by a defect; the next record has it tried again.
             log.exception("audit records can't be spooled, by a defect")
-            self._do_without(self._backlog.unspooled(), "a defect")
+            self.do_without(self._backlog.unspooled(), "a defect")
         finally:
             self._task = None
 
@@ -87,11 +98,11 @@ class Spooling:
         keeping = asyncio.ensure_future(asyncio.to_thread(spool.keep, [canonical(one.record.members) for one in group]))
         done, _ = await asyncio.wait({keeping}, timeout=self._patience)
         if not done:
-            self._do_without(group, "it takes too long")
+            self.do_without(group, "it takes too long")
         try:
             await keeping
         except OSError as error:
-            self._do_without(group, str(error))
+            self.do_without(group, str(error))
             return False
         self.works = True
         self._backlog.note_spooled(group)
@@ -105,14 +116,3 @@ class Spooling:
             log.error("the spool can't be emptied", error=str(error))  # noqa: TRY400 - the system's word is enough
             return False
         return True
-
-    def _do_without(self, group: list[Pending], error: str) -> None:
-        """Go on: what happened has happened, and its answer isn't held back. It stays in memory and stands, once, in the log."""
-        self.works = False
-        unlogged = [one for one in group if not one.logged]
-        if unlogged:
-            records = [dict(one.record.members) for one in unlogged]
-            log.error("audit records can't be spooled; they are in memory and in this line alone", error=error, records=records)
-        for one in group:
-            one.logged = True
-            one.tell(durable=False)

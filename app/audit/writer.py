@@ -190,7 +190,7 @@ class GroupWriter:
 
     def _lose_patience(self, loop: asyncio.AbstractEventLoop) -> None:
         """Tell those who have waited long enough, or have their records spooled; the others wait on, with one timer for all of them."""
-        self._impatience = None
+        self._impatience, given_up = None, []
         for pending in self._backlog:
             left = pending.since + self._patience - loop.time()
             if left > 0:
@@ -198,8 +198,12 @@ class GroupWriter:
                 break
             if not pending.spooled:
                 self._backlog.stalled = True
-            if pending.required or pending.spooled or not self._spooling.works:
+            if pending.required or pending.spooled:
                 pending.tell(durable=False)
+            elif not self._spooling.works:
+                given_up.append(pending)
+        if given_up:
+            self._spooling.do_without(given_up, "it failed before")
         self._spooling.attend()
 
     def _enqueue(self, record: Record, *, required: bool, undone_by: Callable[[], Record] | None = None) -> Pending:

@@ -7,14 +7,16 @@ import errno
 import json
 import re
 import sqlite3
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, MutableMapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
 
 from app.audit import AuditLog, GroupWriter, Ledger, Name, Record, Signer, Spool, administrative, list_records
 from app.domain import Send
@@ -254,21 +256,20 @@ async def test_what_was_left_waits_for_a_store_that_is_away_at_the_start_too(led
     assert await subjects(engine) == ["left"]
 
 
-async def test_a_spool_that_fails_keeps_no_answer_back(
-    ledger: Ledger, engine: AsyncEngine, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_spool_that_fails_keeps_no_answer_back(ledger: Ledger, engine: AsyncEngine) -> None:
     """Then the record stands in the log, once, and in memory; it comes on record, and the spool is used again when it works."""
     spool = Broken()
-    async with writing_to(ledger, spool) as writer:
-        with away(engine):
-            await writer.write(record("in-memory-alone"), required=False)
-            await writer.write(record("another"), required=False)
-            spool.mended = True
-            await until(lambda: _holds(spool, ["in-memory-alone", "another"]))
-        await writer.settled()
-    logged = caplog.text + capsys.readouterr().out
+    with capture_logs() as lines:
+        async with writing_to(ledger, spool) as writer:
+            with away(engine):
+                await writer.write(record("in-memory-alone"), required=False)
+                await writer.write(record("another"), required=False)
+                spool.mended = True
+                await until(lambda: _holds(spool, ["in-memory-alone", "another"]))
+            await writer.settled()
+    logged = [one["subject"] for line in lines for one in line.get("records", [])]
 
-    assert logged.count("in-memory-alone") == 1
+    assert logged == ["in-memory-alone", "another"]
     assert await subjects(engine) == ["in-memory-alone", "another"]
 
 
@@ -289,15 +290,13 @@ async def test_a_spool_that_hangs_keeps_no_answer_back(ledger: Ledger, engine: A
     assert await subjects(engine) == ["first", "second"]
 
 
-async def test_what_neither_store_nor_spool_took_is_logged_at_the_end(
-    ledger: Ledger, engine: AsyncEngine, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_what_neither_store_nor_spool_took_is_logged_at_the_end(ledger: Ledger, engine: AsyncEngine) -> None:
     """The log is the last place that there is."""
-    with away(engine):
+    with away(engine), capture_logs() as lines:
         async with writing_to(ledger, Broken()) as writer:
             writer.put(record("the-lost-one"))
 
-    assert "the-lost-one" in caplog.text + capsys.readouterr().out
+    assert [one["subject"] for line in lines if "lost" in line for one in line["records"]] == ["the-lost-one"]
 
 
 @pytest.mark.parametrize("required", [True, False])
@@ -321,38 +320,38 @@ async def _spooled(folder: Path, subject: str) -> bool:
     return subject in subjects_in(folder / "audit.spool")
 
 
-async def test_a_record_that_can_not_be_written_keeps_no_other_back(
-    ledger: Ledger, engine: AsyncEngine, spool: Spool, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_record_that_can_not_be_written_keeps_no_other_back(ledger: Ledger, engine: AsyncEngine, spool: Spool) -> None:
     """What has no canonical form is left out, counted, and in the log; where it was required, it is refused."""
-    async with writing_to(ledger, spool, patience=30) as writer:
-        await _give_poison(writer)
-        await writer.settled()
-        healthy, set_aside = writer.healthy, writer.set_aside
+    with capture_logs() as lines:
+        async with writing_to(ledger, spool, patience=30) as writer:
+            await _give_poison(writer)
+            await writer.settled()
+            healthy, set_aside = writer.healthy, writer.set_aside
 
     assert (healthy, set_aside) == (True, 2)
     assert await subjects(engine) == ["before", "after"]
-    assert sorted(_left_out(capsys)) == ["unwritable", "unwritable-too"]
+    assert sorted(_left_out(lines)) == ["unwritable", "unwritable-too"]
 
 
 async def test_a_record_that_can_not_be_written_keeps_no_other_out_of_the_spool(
-    ledger: Ledger, engine: AsyncEngine, spool: Spool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ledger: Ledger, engine: AsyncEngine, spool: Spool, tmp_path: Path
 ) -> None:
     """While the store is away it is left out likewise."""
-    async with writing_to(ledger, spool) as writer:
-        with away(engine):
-            await _give_poison(writer)
-            spooled = subjects_in(tmp_path / "audit.spool")
-        await writer.settled()
+    with capture_logs() as lines:
+        async with writing_to(ledger, spool) as writer:
+            with away(engine):
+                await _give_poison(writer)
+                spooled = subjects_in(tmp_path / "audit.spool")
+            await writer.settled()
 
     assert spooled == ["before", "after"]
     assert await subjects(engine) == ["before", "after"]
-    assert _left_out(capsys) == ["unwritable-too"]
+    assert _left_out(lines) == ["unwritable-too"]
 
 
-def _left_out(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    lines = [line for line in capsys.readouterr().out.splitlines() if "is left out" in line]
-    return [found[1] for line in lines if (found := re.search(r"'subject': '([a-z-]+)-", line))]
+def _left_out(lines: list[MutableMapping[str, Any]]) -> list[str]:
+    found = [re.search(r"'subject': '([a-z-]+)-", line["record"]) for line in lines if "is left out" in line["event"]]
+    return [one[1] for one in found if one]
 
 
 async def _give_poison(writer: GroupWriter) -> None:
