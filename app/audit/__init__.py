@@ -9,7 +9,7 @@ from app.audit.log import AuditLog
 from app.audit.reader import MOST_IN_PAGE, AuditReader, Page, list_records, show_records
 from app.audit.records import Name, Record, administrative
 from app.audit.recovery import Recovery
-from app.audit.seals import Signer, Trusted
+from app.audit.seals import Seal, Signer, Trusted
 from app.audit.spool import Spool
 from app.audit.story import Story
 from app.audit.stream import streamed
@@ -28,6 +28,7 @@ __all__ = [
     "Page",
     "Record",
     "Recovery",
+    "Seal",
     "Selected",
     "Signer",
     "Span",

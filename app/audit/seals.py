@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import orjson
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from app.audit.canonical import canonical
 from app.audit.chain import Head
@@ -64,6 +65,11 @@ class Signer:
         self._key = Ed25519PrivateKey.from_private_bytes(seed)
         self.public = self._key.public_key().public_bytes_raw()
         self.key_id = key_id_of(self.public)
+
+    @property
+    def public_pem(self) -> str:
+        """The public half as PEM (RFC 7468), for those who verify elsewhere."""
+        return self._key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
     def checkpoint(self, head: Head, previous: int) -> Seal:
         """Fix a chain's head; `previous` is the `seq` of the checkpoint before it."""

@@ -17,11 +17,11 @@ SUM_BITS = (1 << 64) - 1
 
 def filed_ids(members: Mapping[str, Any]) -> set[str]:
     """The IDs by which a record is filed: those that the trigger of its table reads out of it."""
-    found = set()
+    found: set[str] = set()
     for name in LISTS:
         if ids := members.get(name):
-            found.update(map(str, ids))
-    beginning = BEGINNINGS.get(members.get("name", ""))
+            found.update(map(str, ids) if isinstance(ids, list) else [str(ids)])
+    beginning = BEGINNINGS.get(str(members.get("name")))
     if beginning and beginning in members:
         found.add(str(members[beginning]))
     return found

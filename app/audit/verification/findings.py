@@ -102,10 +102,16 @@ class Findings:
             self._kept[one] = replace(self._kept[one], **traits)  # type: ignore[arg-type]
 
     def withdraw(self, one: int) -> None:
-        """It is explained by another."""
+        """It is explained by another; 0 stands for none."""
+        if not one:
+            return
         self.failures -= 1
         if self._kept.pop(one, None) is None:
             self.more -= 1
+
+    def is_of(self, one: int, kind: Kind) -> bool:
+        """Whether one is of that kind, as far as it is kept."""
+        return one in self._kept and self._kept[one].kind is kind
 
     def numbers(self) -> set[int]:
         """The numbers of the records concerned."""

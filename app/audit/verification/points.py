@@ -1,0 +1,75 @@
+"""The points at which a chain's hash is known from elsewhere: checkpoints, anchors and tombstones, each signed."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import NamedTuple
+
+__all__ = ["Point", "Points", "Source"]
+
+TABLE = "CREATE TABLE points (chain, seq, source, hash, previous, file, sha256, PRIMARY KEY (chain, seq, source, hash)) WITHOUT ROWID"
+COLUMNS = "SELECT chain, seq, source, hash, previous, file, sha256 FROM points"
+NEXT = COLUMNS + " WHERE chain = ? AND seq = (SELECT min(seq) FROM points WHERE chain = ? AND seq > ?) ORDER BY source"  # noqa: S608 - constants
+
+
+class Source(StrEnum):
+    """What says it."""
+
+    ANCHOR = "anchor"
+    CHECKPOINT = "checkpoint"
+    TOMBSTONE = "tombstone"
+
+
+class Point(NamedTuple):
+    """A chain's record at `seq` has this hash.
+
+    `previous` is the place of the checkpoint before or, of a tombstone, that of the first record that it stands for; `file` and `sha256`
+    name the archive of these.
+    """
+
+    chain: str
+    seq: int
+    source: Source
+    hash: bytes
+    previous: int = 0
+    file: str | None = None
+    sha256: str | None = None
+
+
+class Points:
+    """Keeps points in order, on disk where they are many: there may be as many as records."""
+
+    def __init__(self) -> None:
+        # An empty name is a temporary database, whose pages go to an unnamed file when they are more than its cache.
+        self._connection = sqlite3.connect("")
+        self._connection.execute(TABLE)
+
+    def add(self, point: Point) -> None:
+        """Keep one."""
+        self._connection.execute("INSERT OR IGNORE INTO points VALUES (?, ?, ?, ?, ?, ?, ?)", point)
+
+    def next(self, chain: str, after: int) -> list[Point]:
+        """The points at the next place of a chain that has any."""
+        return list(self._points(NEXT, chain, chain, after))
+
+    def last(self, chain: str) -> int:
+        """The last place of a chain that a point is known of; 0 where there is none."""
+        return int(self._connection.execute("SELECT coalesce(max(seq), 0) FROM points WHERE chain = ?", (chain,)).fetchone()[0])
+
+    def chains(self) -> list[str]:
+        """The chains that points are known of."""
+        return [chain for (chain,) in self._connection.execute("SELECT DISTINCT chain FROM points ORDER BY chain")]
+
+    def of(self, source: Source) -> Iterator[Point]:
+        """All of one source, by chain and place."""
+        return self._points(f"{COLUMNS} WHERE source = ? ORDER BY chain, seq", source)
+
+    def close(self) -> None:
+        """Let them go."""
+        self._connection.close()
+
+    def _points(self, query: str, *parameters: object) -> Iterator[Point]:
+        for chain, seq, source, *rest in self._connection.execute(query, parameters):
+            yield Point(chain, seq, Source(source), *rest)
