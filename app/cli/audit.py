@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from app.audit import MOST_IN_PAGE, AuditReader, Span, Stored, Wanted
+from app.cli import proof
 from app.cli.export import export
 from app.cli.output import print_json, print_members, print_table
 from app.cli.records import (
@@ -34,6 +35,7 @@ __all__ = ["group"]
 
 group = typer.Typer(help="The record of what happened.", no_args_is_help=True)
 group.command()(export)
+proof.add_to(group)
 
 Json = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 USUAL_LIMIT = 50

@@ -12,7 +12,7 @@ from app.errors import StartRefused
 from app.storage.tables import sealed_keys
 from app.vault.keyring import Keyring, Sealed, SealedWrongly
 
-__all__ = ["CHECKPOINT_SIGNING", "TICKET_SIGNING", "own_key"]
+__all__ = ["CHECKPOINT_SIGNING", "TICKET_SIGNING", "open_own_key", "own_key"]
 
 KEY_BYTES = 32
 CHECKPOINT_SIGNING = "checkpoint-signing"
@@ -32,8 +32,17 @@ async def own_key(connection: AsyncConnection, keyring: Keyring, name: str) -> b
     made = insert_or_skip(sealed_keys).values(name=name, key_id=fresh.key_id, nonce=fresh.nonce, sealed=fresh.ciphertext)
     await connection.execute(made.on_conflict_do_nothing())
     row = (await connection.execute(select(sealed_keys).where(sealed_keys.c.name == name))).mappings().one()
+    return open_own_key(keyring, Sealed(row["key_id"], row["nonce"], row["sealed"]), name)
+
+
+def open_own_key(keyring: Keyring, sealed: Sealed, name: str) -> bytes:
+    """The 32 bytes of that name, as they were sealed.
+
+    Raises:
+        StartRefused: they don't open with the master keys that are here.
+    """
     try:
-        return keyring.open(Sealed(row["key_id"], row["nonce"], row["sealed"]), name)
+        return keyring.open(sealed, name)
     except SealedWrongly as error:
         message = f"GATEWAY_MASTER_KEYS: the master keys that are here don't open what is sealed: {error}"
         raise StartRefused(message) from error

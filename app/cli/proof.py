@@ -1,0 +1,143 @@
+"""`audit verify`, `audit anchor`, `audit key`: proving the record, and what the proof is kept by."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from app.audit import Seal
+from app.audit.anchors import AnchorUnreadable, anchor_line, read_anchors
+from app.audit.verification import Finding, Verified, verify
+from app.cli.output import print_json
+from app.errors import NotFound, StartRefused
+from app.proving import held_signer, read_only, trusted_keys
+from app.settings import load_settings
+from app.storage.scan import Scan
+
+__all__ = ["add_to"]
+
+MOST_PRINTED = 50
+
+Json = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+Keys = Annotated[
+    list[Path] | None, typer.Option("--key", help="PEM file of public keys to believe, instead of the gateway's own; repeatable.")
+]
+Anchors = Annotated[Path | None, typer.Option("--anchor", help="File of checkpoints kept elsewhere, as `audit anchor` writes them.")]
+Archive = Annotated[Path | None, typer.Option("--archive", help="Folder with archives of removed records; they are recomputed too.")]
+Output = Annotated[Path | None, typer.Option("--output", help="Write to this file instead of standard output.")]
+
+
+def add_to(group: typer.Typer) -> None:
+    """Add the commands to those that read the record."""
+    group.command("verify")(verify_)
+    group.command("anchor")(anchor)
+    group.command("key")(key)
+
+
+def verify_(
+    keys: Keys = None,
+    anchors: Anchors = None,
+    archive: Archive = None,
+    as_json: Json = False,  # noqa: FBT002 - a flag of the command line
+) -> None:
+    """Recompute every chain and check every signature. Status 0 if all holds, 1 if not."""
+    settings = load_settings()
+    if archive and not archive.is_dir():
+        message = f"--archive: {archive} is no folder"
+        raise StartRefused(message)
+    with read_only(settings) as scan:
+        trusted = trusted_keys(settings, scan, keys or [])
+        with _lines(anchors) as lines, _progress(scan) as seen:
+            verified = verify(scan, trusted, anchors=lines, archive=archive, seen=seen)
+    (_print_document if as_json else _print_findings)(verified)
+    if not verified.holds:
+        raise typer.Exit(1)
+
+
+def anchor(output: Output = None) -> None:
+    """Write the newest checkpoint of each chain, a line of JSON each, to be kept where nobody can change it."""
+    with read_only(load_settings()) as scan:
+        lines = [anchor_line(Seal(body, signature)) for body, signature in scan.newest_seals()]
+    text = "".join(line + "\n" for line in lines)
+    if output is None:
+        sys.stdout.write(text)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        message = f"--output: {output} can't be written: {error}"
+        raise StartRefused(message) from error
+
+
+def key(as_json: Json = False) -> None:  # noqa: FBT002 - a flag of the command line
+    """Print the public key that checkpoints are signed with, in PEM, and its ID."""
+    settings = load_settings()
+    with read_only(settings) as scan:
+        signer = held_signer(settings, scan)
+    if signer is None:
+        message = "there is no signing key yet: it is made with the first record"
+        raise NotFound(message)
+    if as_json:
+        print_json({"id": signer.key_id, "pem": signer.public_pem})
+    else:
+        print(f"key {signer.key_id}\n{signer.public_pem}", end="")
+
+
+@contextmanager
+def _lines(anchors: Path | None) -> Iterator[Iterator[tuple[int, Seal]]]:
+    """The anchors of a file, read as they are asked for; none without one."""
+    with ExitStack() as stack:
+        try:
+            yield read_anchors(stack.enter_context(anchors.open("rb")) if anchors else ())
+        except (OSError, AnchorUnreadable) as error:
+            message = f"--anchor: {anchors} can't be read: {error}"
+            raise StartRefused(message) from error
+
+
+@contextmanager
+def _progress(scan: Scan) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal's standard error."""
+    console = Console(stderr=True)
+    columns = (TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=scan.last_number())
+        yield lambda rows: progress.advance(task, rows)
+
+
+def _print_document(verified: Verified) -> None:
+    print_json(
+        {
+            "holds": verified.holds,
+            "records": verified.records,
+            "chains": verified.chains,
+            "failures": [one.members() for one in verified.findings if not one.kind.is_note],
+            "notes": [one.members() for one in verified.findings if one.kind.is_note],
+            "more": verified.findings.more,
+        }
+    )
+
+
+def _print_findings(verified: Verified) -> None:
+    findings = sorted(verified.findings, key=lambda one: one.kind.is_note)
+    for one in findings[:MOST_PRINTED]:
+        print(f"{'note' if one.kind.is_note else 'WRONG'}  {one.kind}: {_place(one)}{one.text}")
+    more = len(findings[MOST_PRINTED:]) + verified.findings.more
+    if more:
+        print(f"… and {more} more")
+    amount = f"{verified.records} records in {verified.chains} chains"
+    print(f"all holds: {amount}" if verified.holds else f"NOT PROVEN: {verified.findings.failures} findings in {amount}")
+
+
+def _place(one: Finding) -> str:
+    """Where it was found, as far as it is known."""
+    until = f" to {one.until}" if one.until and one.until != one.seq else ""
+    known = {"chain ": one.chain, "seq ": one.seq and f"{one.seq}{until}", "number ": one.number, "ID ": one.id}
+    place = ", ".join(f"{name}{value}" for name, value in known.items() if value is not None)
+    return f"{place}: " if place else ""

@@ -1,0 +1,94 @@
+"""Proving the record of a database that is there: read only, by the gateway's own key or by public keys kept elsewhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from app.audit import Signer, Trusted
+from app.errors import StartRefused
+from app.settings import Settings
+from app.storage.migrate import newest_schema
+from app.storage.scan import Damaged, Scan, scanning
+from app.vault import CHECKPOINT_SIGNING, Sealed, load_keyring, open_own_key
+
+__all__ = ["held_signer", "read_only", "trusted_keys"]
+
+PEM = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
+SEALED = "SELECT key_id, nonce, sealed FROM sealed_keys WHERE name = ?"
+
+
+@contextmanager
+def read_only(settings: Settings) -> Iterator[Scan]:
+    """The database, on one snapshot; nothing is made, and nothing brought to a newer schema.
+
+    Raises:
+        StartRefused: there is none, or it can't be read, or its schema isn't this version's.
+    """
+    path = settings.database_path
+    if not path.is_file():
+        message = f"GATEWAY_STATE_DIR: there is no database at {path}"
+        raise StartRefused(message)
+    try:
+        with scanning(path) as scan:
+            _require_schema(scan)
+            yield scan
+    except Damaged as error:
+        message = f"GATEWAY_DATABASE_URL: the database at {path} can't be read: {error}"
+        raise StartRefused(message) from error
+
+
+def trusted_keys(settings: Settings, scan: Scan, files: Sequence[Path]) -> Trusted:
+    """The keys of these PEM files or, where there are none, the gateway's own.
+
+    Raises:
+        StartRefused: a file holds none, or the gateway's own can't be opened.
+    """
+    if files:
+        return Trusted(*(public for file in files for public in _publics(file)))
+    signer = held_signer(settings, scan)
+    return Trusted(signer.public) if signer else Trusted()
+
+
+def held_signer(settings: Settings, scan: Scan) -> Signer | None:
+    """The gateway's own signing key; None where the database holds none.
+
+    Raises:
+        StartRefused: the master keys that it needs aren't here.
+        Damaged: it can't be read.
+    """
+    row = scan.one(SEALED, CHECKPOINT_SIGNING)
+    if row is None:
+        return None
+    given = settings.master_keys.get_secret_value() if settings.master_keys else None
+    keyring = load_keyring(given, settings.keys_file, may_make=False)
+    key_id, nonce, sealed = (bytes(column) for column in row)
+    return Signer(open_own_key(keyring, Sealed(key_id.decode(errors="replace"), nonce, sealed), CHECKPOINT_SIGNING))
+
+
+def _require_schema(scan: Scan) -> None:
+    table = scan.one("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'alembic_version'")
+    row = scan.one("SELECT version_num FROM alembic_version") if table else None
+    found = bytes(row[0]).decode(errors="replace") if row else "none"
+    if found != newest_schema():
+        message = f"the database has schema {found}, this version {newest_schema()}: bring it there with `db upgrade`"
+        raise StartRefused(message)
+
+
+def _publics(file: Path) -> list[bytes]:
+    try:
+        keys = [load_pem_public_key(block) for block in PEM.findall(file.read_bytes())]
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
+        message = f"--key: {file} can't be read: {error}"
+        raise StartRefused(message) from error
+    found = [key.public_bytes_raw() for key in keys if isinstance(key, Ed25519PublicKey)]
+    if not found or len(found) != len(keys):
+        message = f"--key: {file} should hold Ed25519 public keys in PEM, as `audit key` prints them"
+        raise StartRefused(message)
+    return found
