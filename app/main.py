@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from app.administration import Administration
 from app.api import Services, build_app, build_control
-from app.audit import AuditLog, AuditReader, GroupWriter, Ledger, Listener, Recovery, Signer, Spool, anchored, streamed
+from app.audit import AuditLog, GroupWriter
 from app.callers import (
     Authentication,
     Directory,
@@ -35,14 +35,14 @@ from app.dispatch import Dispatcher
 from app.gateway import Gateway
 from app.house import House
 from app.opening import open_state
-from app.retention import SERVER, open_retention
+from app.register import open_register
 from app.settings import Settings
-from app.storage import DatabaseThread, reading, writing
+from app.storage import reading, writing
 from app.supervision import Supervision
 from app.ticketing import TicketOffice
 from app.trial import Trial
 from app.upstream import open_documents, open_upstream
-from app.vault import CHECKPOINT_SIGNING, TICKET_SIGNING, Keyring, Vault, check_sealed, own_key
+from app.vault import TICKET_SIGNING, Keyring, Vault, check_sealed, own_key
 
 __all__ = ["House", "create_app", "create_control", "house_of", "product_version"]
 
@@ -101,13 +101,12 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
         async with reading(engine) as connection:
             # First of all: with a wrong master key nothing is changed or made, and the tokens that it doesn't open are named.
             await check_sealed(connection, keyring)
-        listeners = await _open_listeners(stack, settings, engine)
+        register = await stack.enter_async_context(open_register(settings, engine, keyring))
         if settings.config_file:
             keeper = Keeper(settings.config_file, engine, keyring, os.environ, [one.id for one in catalogue])
             await keeper.apply()
             await stack.enter_async_context(keeper.watching(hangup))
-        spool, ledger = await _open_spool(stack, settings), await _open_ledger(stack, engine, keyring, listeners)
-        house = _open_lanes(stack, settings, engine, Vault(keyring), GroupWriter(ledger, spool))
+        house = _open_lanes(stack, settings, engine, Vault(keyring), register.writer)
         await house.refresh()
         callers = await _open_callers(stack, settings, house, await _ticket_key(engine, keyring))
         house.services = Services(
@@ -120,7 +119,7 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
             readiness=house,
             lanes=Supervision(house.vault, house.dispatcher, house.audit),
             trials=Trial(house.vault, house.dispatcher, house.audit, catalogue.probes, time.monotonic),
-            records=_open_reader(stack, engine),
+            records=register.reader,
             administration=lambda actor: Administration(engine, keyring, actor),
             heed_changes=house.heed_changes,
             master_keys=list(keyring.ids),
@@ -128,20 +127,10 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
             default_wait=settings.default_wait,
             max_wait=settings.max_wait,
         )
-        house.writer.start()
         stack.push_async_callback(house.close)
-        await house.writer.take_up(spool.left)
-        await ledger.begin_anew()
-        await stack.enter_async_context(_open_recovery(stack, engine, ledger, house.writer).kept())
+        await stack.enter_async_context(register.kept())
         await stack.enter_async_context(house.kept_fresh())
-        await _keep_pruning(stack, settings, engine, keyring)
         yield house
-
-
-async def _open_listeners(stack: AsyncExitStack, settings: Settings, engine: AsyncEngine) -> tuple[Listener, ...]:
-    """Those who hand on what is on record. They begin before the first record is written and end after the last checkpoint."""
-    anchoring = await stack.enter_async_context(anchored(settings.anchor_command, engine, settings.state_dir))
-    return *anchoring, *await stack.enter_async_context(streamed(settings.audit_stream, settings.database_path, settings.state_dir))
 
 
 def _open_lanes(stack: AsyncExitStack, settings: Settings, engine: AsyncEngine, vault: Vault, writer: GroupWriter) -> House:
@@ -157,44 +146,6 @@ def _open_lanes(stack: AsyncExitStack, settings: Settings, engine: AsyncEngine, 
         coalesce=settings.coalesce,
     )
     return House(engine, vault, directory, dispatcher, audit, writer, settings.shutdown_grace)
-
-
-async def _open_spool(stack: AsyncExitStack, settings: Settings) -> Spool:
-    spool = await asyncio.to_thread(Spool, settings.spool_file)
-    stack.callback(spool.close)
-    return spool
-
-
-async def _open_ledger(stack: AsyncExitStack, engine: AsyncEngine, keyring: Keyring, listeners: Sequence[Listener]) -> Ledger:
-    """The chain of this process's records, kept until everything else is closed."""
-    async with writing(engine) as connection:
-        signer = Signer(await own_key(connection, keyring, CHECKPOINT_SIGNING))
-    thread = DatabaseThread(engine)
-    stack.push_async_callback(thread.aclose)
-    ledger = Ledger(thread, signer, listeners)
-    stack.push_async_callback(ledger.aclose)
-    await stack.enter_async_context(ledger.kept())
-    return ledger
-
-
-def _open_recovery(stack: AsyncExitStack, engine: AsyncEngine, ledger: Ledger, writer: GroupWriter) -> Recovery:
-    """What ends the records of processes that died, of which this one is the only one that lives: a lock file keeps others out."""
-    thread = DatabaseThread(engine)
-    stack.push_async_callback(thread.aclose)
-    return Recovery(thread, ledger, writer.settled, alone=True)
-
-
-async def _keep_pruning(stack: AsyncExitStack, settings: Settings, engine: AsyncEngine, keyring: Keyring) -> None:
-    if settings.audit_retention:
-        retention = await stack.enter_async_context(open_retention(engine, keyring, SERVER, settings.audit_archive_dir))
-        await stack.enter_async_context(retention.kept(settings.audit_retention))
-
-
-def _open_reader(stack: AsyncExitStack, engine: AsyncEngine) -> AuditReader:
-    """Who reads the record, on a connection that the writer doesn't wait for."""
-    thread = DatabaseThread(engine)
-    stack.push_async_callback(thread.aclose)
-    return AuditReader(thread)
 
 
 async def _ticket_key(engine: AsyncEngine, keyring: Keyring) -> TicketKey:

@@ -1,0 +1,88 @@
+"""The record as the running gateway keeps it: opened before anything happens, closed when nothing more does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.audit import AuditReader, GroupWriter, Ledger, Listener, Recovery, Signer, Spool, anchored, streamed
+from app.retention import SERVER, open_retention
+from app.settings import Settings
+from app.storage import DatabaseThread, writing
+from app.vault import CHECKPOINT_SIGNING, Keyring, own_key
+
+__all__ = ["Register", "open_register"]
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """Who writes records, who reads them, and what sees to them meanwhile."""
+
+    writer: GroupWriter
+    reader: AuditReader
+    _settings: Settings
+    _engine: AsyncEngine
+    _keyring: Keyring
+    _spool: Spool
+    _ledger: Ledger
+    _recovery: Recovery
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Write, end what dead processes left, and remove what is past its retention, while the context lasts.
+
+        What a dead process left in the spool comes first: it may be the outcomes that are missed otherwise. The writer goes on after the
+        context's end, for what ends then, until it is closed.
+        """
+        self.writer.start()
+        await self.writer.take_up(self._spool.left)
+        await self._ledger.begin_anew()
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._recovery.kept())
+            if self._settings.audit_retention:
+                pruning = open_retention(self._engine, self._keyring, SERVER, self._settings.audit_archive_dir)
+                retention = await stack.enter_async_context(pruning)
+                await stack.enter_async_context(retention.kept(self._settings.audit_retention))
+            yield
+
+
+@asynccontextmanager
+async def open_register(settings: Settings, engine: AsyncEngine, keyring: Keyring) -> AsyncIterator[Register]:
+    """The record, opened but not yet written to; its chain is sealed and closed at the end.
+
+    Raises:
+        StartRefused: the spool, the stream or the signing key can't be used.
+    """
+    async with AsyncExitStack() as stack:
+        # Those who hand records on hear of the last checkpoint too.
+        listeners = await _open_listeners(stack, settings, engine)
+        spool = await asyncio.to_thread(Spool, settings.spool_file)
+        stack.callback(spool.close)
+        ledger = Ledger(_open_thread(stack, engine), await _signer(engine, keyring), listeners)
+        stack.push_async_callback(ledger.aclose)
+        await stack.enter_async_context(ledger.kept())
+        writer = GroupWriter(ledger, spool)
+        # A lock file keeps other processes out, so that whoever else wrote is dead.
+        recovery = Recovery(_open_thread(stack, engine), ledger, writer.settled, alone=True)
+        yield Register(writer, AuditReader(_open_thread(stack, engine)), settings, engine, keyring, spool, ledger, recovery)
+
+
+def _open_thread(stack: AsyncExitStack, engine: AsyncEngine) -> DatabaseThread:
+    """Each has its own: nobody waits for another's reading."""
+    thread = DatabaseThread(engine)
+    stack.push_async_callback(thread.aclose)
+    return thread
+
+
+async def _open_listeners(stack: AsyncExitStack, settings: Settings, engine: AsyncEngine) -> tuple[Listener, ...]:
+    anchoring = await stack.enter_async_context(anchored(settings.anchor_command, engine, settings.state_dir))
+    return *anchoring, *await stack.enter_async_context(streamed(settings.audit_stream, settings.database_path, settings.state_dir))
+
+
+async def _signer(engine: AsyncEngine, keyring: Keyring) -> Signer:
+    async with writing(engine) as connection:
+        return Signer(await own_key(connection, keyring, CHECKPOINT_SIGNING))
