@@ -2,4 +2,5 @@
 
 from app.audit.records.schema import schema_text
 
-print(schema_text(), end="")
+if __name__ == "__main__":
+    print(schema_text(), end="")
