@@ -13,7 +13,7 @@ from app.audit.stretches import Stretch
 __all__ = ["Overtaken", "bury", "pruned", "remove_some", "unremoved"]
 
 RECORD = "record"
-ENTRIES_AT_ONCE = 500
+ENTRIES_AT_ONCE = 250
 """Rows and index entries that go in one transaction: a few milliseconds of the write lock."""
 
 ENTRIES_OF_A_RECORD = 12
