@@ -165,12 +165,12 @@ def locked(served: Served) -> Iterator[None]:
 
 
 @contextmanager
-def files_full(served: Served) -> Iterator[None]:
-    """No file of the gateway's process may be written beyond 16 KiB; its log and the database's are longer already."""
+def files_full(served: Served, largest: int = LARGEST_FILE) -> Iterator[None]:
+    """No file of the gateway's process may be written beyond 16 KiB; the database's log is longer already."""
     process = served.gateway.process.pid
-    assert (served.state / "gateway.db-wal").stat().st_size > LARGEST_FILE
+    assert (served.state / "gateway.db-wal").stat().st_size > largest
     before = resource.prlimit(process, resource.RLIMIT_FSIZE)
-    resource.prlimit(process, resource.RLIMIT_FSIZE, (LARGEST_FILE, before[1]))
+    resource.prlimit(process, resource.RLIMIT_FSIZE, (largest, before[1]))
     try:
         yield
     finally:
@@ -297,6 +297,26 @@ def survives(served: Served, fault: Callable[[Served], AbstractContextManager[No
     assert {order: served.ends()[f"request-{order}"] for order in range(1001, 1005)} == {order: ["ok"] for order in range(1001, 1005)}
     assert served.gateway.process.poll() is None
     assert served.gateway.process.pid == process
+
+
+def test_where_the_spool_fails_too_the_answer_goes_out_and_its_record_comes_later(place: Place) -> None:
+    """No file at all can be written, the log neither: the gateway serves on, and when there is room again nothing is missing."""
+    served = place.serve()
+    served.link(1001)
+    served.plan(WHILE_AWAY)
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(served.link, 1002)
+        until(lambda: served.arrivals() == 2)
+        with files_full(served, 1):
+            answered = under_way.result()
+            refused = served.link(1101)
+            spooled = served.spooled()
+    until(lambda: served.readiness()[0] == 200)
+
+    assert (answered.status_code, answered.json()) == (200, [1002])
+    assert refused.json()["type"] == f"/gateway/problems/{REFUSED}"
+    assert spooled == []
+    assert served.ends()["request-1002"] == ["ok"]
 
 
 def test_a_process_that_is_killed_while_the_store_is_away_leaves_its_outcomes(place: Place) -> None:
