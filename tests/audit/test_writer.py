@@ -13,16 +13,17 @@ import pytest
 import pytest_asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.audit import AuditLog, GroupWriter, Name, administrative, append, list_records, show_records
+from app.audit import AuditLog, GroupWriter, Ledger, Name, Signer, administrative, append, list_records, show_records
 from app.audit.records import Record
 from app.dispatch import Settled
 from app.domain import Linked
 from app.errors import AuditUnavailable, ParameterMissing
-from app.storage import Appender, open_engine, reading, writing
+from app.storage import DatabaseThread, open_engine, reading, writing
 from app.storage.migrate import upgrade
 from tests.calls import make_asked, make_call
 
 PATIENCE = 0.2
+SIGNER = Signer(bytes(32))
 
 
 @pytest_asyncio.fixture
@@ -35,15 +36,15 @@ async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
 
 
 @pytest_asyncio.fixture
-async def store(engine: AsyncEngine) -> AsyncIterator[Appender]:
+async def store(engine: AsyncEngine) -> AsyncIterator[Ledger]:
     """Where the writer writes."""
-    made = Appender(engine)
-    yield made
-    await made.aclose()
+    thread = DatabaseThread(engine)
+    yield Ledger(thread, SIGNER)
+    await thread.aclose()
 
 
 @pytest_asyncio.fixture
-async def writer(store: Appender) -> AsyncIterator[GroupWriter]:
+async def writer(store: Ledger) -> AsyncIterator[GroupWriter]:
     """A running writer of little patience."""
     made = GroupWriter(store, patience=PATIENCE)
     made.start()
@@ -57,9 +58,10 @@ def record(subject: str) -> Record:
 
 
 async def subjects(engine: AsyncEngine) -> list[str]:
-    """What is on record, oldest first."""
+    """What is on record, oldest first, but for the chain's beginning."""
     async with reading(engine) as connection:
-        return [one.get("subject", one["name"]) for one in await list_records(connection, limit=10_000)][::-1]
+        found = await list_records(connection, limit=10_000)
+    return [one.get("subject", one["name"]) for one in found[::-1] if one["name"] != Name.CHAIN_OPENED]
 
 
 async def test_what_was_written_is_on_disk(writer: GroupWriter, engine: AsyncEngine) -> None:
@@ -97,7 +99,7 @@ async def test_a_required_record_that_can_not_be_written_is_withdrawn(writer: Gr
     assert writer.healthy
 
 
-async def test_a_failing_store_is_tried_again(engine: AsyncEngine, store: Appender, tmp_path: Path) -> None:
+async def test_a_failing_store_is_tried_again(engine: AsyncEngine, store: Ledger, tmp_path: Path) -> None:
     """A table that is missing for a while: unhealthy meanwhile, and nothing lost."""
     writer = GroupWriter(store, patience=PATIENCE)
     writer.start()
@@ -117,7 +119,7 @@ async def test_a_failing_store_is_tried_again(engine: AsyncEngine, store: Append
 
 
 async def test_what_is_lost_at_the_end_is_logged(
-    store: Appender, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    store: Ledger, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A writer that stops beside a dead store says what it couldn't write."""
     writer = GroupWriter(store, patience=PATIENCE)
@@ -131,7 +133,7 @@ async def test_what_is_lost_at_the_end_is_logged(
     assert "the-lost-one" in caplog.text + capsys.readouterr().out
 
 
-async def test_a_full_backlog_refuses_what_is_required(store: Appender, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_backlog_refuses_what_is_required(store: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """At its bound the writer takes no more intents, so that memory is bounded."""
     monkeypatch.setattr("app.audit.writer.MOST_WAITING", 3)
     writer = GroupWriter(store, patience=PATIENCE)
@@ -147,7 +149,7 @@ async def test_records_in_a_transaction_stand_or_fall_with_it(engine: AsyncEngin
 
     async def change() -> None:
         async with writing(engine) as connection:
-            await append(connection, [record("undone")])
+            await append(connection, [record("undone")], SIGNER)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -170,7 +172,7 @@ async def test_refusals_before_authentication_are_sums(writer: GroupWriter, engi
     async with reading(engine) as connection:
         records = await list_records(connection, limit=100)
 
-    counts = {(one["address"], one["code"]): one["count"] for one in records}
+    counts = {(one["address"], one["code"]): one["count"] for one in records if one["name"] == Name.REFUSALS_COUNTED}
     assert counts == {
         ("10.0.0.1", "credentials-missing"): 500,
         **{(f"10.0.1.{number}", "credentials-invalid"): 1 for number in range(49)},
@@ -197,9 +199,9 @@ class Groups:
     def __init__(self) -> None:
         self.sizes: list[int] = []
 
-    async def append(self, bodies: Sequence[str]) -> None:
+    async def append(self, records: Sequence[Record]) -> None:
         """Keep them."""
-        self.sizes.append(len(bodies))
+        self.sizes.append(len(records))
 
     async def probe(self) -> None:
         """It always works."""
@@ -227,7 +229,7 @@ async def test_in_a_crowd_the_next_commit_waits_to_be_larger(at_once: int, then:
 class Hanging:
     """A store whose commits never end."""
 
-    async def append(self, _bodies: Sequence[str]) -> None:
+    async def append(self, _records: Sequence[Record]) -> None:
         """Wait for ever."""
         await asyncio.Event().wait()
 
