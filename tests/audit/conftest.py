@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -39,3 +40,16 @@ async def thread(engine: AsyncEngine) -> AsyncIterator[DatabaseThread]:
 def ledger(thread: DatabaseThread, signer: Signer) -> Ledger:
     """A chain that hasn't begun."""
     return Ledger(thread, signer)
+
+
+@pytest.fixture(scope="session")
+def schema(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database's file with the newest schema."""
+    path = tmp_path_factory.mktemp("schema") / "gateway.db"
+
+    async def make() -> None:
+        async with migrated(path):
+            pass
+
+    asyncio.run(make())
+    return path

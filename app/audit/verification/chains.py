@@ -193,7 +193,7 @@ class Chains:
             self._filed.add_record(row.number, row.members)
             self._lose(row.hash, Loose(self._findings.add(found), row.number, row.id))
             return
-        if any(point.hash == row.hash for point in chain.due):
+        if chain.due_seq == chain.seq + 1 and any(point.hash == row.hash for point in chain.due):
             self._retold(chain, row, chain.due_seq)
             return
         before = self._before(row)

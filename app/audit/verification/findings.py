@@ -114,8 +114,8 @@ class Findings:
         return one in self._kept and self._kept[one].kind is kind
 
     def numbers(self) -> set[int]:
-        """The numbers of the records concerned."""
-        return {finding.number for finding in self._kept.values() if finding.number is not None}
+        """The numbers of the records that failures concern."""
+        return {one.number for one in self._kept.values() if one.number is not None and not one.kind.is_note}
 
     def any_of(self, *kinds: Kind) -> bool:
         """Whether something of these kinds was found."""
