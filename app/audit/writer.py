@@ -23,7 +23,7 @@ PATIENCE_SECONDS = 2.0
 COMPANY_SECONDS = 0.005
 CROWD = 2
 CROWD_SECONDS = 0.003
-ENOUGH = 32
+ENOUGH = 64
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 1.0
 
@@ -43,8 +43,8 @@ class Store(Protocol):
 class GroupWriter:
     """Writes records in the order they were given, as many in one commit as wait.
 
-    After a commit that two or more were waiting for it lets 3 ms pass, unless enough wait already, so that the next is larger too: in a
-    crowd a commit's fixed cost, shared by a few, would be most of what a record costs. A call that is alone never waits for that.
+    After a commit that two or more were waiting for it waits for 64 records, for 3 ms at most, so that the next is larger too: in a crowd
+    a commit's fixed cost, shared by a few, would be most of what a record costs. A call that is alone never waits for that.
 
     While the store fails it tries again, at growing intervals, and keeps what it has, in memory and in the spool; it refuses more only at
     its bound.
@@ -62,6 +62,7 @@ class GroupWriter:
         self._backlog = Backlog()
         self._spooling = Spooling(spool, self._backlog, patience)
         self._arrived = asyncio.Event()
+        self._enough = asyncio.Event()
         self._company: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing = False
@@ -210,6 +211,8 @@ class GroupWriter:
         pending = self._backlog.add(record, required=required, undone_by=undone_by)
         self._be_patient()
         self._spooling.attend()
+        if len(self._backlog) >= ENOUGH:
+            self._enough.set()
         return pending
 
     async def _run(self) -> None:
@@ -247,7 +250,10 @@ class GroupWriter:
 
     async def _gather_crowd(self) -> None:
         if self._crowded and len(self._backlog) < ENOUGH and not self._closing:
-            await asyncio.sleep(CROWD_SECONDS)
+            self._enough.clear()
+            patience = asyncio.get_running_loop().call_later(CROWD_SECONDS, self._enough.set)
+            await self._enough.wait()
+            patience.cancel()
 
     def _end_waiting_for_company(self) -> None:
         if self._company:
