@@ -50,7 +50,7 @@ async def test_a_server_removes_what_is_past_its_retention(tmp_path: Path) -> No
 
     assert statuses == [200] * 4
     assert [len(lines) for lines in archived(archive).values()] == [601]
-    assert [(one["by"], one["subject"]) for one in records if one["name"] == "audit:pruned"] == [(SERVER, old)]
+    assert [(one["by"], one["pruned_chain"]) for one in records if one["name"] == "audit:pruned"] == [(SERVER, old)]
     assert sum(one["chain"] == young for one in records) == 11
     assert sum(one["name"] == "call:outcome" and one.get("request_id") is not None for one in records) == 4
 

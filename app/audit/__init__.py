@@ -7,7 +7,7 @@ from app.audit.finding import Selected, Span, Stored
 from app.audit.ledger import Ledger, Listener
 from app.audit.log import AuditLog
 from app.audit.reader import MOST_IN_PAGE, AuditReader, Page, list_records, show_records
-from app.audit.records import Name, Record, administrative
+from app.audit.records import Name, Record
 from app.audit.recovery import Recovery
 from app.audit.seals import Seal, Signer, Trusted
 from app.audit.spool import Spool
@@ -37,7 +37,6 @@ __all__ = [
     "Story",
     "Trusted",
     "Wanted",
-    "administrative",
     "anchored",
     "append",
     "heading",

@@ -20,7 +20,6 @@ PAGE = (
     "FROM audit_records WHERE chain = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
 )
 LAST = "(SELECT max(seq) FROM audit_records WHERE chain = audit_chains.id)"
-MILLISECONDS = 1_000
 
 
 class Broken(Exception):

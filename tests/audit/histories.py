@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from app.audit import Name, Record, Seal, Signer, Trusted, administrative
+from app.audit import Name, Record, Seal, Signer, Trusted
 from app.audit.chain import ADMINISTRATION, GENESIS, Head, link, next_hash
 from app.audit.records import chain_opened
 from app.audit.seals import Archived
@@ -18,6 +18,7 @@ from app.audit.storing import heads_of, insert_rows, insert_seals, last_number, 
 from app.audit.verification import Finding, Kind, Verified, verify
 from app.domain import new_id, utc_now
 from app.storage.scan import scanning
+from tests.records import administrative
 
 __all__ = ["History"]
 

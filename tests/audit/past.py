@@ -18,7 +18,7 @@ from unittest.mock import patch
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.audit import Ledger, Name, Record, Signer, Trusted, administrative
+from app.audit import Ledger, Name, Record, Signer, Trusted
 from app.audit.chain import GENESIS, next_hash
 from app.domain import new_id
 from app.opening import open_state
@@ -26,9 +26,12 @@ from app.recording import record_changes
 from app.retention import Pruning, Retention, open_retention
 from app.storage import DatabaseThread, reading, writing
 from app.vault import CHECKPOINT_SIGNING, Keyring, own_key
+from tests.records import administrative
 from tests.rig import settings_for
 
 BY = "test:past"
+LISTS = ("ids", "linked_ids", "call_ids")
+BEGUN = ("call", "send")
 
 
 def ago(days: float) -> datetime:
@@ -146,10 +149,10 @@ def assert_proven(database: Path, trusted: Trusted) -> None:
         chains = [chain for (chain,) in connection.execute("SELECT id FROM audit_chains")]
         for chain in chains:
             _assert_chain(connection, chain, trusted)
-        expected = connection.execute(
-            "SELECT value, number FROM audit_records, json_each(body, '$.ids') UNION "
-            "SELECT value, number FROM audit_records, json_each(body, '$.linked_ids') ORDER BY 1, 2"
-        ).fetchall()
+        lists = " UNION ".join(f"SELECT value, number FROM audit_records, json_each(body, '$.{name}')" for name in LISTS)  # noqa: S608 - ours
+        own = "SELECT json_extract(body, '$.{0}_id'), number FROM audit_records WHERE name = '{0}:intent'"
+        begun = " UNION ".join(own.format(name) for name in BEGUN)
+        expected = connection.execute(f"{lists} UNION {begun} ORDER BY 1, 2").fetchall()
 
         assert connection.execute("SELECT value, number FROM audit_ids ORDER BY 1, 2").fetchall() == expected
 

@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.audit import Ledger, Name, Signer, Trusted, administrative, anchored, append
+from app.audit import Ledger, Name, Signer, Trusted, anchored, append
 from app.audit.anchoring import Anchoring
 from app.audit.anchors import anchor_line
 from app.audit.bookmark import Bookmark
@@ -24,6 +24,7 @@ from app.audit.program import ProgramFailed, run_program
 from app.audit.records import Record
 from app.storage import DatabaseThread, open_engine, writing
 from app.storage.migrate import upgrade
+from tests.records import administrative
 from tests.rig import until
 
 SIGNER = Signer(bytes(range(32)))

@@ -10,9 +10,10 @@ import pytest
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.audit import Ledger, Name, Record, Signer, Trusted, administrative, append
+from app.audit import Ledger, Name, Record, Signer, Trusted, append
 from app.audit.chain import ADMINISTRATION, GENESIS, next_hash
 from app.storage import DatabaseThread, writing
+from tests.records import administrative
 
 
 def records(count: int) -> list[Record]:

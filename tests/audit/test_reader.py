@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.audit import AuditReader, Ledger, Name, Page, Signer, Span, Wanted, administrative
+from app.audit import AuditReader, Ledger, Name, Page, Signer, Span, Wanted
 from app.audit.finding import FIRST_BY_TIME, LAST_BY_TIME, numbers_of, select, walks_of
 from app.errors import ParameterInvalid
 from app.storage import DatabaseThread
+from tests.records import administrative
 from tests.storage.database import migrated
 
 from .shelf import at, made, put_away

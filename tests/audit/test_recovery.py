@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.audit import Name, administrative
+from app.audit import Name
 from app.audit.chain import ADMINISTRATION, Row
 from app.audit.records import CallOutcome, Record, SendOutcome
 from app.audit.seals import Seal
 from tests.audit.deaths import LONG_AGO, Deaths, announced, answered, ended, make_send, on, places, taken
 from tests.calls import make_call
+from tests.records import administrative
 from tests.storage.database import migrated
 
 

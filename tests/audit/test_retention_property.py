@@ -78,7 +78,9 @@ class History:
         await self._house.change(self._age)
 
     async def night(self, much: int) -> None:
-        """Let so many days pass."""
+        """Let so many days pass; a process that lives says so."""
+        if self._ledger:
+            await self._ledger._thread.run(self._ledger._own.renew_lease)
         self._age = max(self._age - much, 0)
 
     async def prune(self, much: int) -> None:

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.audit import Name, Record, Spool, administrative
+from app.audit import Name, Record, Spool
 from app.audit.canonical import canonical
 from app.audit.spool import PREALLOCATED_BYTES
 from app.errors import StartRefused
+from tests.records import administrative
 
 ENOUGH = 2_000
 

@@ -18,11 +18,12 @@ import pytest_asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from app.audit import AuditLog, GroupWriter, Ledger, Name, Record, Signer, Spool, administrative, list_records
+from app.audit import AuditLog, GroupWriter, Ledger, Name, Record, Signer, Spool, list_records
 from app.domain import Send
 from app.errors import AuditUnavailable
 from app.storage import DatabaseThread, reading
 from tests.calls import make_call
+from tests.records import administrative
 from tests.rig import until
 from tests.storage.database import migrated
 

@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.audit import Ledger, Name, Signer, administrative, append, streamed
+from app.audit import Ledger, Name, Signer, append, streamed
 from app.audit.batch import Batch
 from app.audit.bookmark import Bookmark
 from app.audit.outlets import FileOutlet, outlet_of
@@ -25,6 +25,7 @@ from app.audit.stream import Stream
 from app.errors import StartRefused
 from app.storage import DatabaseThread, open_engine, writing
 from app.storage.migrate import upgrade
+from tests.records import administrative
 from tests.rig import until
 
 SIGNER = Signer(bytes(range(32)))

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.audit import AuditLog, GroupWriter, Ledger, Name, Signer, administrative, append, list_records, show_records
+from app.audit import AuditLog, GroupWriter, Ledger, Name, Signer, append, list_records, show_records
 from app.audit.records import Record
 from app.dispatch import Settled
 from app.domain import Linked
@@ -21,6 +21,7 @@ from app.errors import AuditUnavailable, ParameterMissing
 from app.storage import DatabaseThread, open_engine, reading, writing
 from app.storage.migrate import upgrade
 from tests.calls import make_asked, make_call
+from tests.records import administrative
 
 PATIENCE = 0.2
 SIGNER = Signer(bytes(32))

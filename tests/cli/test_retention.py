@@ -167,20 +167,20 @@ def test_an_archive_that_cant_be_written_stops_it(shell: Shell, chain: str) -> N
 
 def test_a_prune_that_is_killed_is_taken_up(shell: Shell, tmp_path: Path) -> None:
     """Killed while records are removed, it leaves a tombstone and some of them; the next one removes these."""
-    chain = on(shell.state_dir, lambda house: house.write(30, records=10_000))
+    chain = on(shell.state_dir, lambda house: house.write(30, records=3_000))
     (folder := tmp_path / "archive").mkdir()
     variables = environment(STATE_DIR=shell.state_dir, AUDIT_ARCHIVE_DIR=folder)
     arguments = ("audit", "prune", "--before", day(20), "--yes", "--json")
     with subprocess.Popen(
         command(*arguments), env=variables, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     ) as killed:
-        until(lambda: count(shell, chain) < 10_001)
+        until(lambda: count(shell, chain) < 3_001)
         killed.send_signal(signal.SIGKILL)
     left = count(shell, chain)
     resumed = json.loads(run(*arguments, variables=variables).stdout)
 
-    assert 0 < left < 10_001
+    assert 0 < left < 3_001
     assert resumed == {"removed": [], "spared": []}
     assert count(shell, chain) == 0
-    assert [len(lines) for lines in archived(folder).values()] == [10_001]
+    assert [len(lines) for lines in archived(folder).values()] == [3_001]
     on(shell.state_dir, assert_proven)

@@ -35,7 +35,7 @@ from app.audit.records.changes import (
 )
 from app.audit.records.members import ChainHead, TokenState, TokenTraits
 from app.audit.records.names import Name
-from app.audit.records.record import Record, Told, administrative
+from app.audit.records.record import Record, Told
 from app.audit.records.sends import SendIntent, SendOutcome, TokenEchoed, send_intent, send_outcome, token_echoed
 
 __all__ = [
@@ -73,7 +73,6 @@ __all__ = [
     "TokenTraits",
     "Told",
     "VaultResealed",
-    "administrative",
     "call_intent",
     "call_outcome",
     "call_refused",

@@ -14,7 +14,7 @@ from app.audit.records.members import At, RecordId
 from app.audit.records.names import Name
 from app.domain import new_id
 
-__all__ = ["Record", "Told", "administrative"]
+__all__ = ["Record", "Told"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +62,6 @@ class Told:
         names, values_of = _KNOWN.get(kind) or _learn(kind)
         members = {name: value for name, value in zip(names, values_of(self), strict=False) if value is not None}
         return Record(members["name"], members)
-
-
-def administrative(name: Name, by: str, subject: str, **members: Any) -> Record:  # noqa: ANN401 - as JSON holds them
-    """A record of a change by name and members, without a type that holds it to them; `by` says who, as `how:name`."""
-    given = {"id": new_id(), "at": _now(), "name": name, "by": by, "subject": subject} | members
-    return Record(name, {member: value for member, value in given.items() if value is not None})
 
 
 def _learn(kind: type[Told]) -> _Known:
