@@ -6,7 +6,7 @@ from app.audit.export import Format, heading, rendered
 from app.audit.finding import Selected, Span, Stored
 from app.audit.ledger import Ledger, Listener
 from app.audit.log import AuditLog
-from app.audit.reader import MOST_IN_PAGE, AuditReader, Page, list_records, show_records
+from app.audit.reader import MOST_IN_PAGE, AuditReader, Page, list_records
 from app.audit.records import Name, Record
 from app.audit.recovery import Recovery
 from app.audit.seals import Seal, Signer, Trusted
@@ -42,6 +42,5 @@ __all__ = [
     "heading",
     "list_records",
     "rendered",
-    "show_records",
     "streamed",
 ]

@@ -22,7 +22,7 @@ from app.audit.wanted import Wanted
 from app.storage import DatabaseThread
 from app.storage.tables import audit_records
 
-__all__ = ["MOST_IN_PAGE", "AuditReader", "Page", "list_records", "show_records"]
+__all__ = ["MOST_IN_PAGE", "AuditReader", "Page", "list_records"]
 
 MOST_IN_PAGE = 1_000
 
@@ -120,9 +120,3 @@ async def list_records(
         if value is not None:
             query = query.where(column == value)
     return [json.loads(body) for body in (await connection.execute(query)).scalars()]
-
-
-async def show_records(connection: AsyncConnection, reference: str) -> list[dict[str, Any]]:
-    """The story of a request, oldest first, for those who have a transaction already."""
-    story = await connection.run_sync(lambda sync: story_of(sync.exec_driver_sql, reference))
-    return [one.members() for one in story.records]

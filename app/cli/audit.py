@@ -11,8 +11,6 @@ from typing import Annotated
 import typer
 
 from app.audit import MOST_IN_PAGE, AuditReader, Span, Stored, Wanted
-from app.cli import proof
-from app.cli.export import export
 from app.cli.output import print_json, print_members, print_table
 from app.cli.records import (
     COLUMNS,
@@ -34,8 +32,6 @@ from app.errors import NotFound
 __all__ = ["group"]
 
 group = typer.Typer(help="The record of what happened.", no_args_is_help=True)
-group.command()(export)
-proof.add_to(group)
 
 Json = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 USUAL_LIMIT = 50

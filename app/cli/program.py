@@ -7,7 +7,23 @@ import sys
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.cli import audit, callers, check, database, demo, description, keys, lanes, retention, serve, simulate, tokens, vault
+from app.cli import (
+    audit,
+    callers,
+    check,
+    database,
+    demo,
+    description,
+    export,
+    keys,
+    lanes,
+    proof,
+    retention,
+    serve,
+    simulate,
+    tokens,
+    vault,
+)
 from app.errors import GatewayError, StartRefused
 
 __all__ = ["main", "program"]
@@ -24,7 +40,9 @@ program = typer.Typer(
 )
 for command in (serve.serve, demo.demo, simulate.simulate, lanes.lanes, description.openapi, check.check):
     program.command()(command)
-audit.group.command()(retention.prune)
+for command in (export.export, retention.prune):
+    audit.group.command()(command)
+proof.add_to(audit.group)
 groups = {
     "token": tokens.group,
     "caller": callers.group,

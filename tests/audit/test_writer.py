@@ -8,13 +8,15 @@ import json
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.audit import AuditLog, GroupWriter, Ledger, Name, Signer, append, list_records, show_records
+from app.audit import AuditLog, GroupWriter, Ledger, Name, Signer, append, list_records
 from app.audit.records import Record
+from app.audit.story import story_of
 from app.dispatch import Settled
 from app.domain import Linked
 from app.errors import AuditUnavailable, ParameterMissing
@@ -63,6 +65,12 @@ async def subjects(engine: AsyncEngine) -> list[str]:
     async with reading(engine) as connection:
         found = await list_records(connection, limit=10_000)
     return [one.get("subject", one["name"]) for one in found[::-1] if one["name"] != Name.CHAIN_OPENED]
+
+
+async def story(connection: AsyncConnection, reference: str) -> list[dict[str, Any]]:
+    """What a record's or a request's ID leads to, oldest first."""
+    found = await connection.run_sync(lambda sync: story_of(sync.exec_driver_sql, reference))
+    return [one.members() for one in found.records]
 
 
 async def test_what_was_written_is_on_disk(writer: GroupWriter, engine: AsyncEngine) -> None:
@@ -270,14 +278,14 @@ async def test_the_record_is_canonical_json_and_its_columns_are_read_from_it(wri
     await log.refused(make_asked(call.caller), refusal, read=None, token=None)
     async with reading(engine) as connection:
         by_code = await list_records(connection, limit=5, code="ok", caller="service", token="shop")
-        by_request = await show_records(connection, call.request_id)
-        by_id = await show_records(connection, by_code[0]["id"])
-        unknown = await show_records(connection, "nothing")
+        by_request = await story(connection, call.request_id)
+        by_id = await story(connection, by_code[0]["id"])
+        unknown = await story(connection, "nothing")
         bodies = (await connection.exec_driver_sql("SELECT body FROM audit_records")).scalars().all()
 
     assert all(body == json.dumps(json.loads(body), sort_keys=True, separators=(",", ":"), ensure_ascii=False) for body in bodies)
     assert (by_code[0]["queue_ms"], by_code[0]["upstream_ms"]) == (2, 1.5)
     assert by_code[0]["linked_ids"] == [str(2**63 - 1)]
     assert [one["name"] for one in by_request] == ["call:intent", "call:outcome"]
-    assert by_id == by_code
+    assert by_id == by_request
     assert unknown == []
