@@ -40,8 +40,8 @@ program = typer.Typer(
 )
 for command in (serve.serve, demo.demo, simulate.simulate, lanes.lanes, description.openapi, check.check):
     program.command()(command)
-for command in (export.export, retention.prune):
-    audit.group.command()(command)
+for of_the_record in (export.export, retention.prune):
+    audit.group.command()(of_the_record)
 proof.add_to(audit.group)
 groups = {
     "token": tokens.group,
