@@ -133,7 +133,7 @@ class Chains:
             found = self._findings.add(Finding(Kind.RECORD_ALTERED, f"record {number} isn't a record any more", number=number))
             self._lose(bytes(stored) if isinstance(stored, bytes | bytearray) else b"", Loose(found, number))
             return
-        chain = self.progress.get(row.chain) or self._begin(row)
+        chain = self.progress.get(row.chain) or self._begin(row.chain)
         if row.seq <= chain.buried:
             self._remain(chain, row)
         elif row.seq == chain.seq + 1:
@@ -143,8 +143,8 @@ class Chains:
         else:
             self._behind(chain, row)
 
-    def _begin(self, row: StrayRow) -> Progress:
-        chain, tombstone = Progress(row.chain), self._seals.buried.get(row.chain)
+    def _begin(self, name: str) -> Progress:
+        chain, tombstone = Progress(name), self._seals.buried.get(name)
         if tombstone:
             chain.buried = chain.seq = chain.covered = tombstone.seq
             chain.hash = tombstone.hash
@@ -287,8 +287,15 @@ class Chains:
         if chain.seq == chain.due_seq:
             self.settle(chain)
 
-    def loose_next(self, chain: Progress) -> bytes | None:
-        """The hash of the loose record that a point knows as the chain's next."""
+    def find_loose(self, name: str) -> None:
+        """Take for a chain's next records the loose ones that its points know by their hashes."""
+        chain = self.progress.get(name) or self._begin(name)
+        while (known := self._loose_next(chain)) is not None:
+            self.explain(chain, known)
+        if not chain.number and chain.seq == chain.buried:
+            self.progress.pop(name, None)
+
+    def _loose_next(self, chain: Progress) -> bytes | None:
         if chain.due_seq != chain.seq + 1:
             return None
         return next((point.hash for point in chain.due if point.hash in self._loose), None)

@@ -37,9 +37,9 @@ class Ending:
 
     def look(self, last_number: int) -> None:
         """Look at all chains, those too that are only named; `last_number` is the highest of a record."""
+        for name in self._points.chains():
+            self._chains.find_loose(name)
         for chain in self._chains.progress.values():
-            while (known := self._chains.loose_next(chain)) is not None:
-                self._chains.explain(chain, known)
             self._end(chain)
         for name in sorted({*self._points.chains(), *self._chains.claims} - {*self._chains.progress}):
             self._absent(name)
