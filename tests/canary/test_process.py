@@ -292,6 +292,10 @@ def _drive_commands(here: Canary) -> None:
             run("audit show", record["id"])
             run("audit show", record["request_id"], "--json")
     run("audit prune", "--before", "2026-01-01", "--yes")
+    run("audit verify")
+    run("audit verify", "--json")
+    run("audit anchor")
+    run("audit key")
 
 
 def _drive_routes(here: Canary, folder: Path) -> None:

@@ -1,0 +1,200 @@
+"""The commands that prove the record, on the state that other commands and a gateway made."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import sqlite3
+import subprocess
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from .processes import REPOSITORY, command, environment
+from .shell import Ran, Shell
+
+VALUE = "a-simulated-token-value-0001"
+
+
+@pytest.fixture
+def shell(shell: Shell) -> Shell:
+    """A shell whose state holds two changes, and so three records."""
+    assert shell("token", "add", "shop", "--kind", "account", given=VALUE).status == 0
+    assert shell("token", "disable", "shop").status == 0
+    return shell
+
+
+def edit(shell: Shell, query: str) -> None:
+    """Edit the database by hand."""
+    with closing(sqlite3.connect(shell.state_dir / "gateway.db", isolation_level=None)) as connection:
+        assert connection.execute(query).rowcount > 0
+
+
+def altered(shell: Shell) -> None:
+    """Edit a record."""
+    edit(shell, "UPDATE audit_records SET body = replace(body, 'shop', 'shoq') WHERE number = 2")
+
+
+def test_a_record_that_holds(shell: Shell) -> None:
+    """`audit verify` says how much it verified, and ends with status 0."""
+    assert shell("audit", "verify") == Ran(0, "all holds: 3 records in 1 chains\n", "")
+
+
+def test_a_record_that_was_altered(shell: Shell) -> None:
+    """It says what and where, and ends with status 1."""
+    altered(shell)
+    ran = shell("audit", "verify")
+
+    assert ran.status == 1
+    first, last = ran.out.splitlines()
+    assert first.startswith("WRONG  record-altered: chain administration, seq 2, number 2, ID ")
+    assert last == "NOT PROVEN: 1 findings in 3 records in 1 chains"
+
+
+def test_findings_for_programs(shell: Shell) -> None:
+    """With `--json` it is one document, with the same status."""
+    good = shell("audit", "verify", "--json").document
+    altered(shell)
+    bad = shell("audit", "verify", "--json")
+
+    assert good == {"holds": True, "records": 3, "chains": 1, "failures": [], "notes": [], "more": 0}
+    assert bad.status == 1
+    (failure,) = json.loads(bad.out)["failures"]
+    assert (failure["kind"], failure["chain"], failure["seq"]) == ("record-altered", "administration", 2)
+
+
+def test_the_number_of_lines_is_bounded(shell: Shell) -> None:
+    """However much is wrong, fifty findings are printed and the others counted."""
+    for _ in range(30):
+        shell("token", "enable", "shop")
+        shell("token", "disable", "shop")
+    edit(shell, "UPDATE audit_records SET hash = zeroblob(32)")
+    lines = shell("audit", "verify").out.splitlines()
+
+    assert len(lines) == 52
+    assert lines[-2].startswith("… and ")
+
+
+def test_where_there_is_no_database_nothing_is_made(shell_of: Callable[[Path], Shell], tmp_path: Path) -> None:
+    """Each command says so and leaves no file, and no folder."""
+    shell = shell_of(tmp_path / "none")
+
+    for name in ("verify", "anchor", "key"):
+        ran = shell("audit", name)
+        assert (ran.status, ran.out) == (2, "")
+        assert ran.err.startswith("GATEWAY_STATE_DIR: there is no database at ")
+    assert not (tmp_path / "none").exists()
+
+
+def test_an_older_schema_is_left_as_it_is(shell: Shell) -> None:
+    """A database of another version isn't brought to this one by reading it."""
+    edit(shell, "UPDATE alembic_version SET version_num = '0001'")
+    ran = shell("audit", "verify")
+
+    assert ran.status == 2
+    assert "schema 0001" in ran.err
+    assert "db upgrade" in ran.err
+
+
+def test_the_public_key_suffices(shell: Shell, tmp_path: Path) -> None:
+    """Who has `audit key`'s output needs no master key; another key isn't believed, nor a file that holds none."""
+    (tmp_path / "key.pem").write_text(shell("audit", "key").out)
+    known = shell("audit", "key", "--json").document
+    (shell.state_dir / "master.keys").unlink()
+
+    assert shell("audit", "verify").status == 2
+    assert shell("audit", "verify", "--key", str(tmp_path / "key.pem")).status == 0
+    assert known["pem"] in (tmp_path / "key.pem").read_text()
+    assert (tmp_path / "key.pem").read_text().startswith(f"key {known['id']}\n")
+    (tmp_path / "none.pem").write_text("nothing")
+    assert shell("audit", "verify", "--key", str(tmp_path / "none.pem")).status == 2
+    assert not (shell.state_dir / "master.keys").exists()
+
+
+def test_a_key_of_somebody_else_is_not_believed(shell: Shell, shell_of: Callable[[Path], Shell], tmp_path: Path) -> None:
+    """What it didn't sign is named `key-unknown`."""
+    own = shell.state_dir
+    other = shell_of(tmp_path / "other")
+    other("token", "add", "shop", "--kind", "account", given=VALUE)
+    (tmp_path / "other.pem").write_text(other("audit", "key").out)
+    shell.set(STATE_DIR=str(own))
+    ran = shell("audit", "verify", "--key", str(tmp_path / "other.pem"))
+
+    assert ran.status == 1
+    assert ran.out.count("key-unknown") == 2
+
+
+def test_an_old_copy_is_found_with_an_anchor(shell: Shell, tmp_path: Path) -> None:
+    """The anchor was written before the copy was put back; without one the copy holds."""
+    database = shell.state_dir / "gateway.db"
+    old = database.read_bytes()
+    shell("token", "enable", "shop")
+    assert shell("audit", "anchor", "--output", str(tmp_path / "anchors")) == Ran(0, "", "")
+    (line,) = (tmp_path / "anchors").read_text().splitlines()
+    assert shell("audit", "verify", "--anchor", str(tmp_path / "anchors")).status == 0
+    database.write_bytes(old)
+    ran = shell("audit", "verify", "--anchor", str(tmp_path / "anchors"))
+
+    assert shell("audit", "verify").status == 0
+    assert shell("audit", "anchor").out != line + "\n"
+    assert ran.status == 1
+    assert "chain-cut: chain administration, seq 4" in ran.out
+
+
+@pytest.mark.parametrize("content", [None, "no anchor\n"])
+def test_a_file_of_anchors_that_can_not_be_read_is_refused(shell: Shell, tmp_path: Path, content: str | None) -> None:
+    """It isn't taken for one without anchors."""
+    if content:
+        (tmp_path / "anchors").write_text(content)
+    ran = shell("audit", "verify", "--anchor", str(tmp_path / "anchors"))
+
+    assert ran.status == 2
+    assert ran.err.startswith("--anchor: ")
+
+
+def test_a_folder_of_archives_must_be_there(shell: Shell, tmp_path: Path) -> None:
+    """A slip of the pen isn't taken for an empty folder."""
+    assert shell("audit", "verify", "--archive", str(tmp_path / "none")).status == 2
+
+
+def test_anchors_that_can_not_be_written(shell: Shell, tmp_path: Path) -> None:
+    """It is said in one line, with status 2."""
+    ran = shell("audit", "anchor", "--output", str(tmp_path / "none" / "anchors"))
+
+    assert ran.status == 2
+    assert ran.err.startswith("--output: ")
+
+
+def test_there_is_no_key_before_the_first_record(shell: Shell) -> None:
+    """Reading makes none."""
+    edit(shell, "DELETE FROM sealed_keys WHERE name = 'checkpoint-signing'")
+
+    assert shell("audit", "key").status == 1
+    assert shell("audit", "verify").status == 1
+
+
+def test_reading_changes_nothing(shell: Shell) -> None:
+    """The database's file is the same before and after, also while another has it open and writes."""
+    with closing(sqlite3.connect(shell.state_dir / "gateway.db", isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        before = (shell.state_dir / "gateway.db").read_bytes()
+        assert [shell("audit", name).status for name in ("verify", "anchor", "key")] == [0, 0, 0]
+        assert (shell.state_dir / "gateway.db").read_bytes() == before
+        writer.execute("ROLLBACK")
+
+
+def test_a_terminal_sees_how_far_it_is(shell: Shell) -> None:
+    """On a terminal's standard error stands a bar; the result goes to standard output as ever."""
+    own, terminal = pty.openpty()
+    variables = environment(STATE_DIR=shell.state_dir) | {"TERM": "xterm"}
+    arguments = command("audit", "verify")
+    ran = subprocess.run(arguments, env=variables, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=terminal, timeout=60, check=True)
+    os.close(terminal)
+    shown = os.read(own, 65_536)
+    os.close(own)
+
+    assert ran.stdout == b"all holds: 3 records in 1 chains\n"
+    assert b"verifying" in shown
