@@ -21,7 +21,8 @@ __all__ = ["Verified", "verify"]
 
 TABLES = {Source.CHECKPOINT: "audit_checkpoints", Source.TOMBSTONE: "audit_tombstones"}
 MOST_MISFILED = 100
-REMOVED = (Kind.RECORD_MISSING, Kind.CHAIN_CUT, Kind.CHAIN_MISSING, Kind.DATABASE_DAMAGED)
+REMOVED = (Kind.RECORD_MISSING, Kind.RECORD_MISPLACED, Kind.CHAIN_CUT, Kind.CHAIN_MISSING)
+"""What explains entries of the index whose record isn't there."""
 
 
 @dataclass(frozen=True, slots=True)
