@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.types import TypeEngine
 
@@ -153,7 +154,7 @@ audit_records = Table(
     Index("ix_audit_records_request_id", "request_id"),
     Index("ix_audit_records_caller", "caller"),
     Index("ix_audit_records_token", "token"),
-    Index("ix_audit_records_code", "code"),
+    Index("ix_audit_records_code", "code", sqlite_where=text("code IS NOT NULL")),
     Index("ix_audit_records_name", "name"),
     listeners=[("after_create", INDEX_IDS)],
 )

@@ -15,7 +15,7 @@ depends_on = None
 
 OLD_CHAIN = "before-chains"
 GENESIS = bytes(32)
-INDEXED = ("request_id", "caller", "token", "code", "name")
+INDEXED = ("request_id", "caller", "token", "name")
 
 
 def upgrade() -> None:
@@ -56,6 +56,7 @@ def _create_records() -> None:
     )
     for name in INDEXED:
         op.create_index(f"ix_audit_records_{name}", "audit_records", [name])
+    op.create_index("ix_audit_records_code", "audit_records", ["code"], sqlite_where=sa.text("code IS NOT NULL"))
     op.create_table(
         "audit_ids",
         sa.Column("value", sa.Text, primary_key=True),
