@@ -14,7 +14,20 @@ from pathlib import Path
 import uvloop
 
 from app.telemetry import configure_logs
-from benchmarks import authentication, contention, fairness, latency, memory, merging, pacing, peers, queue_cost, refusals, tokens
+from benchmarks import (
+    authentication,
+    contention,
+    fairness,
+    latency,
+    memory,
+    merging,
+    pacing,
+    peers,
+    queue_cost,
+    recording,
+    refusals,
+    tokens,
+)
 from benchmarks.figures import Report
 from benchmarks.machine import describe_machine, measure_noise, noise_line
 from benchmarks.scale import FULL, QUICK, Scale
@@ -33,8 +46,9 @@ BENCHMARKS: dict[str, Callable[[Scale], Awaitable[Report]]] = {
     "memory": memory.measure,
     "merging": merging.measure,
     "latency": latency.measure,
+    "recording": recording.measure,
 }
-PINNING = frozenset({"pacing", "refusals", "tokens"})
+PINNING = frozenset({"pacing", "recording", "refusals", "tokens"})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,8 +15,8 @@ class Scale:
 
     Args:
         binding: whether figures that hang on time have their bounds; a quick run on a busy machine must not fail by them.
-        lanes: tokens that the latency is measured over, each called once a round.
-        rounds: rounds of latency that count; one more goes before them.
+        lanes: tokens that the latencies are measured over, each called once a round.
+        rounds: rounds of each latency that count; one more goes before them.
         connections: clients that are refused at the same time.
         alternations: how often gateway and bare route take turns at refusing.
         refusing: how long each of these turns lasts.
@@ -33,6 +33,12 @@ class Scale:
         jwts: JWTs of each sort that are verified once.
         held: calls that wait while memory is measured.
         merged: callers that each link one order.
+        recorded_calls: calls whose records are written in a turn of `recording`.
+        commits: records that the ORM commits in a turn there.
+        small_history: records of the smaller database in which orders are looked up.
+        middle_history: records of the smaller database that is verified.
+        large_history: records of the larger database, in which orders are looked up, and which is verified too.
+        lookups: orders that are looked up in each.
         noise: repetitions of the loop and of the fsync by which the machine's noise is told.
     """
 
@@ -55,6 +61,12 @@ class Scale:
     jwts: int
     held: int
     merged: int
+    recorded_calls: int
+    commits: int
+    small_history: int
+    middle_history: int
+    large_history: int
+    lookups: int
     noise: int
 
     def at_least(self, value: float) -> Bound | None:
@@ -86,6 +98,12 @@ FULL = Scale(
     jwts=1_000,
     held=5_000,
     merged=500,
+    recorded_calls=8_000,
+    commits=500,
+    small_history=100_000,
+    middle_history=1_000_000,
+    large_history=10_000_000,
+    lookups=2_000,
     noise=200,
 )
 QUICK = Scale(
@@ -108,5 +126,11 @@ QUICK = Scale(
     jwts=50,
     held=100,
     merged=20,
+    recorded_calls=500,
+    commits=20,
+    small_history=20_000,
+    middle_history=20_000,
+    large_history=200_000,
+    lookups=100,
     noise=20,
 )
