@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+import orjson
 
 from app.audit.canonical import canonical
 from app.audit.records import ChainHead, Record
 
-__all__ = ["ADMINISTRATION", "GENESIS", "Head", "Row", "link", "next_hash"]
+__all__ = ["ADMINISTRATION", "GENESIS", "Broken", "Head", "Row", "follow", "link", "next_hash"]
 
 GENESIS = bytes(32)
 """What stands for the hash before a chain's first record."""
 
 ADMINISTRATION = "administration"
 """The chain of administrative changes; all others have the ID of the process that writes them."""
+
+
+class Broken(Exception):
+    """What lies in a chain isn't what was written to it."""
+
+    def __init__(self, seq: int, why: str) -> None:
+        super().__init__(f"record {seq} {why}")
 
 
 class Row(NamedTuple):
@@ -59,3 +68,35 @@ def link(head: Head, records: Sequence[Record], number: int) -> tuple[list[Row],
         last = next_hash(last, body)
         rows.append(Row(number + place, body.decode(), last))
     return rows, Head(chain, head.seq + len(rows), last)
+
+
+def follow(known: Head, rows: Iterable[tuple[int, bytes, bytes]], *, only: Container[str] | None = None) -> Head:
+    """Where a chain stands whose head is known, by what is stored from there on.
+
+    Args:
+        known: a head that is certain.
+        rows: `seq`, body and hash of each record from the known one on, in their order.
+        only: the IDs of the records that may follow; None: any.
+
+    Raises:
+        Broken: the known record isn't there, or what follows doesn't follow from it, or mustn't be there.
+    """
+    head, seen = known, not known.seq
+    for seq, body, stored in rows:
+        if seq == known.seq:
+            if stored != known.hash:
+                raise Broken(seq, "isn't the record that was written")
+            seen = True
+        elif not seen or seq != head.seq + 1 or stored != next_hash(head.hash, body):
+            raise Broken(seq, "doesn't follow from the one before")
+        elif only is not None and _id_of(body) not in only:
+            raise Broken(seq, "isn't this process's own")
+        else:
+            head = Head(known.chain, seq, stored)
+    if not seen:
+        raise Broken(known.seq, "is gone")
+    return head
+
+
+def _id_of(body: bytes) -> object:
+    return orjson.loads(body).get("id")

@@ -16,7 +16,7 @@ from app.audit.chain import Head, Row
 from app.audit.leases import HEARTBEAT_SECONDS
 from app.audit.own_chain import OwnChain, Written
 from app.audit.records import Record
-from app.audit.seals import Seal, Signer
+from app.audit.seals import Seal, Signer, Trusted
 from app.audit.storing import Condition, insert_rows
 from app.storage import DatabaseThread
 
@@ -56,6 +56,11 @@ class Ledger:
     def chain(self) -> str:
         """The chain's ID."""
         return self._own.id
+
+    @property
+    def trusted(self) -> Trusted:
+        """Whose signatures are the gateway's own."""
+        return self._own.trusted
 
     async def append(self, records: Sequence[Record]) -> None:
         """Commit these records, in this order; durable when it returns. A record that is there already isn't written twice.

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from app.audit.chain import Head, Row, link
+import structlog
+
+from app.audit.chain import Broken, Head, Row, follow, link
 from app.audit.leases import give_up_lease, lease_end, renew_lease
 from app.audit.records import Record, chain_opened
-from app.audit.seals import Seal, Signer
+from app.audit.seals import Seal, Signer, Trusted
 from app.audit.storing import (
     Condition,
     ConditionFailed,
@@ -24,7 +26,7 @@ from app.audit.storing import (
     known_ids,
     last_number,
     open_chain,
-    position_of,
+    records_from,
     sealed_until,
     transaction,
 )
@@ -37,6 +39,8 @@ CHECKPOINT_RECORDS = 1_000
 
 Written = tuple[list[Row], list[Seal]]
 """What has become durable."""
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,10 @@ class _Position:
 class OwnChain:
     """The chain of this process. It begins with the first record that there is to write.
 
+    What it wrote itself it knows: it goes on from there, and seals that, whatever lies in the database. Where it has to look, since it
+    isn't known whether something was written, it takes only what it tried to write. If there is anything else the chain is given up,
+    unsealed, and another begins.
+
     Args:
         signer: signs the checkpoints.
     """
@@ -58,7 +66,10 @@ class OwnChain:
     def __init__(self, signer: Signer) -> None:
         self.id = new_id()
         self._signer = signer
+        self.trusted = Trusted(signer.public)
         self._position: _Position | None = None
+        self._known = Head(self.id)
+        self._doubtful: set[str] = set()
         self._unfinished = Unfinished()
 
     def append(self, connection: sqlite3.Connection, records: Sequence[Record], condition: Condition | None = None) -> Written | None:
@@ -96,8 +107,13 @@ class OwnChain:
             return [], []
         sealed = self.seal(connection)
         self.close(connection)
-        self.id, self._position, self._unfinished = new_id(), None, Unfinished()
+        self._rename()
+        self._unfinished = Unfinished()
         return sealed
+
+    def _rename(self) -> None:
+        self.id, self._position = new_id(), None
+        self._known, self._doubtful = Head(self.id), set()
 
     def _append(self, connection: sqlite3.Connection, records: Sequence[Record], condition: Condition | None) -> Written:
         try:
@@ -108,6 +124,7 @@ class OwnChain:
             self._position = None
         except sqlite3.Error:
             self._position = None
+            self._doubtful.update(record.id for record in records)
             raise
         return self._append_anew(connection, records, condition)
 
@@ -129,11 +146,12 @@ class OwnChain:
         execute = connection.execute
         with transaction(connection, condition):
             there = known_ids(execute, [record.id for record in records])
-            new, position = [record for record in records if record.id not in there], self._read(execute)
+            new, position = [record for record in records if record.id not in there], self._found(execute)
             if not position.head.seq:
                 new = [chain_opened(heads_of(execute)), *new]
                 open_chain(execute, self.id, lease_end(), position.number + 1)
             rows, seals, reached = self._chained(position, new)
+            self._doubtful.update(record.id for record in new)
             insert_rows(execute, rows)
             insert_seals(execute, seals)
         for record in records:
@@ -149,12 +167,32 @@ class OwnChain:
         return rows, seals, _Position(head, position.number + len(rows), sealed)
 
     def _note(self, reached: _Position, rows: Sequence[Row], records: Sequence[Record]) -> None:
-        self._position = reached
+        self._position, self._known = reached, reached.head
+        self._doubtful.clear()
         for row, record in zip(rows, records, strict=True):
             self._unfinished.see(row.number, record.members)
 
+    def _found(self, execute: Execute) -> _Position:
+        """Where the chain stands, as far as it is this process's own work; at the beginning of another where there is more."""
+        try:
+            return self._read(execute)
+        except Broken as error:
+            self._accuse(error)
+            give_up_lease(execute, self.id, None)
+            self._rename()
+            return self._read(execute)
+
+    def _accuse(self, error: Broken) -> None:
+        log.error("somebody else changed this process's audit chain; what isn't sealed of it stays so", chain=self.id, why=str(error))
+
     def _read(self, execute: Execute) -> _Position:
-        return _Position(position_of(execute, self.id), last_number(execute), sealed_until(execute, self.id))
+        """Where the chain stands.
+
+        Raises:
+            Broken: what lies there isn't what this process wrote, or tried to write.
+        """
+        head = follow(self._known, records_from(execute, self._known), only=self._doubtful)
+        return _Position(head, last_number(execute), sealed_until(execute, self.id))
 
     def _due(self, position: _Position, rows: Sequence[Row]) -> tuple[list[Seal], int]:
         """The checkpoints that fall due among the rows, and the `seq` of the last there is then."""
@@ -167,12 +205,16 @@ class OwnChain:
         return seals, sealed
 
     def _seal(self, connection: sqlite3.Connection) -> list[Seal]:
-        position = self._read(connection.execute)
+        try:
+            position = self._position or self._read(connection.execute)
+        except Broken as error:
+            self._accuse(error)
+            return []
         if position.head.seq <= position.sealed:
             return []
         seal = self._signer.checkpoint(position.head, position.sealed)
         insert_seals(connection.execute, [seal])
-        self._position = _Position(position.head, position.number, position.head.seq)
+        self._position, self._known = _Position(position.head, position.number, position.head.seq), position.head
         return [seal]
 
     def _seal_other(self, execute: Execute, head: Head) -> list[Seal]:

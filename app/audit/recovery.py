@@ -17,11 +17,14 @@ from typing import Any
 import orjson
 import structlog
 
-from app.audit.chain import GENESIS, Head, next_hash
+from app.audit.chain import Broken, Head, follow
 from app.audit.leases import HEARTBEAT_SECONDS, Claim, claim_next, end_other_leases
 from app.audit.ledger import Ledger
+from app.audit.own_chain import CHECKPOINT_RECORDS
 from app.audit.records import Name, Record
-from app.audit.storing import last_number
+from app.audit.sealed import sealed_head
+from app.audit.seals import Trusted
+from app.audit.storing import last_number, records_from
 from app.audit.unfinished import OpenCall, Unfinished
 from app.domain import new_id, utc_now
 from app.storage import DatabaseThread
@@ -30,6 +33,7 @@ __all__ = ["Recovery"]
 
 PAGE_RECORDS = 2_000
 GROUP_RECORDS = 500
+MOST_OPENINGS = 100
 OF_THE_RECORD = frozenset({"id", "at", "name", "chain", "seq", "number"})
 OF_A_SEND_BEFORE = frozenset({"attempt", "parameter", "ids", "test"})
 
@@ -117,7 +121,7 @@ class _Ending:
             group = numbers[start : start + GROUP_RECORDS]
             records = await self._thread.run(partial(_outcomes, numbers=group, open_calls=open_calls, process=self._claim.chain))
             await self._write(records, next(iter(numbers[start + GROUP_RECORDS :]), last + 1))
-        head = await self._thread.run(partial(_end_of, chain=self._claim.chain))
+        head = await self._thread.run(partial(_end_of, chain=self._claim.chain, trusted=self._ledger.trusted))
         if not await self._ledger.seal_if(self._claim.close, head):
             raise ClaimLost
         return len(unfinished.calls), len(unfinished.sends)
@@ -179,15 +183,37 @@ def _record(name: Name, members: Mapping[str, Any], process: str) -> Record:
     return Record(name, {**members, "process": process, "id": new_id(), "at": utc_now(), "name": name})
 
 
-def _end_of(connection: sqlite3.Connection, *, chain: str) -> Head | None:
-    """Where a chain stands; None where what follows its last checkpoint doesn't chain to it: such an end isn't signed."""
-    query = "SELECT seq, json_extract(body, '$.hash') FROM audit_checkpoints WHERE chain = ? ORDER BY seq DESC LIMIT 1"
-    seq, sealed = connection.execute(query, (chain,)).fetchone() or (0, GENESIS.hex())
-    head = Head(chain, seq, bytes.fromhex(sealed))
-    query = "SELECT seq, body, hash FROM audit_records WHERE chain = ? AND seq > ? ORDER BY seq"
-    for seq, body, stored in connection.execute(query, (chain, head.seq)):
-        if seq != head.seq + 1 or stored != next_hash(head.hash, body.encode()):
-            log.error("a dead process's records don't follow from its last checkpoint; their end stays unsealed", chain=chain, seq=seq)
-            return None
-        head = Head(chain, seq, stored)
+def _end_of(connection: sqlite3.Connection, *, chain: str, trusted: Trusted) -> Head | None:
+    """Where a chain stands; None where its end mustn't be signed.
+
+    That is where it doesn't follow from the last checkpoint, or isn't what another chain names; and where more of it is uncovered than a
+    process leaves, which seals in the transaction of every thousandth record: then checkpoints are gone.
+    """
+    try:
+        return _proven_end(connection, chain, trusted)
+    except Broken as error:
+        log.error("a dead process's audit chain was changed; its end stays unsealed", chain=chain, why=str(error))  # noqa: TRY400 - there is no more to know
+        return None
+
+
+def _proven_end(connection: sqlite3.Connection, chain: str, trusted: Trusted) -> Head:
+    sealed = sealed_head(connection.execute, chain, trusted)
+    head = follow(sealed, records_from(connection.execute, sealed))
+    if head.seq - sealed.seq >= CHECKPOINT_RECORDS:
+        raise Broken(sealed.seq + 1, "and those after it should have had a checkpoint")
+    _check_named(connection, sealed, head)
     return head
+
+
+def _check_named(connection: sqlite3.Connection, sealed: Head, head: Head) -> None:
+    """Compare the chain's end with what chains that were opened since name of it.
+
+    Raises:
+        Broken: they name another record, or one that is gone.
+    """
+    query = "SELECT CAST(body AS BLOB) FROM audit_records WHERE name = ? ORDER BY number DESC LIMIT ?"
+    hashes = {seq: stored.hex() for seq, _, stored in records_from(connection.execute, sealed)}
+    for (body,) in connection.execute(query, (Name.CHAIN_OPENED, MOST_OPENINGS)):
+        for named in orjson.loads(body)["heads"]:
+            if named["chain"] == head.chain and named["seq"] > sealed.seq and hashes.get(named["seq"]) != named["hash"]:
+                raise Broken(named["seq"], "isn't the one that another chain names")

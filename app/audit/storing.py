@@ -24,6 +24,7 @@ __all__ = [
     "last_number",
     "open_chain",
     "position_of",
+    "records_from",
     "sealed_until",
     "transaction",
 ]
@@ -82,6 +83,12 @@ def position_of(execute: Execute, chain: str) -> Head:
     """Where a chain stands."""
     found = execute("SELECT seq, hash FROM audit_records WHERE chain = ? ORDER BY seq DESC LIMIT 1", (chain,)).fetchone()
     return Head(chain, *found) if found else Head(chain)
+
+
+def records_from(execute: Execute, head: Head) -> list[tuple[int, bytes, bytes]]:
+    """`seq`, body and hash of a chain's records from its head on, that one too, in their order."""
+    query = "SELECT seq, CAST(body AS BLOB), CAST(hash AS BLOB) FROM audit_records WHERE chain = ? AND seq >= ? ORDER BY seq"
+    return [(int(seq), body, stored) for seq, body, stored in execute(query, (head.chain, head.seq)).fetchall()]
 
 
 def sealed_until(execute: Execute, chain: str) -> int:
