@@ -15,6 +15,7 @@ import uvloop
 
 from app.telemetry import configure_logs
 from benchmarks import (
+    auditing,
     authentication,
     contention,
     fairness,
@@ -46,6 +47,7 @@ BENCHMARKS: dict[str, Callable[[Scale], Awaitable[Report]]] = {
     "memory": memory.measure,
     "merging": merging.measure,
     "latency": latency.measure,
+    "auditing": auditing.measure,
     "recording": recording.measure,
 }
 PINNING = frozenset({"pacing", "recording", "refusals", "tokens"})

@@ -23,7 +23,7 @@ from benchmarks.scale import Scale
 from benchmarks.stage import Cast, Stage, opened
 from benchmarks.upstream import FIRST_ORDER
 
-__all__ = ["measure"]
+__all__ = ["ROUND_SECONDS", "measure", "timed"]
 
 ROUND_SECONDS = 1.3
 QUEUED_MS = 50.0
@@ -103,12 +103,17 @@ async def _sample(stage: Stage, ways: Ways, number: int, name: str) -> Sample:
     }
     order = deque(calls)
     order.rotate(number)
-    found = {way: await _timed(connection, request) for way in order for connection, request in [calls[way]] if connection}
+    found = {way: await timed(connection, request) for way in order for connection, request in [calls[way]] if connection}
     queue, upstream = _timing(found["gateway"][1])
     return Sample(found["direct"][0], found["gateway"][0], found["nginx"][0] if ways.nginx else 0.0, queue, upstream)
 
 
-async def _timed(connection: Connection, request: bytes) -> tuple[float, Answer]:
+async def timed(connection: Connection, request: bytes) -> tuple[float, Answer]:
+    """Make a call; gives how long it took, in ms, and its answer.
+
+    Raises:
+        RuntimeError: it wasn't answered with 200.
+    """
     began = time.perf_counter()
     answer = await connection.exchange(request)
     took = (time.perf_counter() - began) * 1_000

@@ -47,7 +47,8 @@ def _report(found: Mapping[str, Sequence[Turn]], scale: Scale) -> Report:
         Figure(f"ratio, {AT_ONCE} at once, median", _ratio(found, ORM), "", scale.at_least(LEAST_RATIO), beside),
         Figure("the gateway's CPU time a record, median", statistics.median(_costs(found[GATEWAY])), "us"),
     ]
-    counted = f"{len(found[GATEWAY])} turns of each way: {RECORDS_OF_CALL * scale.recorded_calls:,} records by the gateway, {scale.commits:,} by the ORM"
+    records = RECORDS_OF_CALL * scale.recorded_calls
+    counted = f"{len(found[GATEWAY])} turns of each way: {records:,} records by the gateway, {scale.commits:,} by the ORM"
     details = {way: {"rates": [round(rate, 1) for rate in _rates(turns)]} for way, turns in found.items()}
     return Report(
         "recording: records a second, on one core", figures, [counted, placement("the writing process", "the benchmark")], details

@@ -44,6 +44,7 @@ class Cast:
         rate: of every token, in requests a second, at both.
         orders: how many orders the simulated account has.
         environment: further variables for the gateway.
+        program: the module that is run as the gateway.
         set_up: seconds that each connection from the gateway to the simulator takes to set up, with TLS; None: no TLS.
     """
 
@@ -53,6 +54,7 @@ class Cast:
     rate: int = 2
     orders: int = 1_000
     environment: Mapping[str, str] = field(default_factory=dict)
+    program: str = "app.cli"
     set_up: float | None = None
 
 
@@ -93,7 +95,8 @@ async def opened(cast: Cast) -> AsyncIterator[Stage]:
             relay = None if cast.set_up is None else stack.enter_context(relayed(folder, simulator.address, cast.set_up))
             keys = await prepare(folder / "state", cast)
             variables = gateway_variables(folder / "state", relay.url if relay else simulator.address.url, cast.environment)
-            gateway = stack.enter_context(_gateway(folder, variables | ({"SSL_CERT_FILE": str(relay.authority)} if relay else {})))
+            variables |= {"SSL_CERT_FILE": str(relay.authority)} if relay else {}
+            gateway = stack.enter_context(_gateway(folder, cast.program, variables))
             await asyncio.gather(simulator.ready("/_simulator/health"), gateway.ready("/gateway/health/ready"))
             if relay:
                 await relay.ready()
@@ -135,6 +138,6 @@ async def prepare(state_dir: Path, cast: Cast) -> dict[str, str]:
     return keys
 
 
-def _gateway(folder: Path, variables: Mapping[str, str]) -> AbstractContextManager[Child]:
+def _gateway(folder: Path, program: str, variables: Mapping[str, str]) -> AbstractContextManager[Child]:
     address = free_address()
-    return spawned(["-m", "app.cli", "serve", "--port", str(address.port)], address, folder / "gateway.log", variables)
+    return spawned(["-m", program, "serve", "--port", str(address.port)], address, folder / "gateway.log", variables)
