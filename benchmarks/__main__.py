@@ -19,6 +19,7 @@ from benchmarks import (
     authentication,
     contention,
     fairness,
+    history,
     latency,
     memory,
     merging,
@@ -49,6 +50,7 @@ BENCHMARKS: dict[str, Callable[[Scale], Awaitable[Report]]] = {
     "latency": latency.measure,
     "auditing": auditing.measure,
     "recording": recording.measure,
+    "history": history.measure,
 }
 PINNING = frozenset({"pacing", "recording", "refusals", "tokens"})
 
