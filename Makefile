@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO_ARGS ?=
 TEST_ARGS ?=
 
-.PHONY: demo test check format lock bench networks kills mutants openapi schema clean
+.PHONY: demo test check format lock bench bench-record networks kills mutants openapi schema clean
 
 demo: $(VENV)/.run ## simulator, gateway, a few calls, then serve until Ctrl-C
 	$(BIN)/flxpoint-gateway demo $(DEMO_ARGS)
@@ -29,6 +29,9 @@ format: $(VENV)/.dev ## put the code into its form
 
 bench: $(VENV)/.dev ## the figures in README, measured here and now
 	$(BIN)/python -m benchmarks
+
+bench-record: $(VENV)/.dev ## reading a record of ten million: takes ten minutes, and 15 GB in the temporary folder
+	$(BIN)/python -m benchmarks history
 
 networks: $(VENV)/.dev ## the pacing rule in simulated time: 1,000 runs over each of six networks
 	$(BIN)/python -m benchmarks.networks

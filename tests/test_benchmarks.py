@@ -12,6 +12,7 @@ from benchmarks.contention import turns_lost
 from benchmarks.crowd import Told, wrong
 from benchmarks.fairness import jain, shares
 from benchmarks.figures import Bound, Figure, Report, percentile
+from benchmarks.results import merged
 from benchmarks.scale import FULL, QUICK
 from benchmarks.summary import summary
 from benchmarks.tokens import used_together
@@ -148,6 +149,27 @@ def test_only_a_full_run_is_bound_by_the_clock() -> None:
     """A quick run on a busy machine must not fail by its figures, and a full one must be able to."""
     assert FULL.at_least(0.99) == Bound("≥", 0.99)
     assert QUICK.at_least(0.99) is None
+
+
+def test_a_long_benchmark_is_written_beside_the_others_with_its_own_conditions() -> None:
+    """What another run found stays, and so do that run's conditions."""
+    earlier = merged({}, {"quick": False, "machine": "first"}, {"latency": Report("latency", [])})
+
+    after = merged(earlier, {"machine": "second"}, {"history": Report("history", [Figure("rate", 2.0)])})
+
+    assert after["machine"] == "first"
+    assert list(after["benchmarks"]) == ["latency", "history"]
+    assert after["benchmarks"]["history"]["conditions"] == {"machine": "second"}
+
+
+def test_a_whole_run_keeps_what_a_long_benchmark_found() -> None:
+    """It replaces the conditions and its own figures only."""
+    earlier = merged({"machine": "first", "benchmarks": {}}, {"machine": "second"}, {"history": Report("history", [])})
+
+    after = merged(earlier, {"machine": "third"}, {"latency": Report("latency", [])})
+
+    assert after["machine"] == "third"
+    assert after["benchmarks"]["history"] == earlier["benchmarks"]["history"]
 
 
 def test_a_quick_run_writes_its_figures(tmp_path: Path) -> None:
