@@ -11,10 +11,12 @@ from app.callers import check_ids
 from app.catalogue import check_request, read_request
 from app.dispatch import LaneState, Settled, Ticket
 from app.domain import Asked, Call, Caller, Linked, Operation, Parameter, TokenRef, new_id
-from app.errors import AuditUnavailable, GatewayError, RequestMalformed
+from app.errors import AuditUnavailable, GatewayError, InternalError, RequestMalformed
 from app.upstream import problem_of
 
 __all__ = ["Answer", "Asked", "Gateway", "Journey"]
+
+CALLER_GONE = "caller-gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Audit(Protocol):
 
     async def ended(self, call: Call, end: Linked | GatewayError, *, spent: Settled) -> None: ...
 
-    def abandoned(self, call: Call, *, under_way: bool, send_id: str | None = None, attempts: int = 0) -> None: ...
+    def abandoned(self, call: Call, *, code: str, under_way: bool, send_id: str | None = None, attempts: int = 0) -> None: ...
 
     async def refused(
         self, asked: Asked, error: GatewayError, *, read: tuple[Parameter, tuple[int, ...]] | None, token: str | None
@@ -113,7 +115,7 @@ class Gateway:
             await self._audit.intent(call, at_once=at_once)
         except asyncio.CancelledError:
             if call:
-                self._audit.abandoned(call, under_way=False)
+                self._abandon(call, None, code=CALLER_GONE)
             raise
         except GatewayError as error:
             return await self._refuse(asked, call, error)
@@ -154,20 +156,34 @@ class Gateway:
         return Answer(error, journey)
 
     async def _carry(self, call: Call) -> Answer:
+        ticket: Ticket | None = None
         try:
             ticket = self._dispatch.enter(call)
-        except GatewayError as error:
-            return await self._conclude(call, Settled(error, None, 0, self._clock() - call.arrived, None, uncertain=False))
-        try:
             settled = await ticket.settled()
+            end = _end_of(settled)
+        except GatewayError as error:
+            end = error
+            settled = Settled(error, None, 0, self._clock() - call.arrived, None, uncertain=False)
         except asyncio.CancelledError:
-            self._audit.abandoned(call, under_way=ticket.was_sent, send_id=ticket.send_id, attempts=ticket.attempts)
+            self._abandon(call, ticket, code=CALLER_GONE)
             raise
-        return await self._conclude(call, settled)
+        except Exception:
+            # A defect. The call was taken in, so it has an end on record.
+            self._abandon(call, ticket, code=InternalError.code)
+            raise
+        return await self._conclude(call, settled, end)
 
-    async def _conclude(self, call: Call, settled: Settled) -> Answer:
-        result = settled.result
-        end = result if isinstance(result, Linked | GatewayError) else problem_of(result)
+    def _abandon(self, call: Call, ticket: Ticket | None, *, code: str) -> None:
+        if ticket:
+            self._audit.abandoned(call, code=code, under_way=ticket.was_sent, send_id=ticket.send_id, attempts=ticket.attempts)
+        else:
+            self._audit.abandoned(call, code=code, under_way=False)
+
+    async def _conclude(self, call: Call, settled: Settled, end: Linked | GatewayError) -> Answer:
         await self._audit.ended(call, end, spent=settled)
         journey = Journey(call.token, settled.attempts, settled.queued, settled.upstream)
         return Answer(end if isinstance(end, GatewayError) else end.order_ids, journey, uncertain=settled.uncertain or end.uncertain)
+
+
+def _end_of(settled: Settled) -> Linked | GatewayError:
+    return settled.result if isinstance(settled.result, Linked | GatewayError) else problem_of(settled.result)

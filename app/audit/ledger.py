@@ -17,12 +17,14 @@ from app.audit.leases import HEARTBEAT_SECONDS
 from app.audit.own_chain import OwnChain, Written
 from app.audit.records import Record
 from app.audit.seals import Seal, Signer, Trusted
-from app.audit.storing import Condition, insert_rows
+from app.audit.storing import Condition, insert_rows, transaction
 from app.storage import DatabaseThread
 
 __all__ = ["Ledger", "Listener"]
 
 CHECKPOINT_SECONDS = 50.0
+CLOSE_SECONDS = 5.0
+PROBE_BYTES = 8_192
 
 log = structlog.get_logger(__name__)
 
@@ -119,11 +121,12 @@ class Ledger:
             log.error("what the last process left in the spool can't be closed yet", chain=self.chain, error=str(error))  # noqa: TRY400 - as above
 
     async def aclose(self) -> None:
-        """Seal the chain's end and give up the lease. What can't be written, or has no outcome, the next process sees to."""
+        """Seal the chain's end and give up the lease. What can't be written within 5 s, or has no outcome, the next process sees to."""
         try:
-            await self.checkpoint()
-            await self._thread.run(self._own.close)
-        except SQLAlchemyError as error:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self.checkpoint()
+                await self._thread.run(self._own.close)
+        except (SQLAlchemyError, TimeoutError) as error:
             log.error("the audit chain's end can't be sealed", chain=self.chain, error=str(error))  # noqa: TRY400 - the database's word is enough
 
     @asynccontextmanager
@@ -167,6 +170,9 @@ class Ledger:
 
 
 def _probe(connection: sqlite3.Connection) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    insert_rows(connection.execute, [Row(0, '{"number":0}', b"")])
-    connection.execute("ROLLBACK")
+    """Commit as much as a record takes. What is rolled back needs no room, and would succeed on a full disk."""
+    with transaction(connection):
+        insert_rows(connection.execute, [Row(0, f'{{"number":0,"room":"{"-" * PROBE_BYTES}"}}', bytes(32))])
+        connection.execute("DELETE FROM audit_records WHERE number = 0")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        connection.execute(f"PRAGMA user_version = {(version + 1) % 1_000_000}")

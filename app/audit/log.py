@@ -127,9 +127,9 @@ class AuditLog:
         else:
             await self._writer.write(record, required=False)
 
-    def abandoned(self, call: Call, *, under_way: bool, send_id: str | None = None, attempts: int = 0) -> None:
-        """The caller hung up; `under_way` tells whether the upstream may have its work to do, or done."""
-        self._writer.put(call_outcome(call, code="caller-gone", send_id=send_id, attempts=attempts, uncertain=under_way))
+    def abandoned(self, call: Call, *, code: str, under_way: bool, send_id: str | None = None, attempts: int = 0) -> None:
+        """Nobody waits for the call's end any more; `under_way` tells whether the upstream may have its work to do, or done."""
+        self._writer.put(call_outcome(call, code=code, send_id=send_id, attempts=attempts, uncertain=under_way))
 
     async def refused(
         self, asked: Asked, error: GatewayError, *, read: tuple[Parameter, tuple[int, ...]] | None, token: str | None

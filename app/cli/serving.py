@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import IO
 
+import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
@@ -23,6 +24,8 @@ __all__ = ["StoppingServer", "free_port", "gateway_config", "in_background", "lo
 KEEP_ALIVE_SECONDS = 75
 STARTED_POLL_SECONDS = 0.01
 AFTER_GRACE_SECONDS = 65  # a send under way may take 60 s
+
+log = structlog.get_logger(__name__)
 
 
 class StoppingServer(uvicorn.Server):
@@ -39,23 +42,29 @@ class StoppingServer(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Take SIGINT and SIGTERM while the server runs."""
+        """Take SIGINT and SIGTERM while the server runs, and from then on."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.stop)
         try:
             yield
         finally:
+            # What is open is closed after this, in order: another signal mustn't cut that short.
             for number in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(number)
+                loop.add_signal_handler(number, _note_impatience)
 
     def stop(self) -> None:
-        """Stop in order; at the second time, at once."""
+        """Stop in order; at the second time, without waiting for connections."""
         if self.should_exit:
+            _note_impatience()
             self.force_exit = True
             return
         self.should_exit = True
         self._on_stop()
+
+
+def _note_impatience() -> None:
+    log.warning("stopping already: sends under way are awaited, then everything is put on record")
 
 
 def gateway_config(app: ASGIApp, *, host: str, port: int, grace: float) -> uvicorn.Config:

@@ -19,7 +19,16 @@ from app.dispatch.sharing import union
 from app.dispatch.ticket import Flight, Place, Ticket
 from app.dispatch.track import FlightStamps, Track
 from app.domain import Call, Outcome, Send, Stamps, TokenRef, TurnLost
-from app.errors import DeadlineExceeded, GatewayError, InternalError, ShuttingDown, TokenSuspended, TokenUnavailable, WaitTooLong
+from app.errors import (
+    AuditUnavailable,
+    DeadlineExceeded,
+    GatewayError,
+    InternalError,
+    ShuttingDown,
+    TokenSuspended,
+    TokenUnavailable,
+    WaitTooLong,
+)
 
 __all__ = ["Dispatcher", "Sender"]
 
@@ -261,6 +270,9 @@ class Dispatcher:
         if isinstance(outcome, GatewayError):
             for ticket in tickets:
                 track.lane.undecided(ticket.call.operation.id, ticket.call.id)
+                if isinstance(outcome, AuditUnavailable):
+                    # The send isn't on record, so that there was none.
+                    ticket.lose_turn()
                 self._settle(ticket, outcome)
             return set()
         conclusion = conclude(track.lane, tickets, outcome, self._clock(), written=hold.written is not None)

@@ -21,6 +21,8 @@ __all__ = ["DatabaseThread"]
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 
+CLOSE_SECONDS = 5.0
+
 log = structlog.get_logger(__name__)
 
 
@@ -52,8 +54,12 @@ class DatabaseThread:
         return await done
 
     async def aclose(self) -> None:
-        """Close the connection, once what was ordered is done."""
-        await self.run(lambda _: self._disconnect())
+        """Close the connection, once what was ordered is done. Where that takes longer than 5 s the thread is left behind: it may hang."""
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self.run(lambda _: self._disconnect())
+        except TimeoutError:
+            log.error("work on the database doesn't end; its thread is left behind")  # noqa: TRY400 - there is no more to know
         self._orders.put(None)
 
     def _work(self) -> None:

@@ -28,11 +28,20 @@ async def own_key(connection: AsyncConnection, keyring: Keyring, name: str) -> b
     Raises:
         StartRefused: they don't open with the master keys that are here.
     """
+    if (found := await _sealed(connection, name)) is not None:
+        # The lock to write isn't asked for where there is nothing to write.
+        return open_own_key(keyring, found, name)
     fresh = keyring.seal(secrets.token_bytes(KEY_BYTES), name)
     made = insert_or_skip(sealed_keys).values(name=name, key_id=fresh.key_id, nonce=fresh.nonce, sealed=fresh.ciphertext)
     await connection.execute(made.on_conflict_do_nothing())
-    row = (await connection.execute(select(sealed_keys).where(sealed_keys.c.name == name))).mappings().one()
-    return open_own_key(keyring, Sealed(row["key_id"], row["nonce"], row["sealed"]), name)
+    made_by_somebody = await _sealed(connection, name)
+    assert made_by_somebody is not None, "it was just put there, by this process or by another"  # noqa: S101
+    return open_own_key(keyring, made_by_somebody, name)
+
+
+async def _sealed(connection: AsyncConnection, name: str) -> Sealed | None:
+    row = (await connection.execute(select(sealed_keys).where(sealed_keys.c.name == name))).mappings().one_or_none()
+    return Sealed(row["key_id"], row["nonce"], row["sealed"]) if row else None
 
 
 def open_own_key(keyring: Keyring, sealed: Sealed, name: str) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from app.domain import Call
 from tests.rig import Rig, rigged, until
 from tests.upstream.peers import Blurting
 
@@ -105,12 +106,32 @@ async def test_what_can_not_be_audited_is_not_sent(tmp_path: Path) -> None:
         locker.close()
         await until(lambda: _ready(running, 200))
         taken = await running.link("orderIds=1002")
+        records = await running.records()
 
+    ends = [one for one in records if one["name"] == "call:outcome" and one["code"] == "audit-unavailable"]
+    assert all("send_id" not in one and one["attempts"] == 0 for one in ends)
     assert (refused.status_code, refused.json()["type"]) == (503, "/gateway/problems/audit-unavailable")
     assert (locally.status_code, locally.json()["type"]) == (503, "/gateway/problems/audit-unavailable")
     assert refused.headers["Retry-After"] == "1"
     assert sent_meanwhile == 0
     assert taken.json() == [1002]
+
+
+async def test_a_defect_leaves_no_call_without_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that was taken in and then failed by a defect is answered 500, and its outcome says so."""
+
+    def broken(_call: Call) -> None:
+        message = "a defect"
+        raise RuntimeError(message)
+
+    async with rigged(tmp_path) as running:
+        await until(lambda: _answered(running))
+        monkeypatch.setattr(running.house.dispatcher, "enter", broken)
+        answer = await running.link("orderIds=1002")
+        last = (await running.records())[-1]
+
+    assert answer.status_code == 500
+    assert (last["name"], last["code"], last["uncertain"]) == ("call:outcome", "internal-error", False)
 
 
 @pytest.mark.parametrize("said", [b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n", b""], ids=["says no", "says nothing"])

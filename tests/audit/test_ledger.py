@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import resource
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -173,3 +176,40 @@ async def test_each_change_of_administration_is_sealed(engine: AsyncEngine, sign
 
     seals = [Trusted(signer.public).check(*one) for one in checkpoints(tmp_path, ADMINISTRATION)]
     assert [(seal["seq"], seal["previous"]) for seal in seals] == [(3, 0), (5, 3)]
+
+
+async def test_a_probe_needs_the_room_that_a_record_needs(ledger: Ledger, tmp_path: Path) -> None:
+    """Where the log of a full disk can't grow it fails, as an append would; it leaves nothing when it succeeds."""
+    await ledger.append(records(1))
+    before = stored(tmp_path, ledger.chain)
+    size = (tmp_path / "gateway.db-wal").stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        with pytest.raises(SQLAlchemyError):
+            await ledger.probe()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    await ledger.probe()
+
+    assert stored(tmp_path, ledger.chain) == before
+    with sqlite3.connect(tmp_path / "gateway.db") as connection:
+        assert connection.execute("SELECT count(*) FROM audit_records WHERE number = 0").fetchone() == (0,)
+
+
+async def test_a_commit_that_hangs_holds_no_end_up(
+    thread: DatabaseThread, signer: Signer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The chain's end stays for the next process, and the process can end."""
+    monkeypatch.setattr("app.audit.ledger.CLOSE_SECONDS", 0.05)
+    monkeypatch.setattr("app.storage.thread.CLOSE_SECONDS", 0.05)
+    ledger, goes_on = Ledger(thread, signer), threading.Event()
+    hanging = asyncio.ensure_future(thread.run(lambda _: goes_on.wait()))
+    await ledger.aclose()
+    await thread.aclose()
+    goes_on.set()
+    await hanging
+
+    said = capsys.readouterr().out
+    assert "the audit chain's end can't be sealed" in said
+    assert "its thread is left behind" in said

@@ -22,7 +22,7 @@ from app.vault import NewToken
 from .processes import Process, environment, free_port, started, until
 from .shell import Ran, Shell
 
-TOKENS = {f"token-{number}": f"a-simulated-token-value-000{number}" for number in range(4)}
+TOKENS = {f"token-{number}": f"a-simulated-token-value-000{number}" for number in range(5)}
 
 
 @dataclass
@@ -183,6 +183,38 @@ def test_the_state_survives_a_restart(state: Served, shell_of: Callable[[Path], 
     assert second.headers["Gateway-Token"] == token.name
     shown = shell_of(state.state_dir)("audit", "list", "--json", "--code", "ok", "--token", token.name).document
     assert [record["request_id"] for record in shown] == [answer.headers["X-Request-ID"] for answer in (second, first)]
+
+
+def test_a_second_signal_cuts_nothing_short(state: Served, shell_of: Callable[[Path], Shell]) -> None:
+    """While the gateway ends in order, another SIGTERM leaves it to it: a send under way is awaited, and its outcome is on record."""
+    _, key = admit(state, "token-4")
+    until(lambda: state.link(key, "1020").status_code == httpx2.codes.OK)
+    slow = [{"kind": "latency", "out": 0, "back": 4, "count": 1}]
+    httpx2.post(f"{state.upstream}/_simulator/faults", json=slow, trust_env=False).raise_for_status()
+    impatient = httpx2.Timeout(30, read=2)
+    with pytest.raises(httpx2.ReadTimeout):
+        httpx2.patch(f"{state.url}/orders/link?orderIds=1021", headers={"X-API-TOKEN": key}, trust_env=False, timeout=impatient)
+    state.gateway.process.terminate()
+    until(lambda: not answers(state.url))
+    state.gateway.process.terminate()
+    status = state.gateway.process.wait(30)
+    said = state.gateway.err
+    state.start()
+
+    shell = shell_of(state.state_dir)
+    sends = shell("audit", "list", "--json", "--name", "send:outcome", "--token", "token-4").document
+    assert status == 0
+    assert "stopping already" in said
+    assert (sends[0]["result"], sends[0]["linked_ids"]) == ("linked", ["1021"])
+
+
+def answers(url: str) -> bool:
+    """Whether somebody listens there."""
+    try:
+        httpx2.get(f"{url}/gateway/health/live", trust_env=False)
+    except httpx2.TransportError:
+        return False
+    return True
 
 
 def test_the_simulator_ends_in_order(tmp_path: Path) -> None:
