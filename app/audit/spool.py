@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 from zlib import crc32
@@ -12,29 +11,29 @@ from zlib import crc32
 import orjson
 import structlog
 
+from app.audit.frames import OVERHEAD, Reading, framed, read
 from app.audit.records import Name, Record
 from app.errors import StartRefused
 
 __all__ = ["Spool"]
 
 PREALLOCATED_BYTES = 8 * 1024 * 1024
-FRAME = struct.Struct(">II")
-END = FRAME.pack(0, 0)
+OPENING = b""
 
 log = structlog.get_logger(__name__)
 
 
 class Spool:
-    """A file of records, each in a frame: its length and its CRC-32, four bytes each, and its members as JSON.
+    """A file of records, each as JSON in a frame of its own, with its checksum (`app.audit.frames`).
 
-    Its first 8 MiB are written with zeros when it is made, so that a full disk doesn't stop it; it grows beyond where it must. A frame of
-    length 0 ends it. What stands behind that is older and on record. Its work blocks.
+    Its first 8 MiB are written with zeros when it is made, so that a full disk doesn't stop it; it grows beyond where it must. What stands
+    behind its end is older and on record. Where it is damaged, what can be read counts, and a copy of it stays beside it. Its work blocks.
 
     Args:
         path: the file, made where it is missing, mode 0600.
 
     Raises:
-        StartRefused: the file can't be made, read or written, or holds what this version doesn't know.
+        StartRefused: the file can't be made, read or written, is damaged and can't be copied, or holds what this version doesn't know.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,16 +45,20 @@ class Spool:
             _sync_folder(path.parent)
             content = _content(self._file)
         except OSError as error:
-            message = f"GATEWAY_STATE_DIR: {path} can't be used: {error}"
-            raise StartRefused(message) from error
-        entries = list(_entries(content))
-        self._end = sum(FRAME.size + len(entry) for entry in entries)
-        self.left = _records(entries, path)
+            raise _unusable(path, error) from error
+        found = read(content)
+        self._written, self._end = found.write, found.end
+        if found.torn:
+            log.warning("the spool's last entry is torn and left out", offset=found.end)
+        if found.damages:
+            _report(found, _copied(path, content))
+        self.left = _records(found.entries, path)
+        self._open(path)
 
     @property
     def holds_any(self) -> bool:
-        """Whether there is a record in it."""
-        return self._end > 0
+        """Whether there is a record in it, or it isn't known to be empty."""
+        return self._end != OVERHEAD
 
     def keep(self, bodies: Sequence[bytes]) -> None:
         """Add records, each as JSON; durable when it returns.
@@ -63,28 +66,40 @@ class Spool:
         Raises:
             OSError: they aren't in it.
         """
-        frames = b"".join(FRAME.pack(len(body), crc32(body)) + body for body in bodies)
         with self._at_work:
-            _write(self._file, frames + END, self._end)
-            os.fsync(self._file)
-            self._end += len(frames)
+            if not self._end:
+                self._add([OPENING])
+            self._add(bodies)
 
     def clear(self) -> None:
         """Empty it, and give back what it grew by.
 
         Raises:
-            OSError: it still holds what it held.
+            OSError: it may still hold what it held.
         """
         with self._at_work:
-            _write(self._file, END, 0)
-            os.ftruncate(self._file, PREALLOCATED_BYTES)
-            os.fsync(self._file)
             self._end = 0
+            self._add([OPENING])
+            os.ftruncate(self._file, PREALLOCATED_BYTES)
 
     def close(self) -> None:
         """Close the file; what it holds stays. Where a write to it hangs it stays open: its number mustn't become another file's."""
         if self._at_work.acquire(blocking=False):
             os.close(self._file)
+
+    def _open(self, path: Path) -> None:
+        try:
+            if not self._end:
+                self._add([OPENING])
+        except OSError as error:
+            raise _unusable(path, error) from error
+
+    def _add(self, entries: Sequence[bytes]) -> None:
+        self._written += 1
+        frames = framed(entries, write=self._written, since=self._end)
+        _write(self._file, frames, self._end)
+        os.fsync(self._file)
+        self._end += len(frames)
 
 
 def _preallocate(file: int) -> None:
@@ -116,20 +131,27 @@ def _content(file: int) -> bytes:
         return reader.read()
 
 
-def _entries(content: bytes) -> Iterator[bytes]:
-    """The entries, up to the end or to one that is torn: it was never told to be durable."""
-    offset = 0
-    while offset + FRAME.size <= len(content):
-        length, checksum = FRAME.unpack_from(content, offset)
-        if length == 0:
-            return
-        offset += FRAME.size
-        entry = content[offset : offset + length]
-        if len(entry) < length or crc32(entry) != checksum:
-            log.warning("the spool's last entry is torn and left out", offset=offset)
-            return
-        yield entry
-        offset += length
+def _report(found: Reading, copy: Path) -> None:
+    lost = sum(damage.end - damage.first for damage in found.damages)
+    text = "the spool is damaged; what can be read of it is taken up, the rest is lost"
+    log.error(text, entries=len(found.entries), places=len(found.damages), lost_bytes=lost, copy=str(copy))
+
+
+def _copied(path: Path, content: bytes) -> Path:
+    """A copy of the damaged file: the spool itself is emptied when all that can be read of it is on record."""
+    copy = path.with_name(f"{path.name}.damaged-{crc32(content):08x}")
+    try:
+        file = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            _write(file, content, 0)
+            os.fsync(file)
+        finally:
+            os.close(file)
+        _sync_folder(path.parent)
+    except OSError as error:
+        message = f"GATEWAY_STATE_DIR: {path} is damaged, and no copy of it can be made before it is used again: {error}"
+        raise StartRefused(message) from error
+    return copy
 
 
 def _records(entries: Sequence[bytes], path: Path) -> list[Record]:
@@ -142,3 +164,7 @@ def _records(entries: Sequence[bytes], path: Path) -> list[Record]:
         message = f"GATEWAY_STATE_DIR: {path} holds what this version doesn't know; start the version that wrote it: {error}"
         raise StartRefused(message) from error
     return list(found.values())
+
+
+def _unusable(path: Path, error: OSError) -> StartRefused:
+    return StartRefused(f"GATEWAY_STATE_DIR: {path} can't be used: {error}")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from app.audit import Name, Record, Spool
 from app.audit.canonical import canonical
@@ -126,6 +127,106 @@ def test_what_was_cleared_is_gone(path: Path) -> None:
     assert empty
     assert path.stat().st_size == PREALLOCATED_BYTES
     assert left(path) == ["one"]
+
+
+def subjects(*names: str) -> list[bytes]:
+    """A group of records."""
+    return [body(name) for name in names]
+
+
+def damaged_copies(path: Path) -> list[Path]:
+    """The copies that were kept of it."""
+    return sorted(path.parent.glob("audit.spool.damaged-*"))
+
+
+def flip(path: Path, place: int, bit: int = 0) -> None:
+    """The disk gives one bit wrong."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1 << bit
+    path.write_bytes(content)
+
+
+def test_a_damaged_entry_costs_no_other(path: Path) -> None:
+    """Of a thousand durable entries whose third has one wrong bit 999 are found, an error counts them, and a copy of the file stays."""
+    names = [f"record-{number:03}" for number in range(1_000)]
+    spool = Spool(path)
+    for start in range(0, 1_000, 10):
+        spool.keep(subjects(*names[start : start + 10]))
+    spool.close()
+    flip(path, path.read_bytes().index(b"record-002"))
+    damaged = path.read_bytes()
+    with capture_logs() as lines:
+        found = left(path)
+    (copy,) = damaged_copies(path)
+
+    assert found == [*names[:2], *names[3:]]
+    assert copy.read_bytes() == damaged
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert [(line["log_level"], line["entries"], line["places"], line["copy"]) for line in lines] == [("error", 999, 1, str(copy))]
+
+
+def test_what_was_cleared_is_not_taken_for_entries(path: Path) -> None:
+    """Whole frames of an older use that lie behind the end stay unread, whatever is damaged before them, and damage nothing."""
+    spool = Spool(path)
+    for number in range(10):
+        spool.keep(subjects(f"older-{number}", f"older-{number}-too"))
+    spool.clear()
+    spool.keep(subjects("one"))
+    spool.keep(subjects("two"))
+    spool.close()
+    flip(path, path.read_bytes().index(b'"one"'))
+
+    assert left(path) == ["two"]
+    assert b"older-9-too" in path.read_bytes()
+
+
+def test_a_torn_write_is_no_damage(path: Path) -> None:
+    """Where the last write alone didn't reach the disk whole, nobody was told that it had: a warning, no error and no copy."""
+    spool = Spool(path)
+    spool.keep(subjects("one"))
+    spool.keep(subjects("torn", "behind it"))
+    spool.close()
+    flip(path, path.read_bytes().index(b'"torn"'))
+    with capture_logs() as lines:
+        found = left(path)
+
+    assert found == ["one"]
+    assert [line["log_level"] for line in lines] == ["warning"]
+    assert damaged_copies(path) == []
+
+
+def test_a_file_in_which_nothing_can_be_read_is_damaged(path: Path) -> None:
+    """It isn't taken for an empty one: a copy stays, an error tells, and the spool works again."""
+    path.write_bytes(b"something else")
+    with capture_logs() as lines:
+        spool = Spool(path)
+        spool.keep(subjects("one"))
+        spool.close()
+
+    assert [line["log_level"] for line in lines] == ["error"]
+    assert len(damaged_copies(path)) == 1
+    assert left(path) == ["one"]
+
+
+def test_damage_of_which_no_copy_can_be_made_stops_the_start(path: Path) -> None:
+    """To go on would be to remove, with what is on record, the only trace of what isn't."""
+    path.write_bytes(bytes(PREALLOCATED_BYTES + 1) + b"!")
+    with no_larger_than(PREALLOCATED_BYTES), pytest.raises(StartRefused, match="is damaged, and no copy of it can be made"):
+        Spool(path)
+
+
+def test_a_clearing_that_fails_hides_nothing_that_comes_later(path: Path) -> None:
+    """What is kept after it is found, whether or not what was to be cleared is found too."""
+    spool = Spool(path)
+    spool.keep(subjects("cleared"))
+    with no_larger_than(0), pytest.raises(OSError, match="File too large"):
+        spool.clear()
+    unsure = spool.holds_any
+    spool.keep(subjects("later"))
+    spool.close()
+
+    assert unsure
+    assert left(path) == ["later"]
 
 
 @settings(deadline=None, max_examples=25)
