@@ -8,11 +8,11 @@ from pathlib import Path
 from threading import Lock
 from zlib import crc32
 
-import orjson
 import structlog
 
 from app.audit.frames import OVERHEAD, Reading, framed, read
-from app.audit.records import Name, Record
+from app.audit.records import Record
+from app.audit.records.known import record_from
 from app.errors import StartRefused
 
 __all__ = ["Spool"]
@@ -158,9 +158,9 @@ def _records(entries: Sequence[bytes], path: Path) -> list[Record]:
     """The records, each once, in the order in which they were given."""
     found: dict[str, Record] = {}
     try:
-        for members in map(orjson.loads, entries):
-            found[members["id"]] = Record(Name(members["name"]), members)
-    except (ValueError, KeyError, TypeError) as error:
+        for record in map(record_from, entries):
+            found[record.id] = record
+    except ValueError as error:
         message = f"GATEWAY_STATE_DIR: {path} holds what this version doesn't know; start the version that wrote it: {error}"
         raise StartRefused(message) from error
     return list(found.values())

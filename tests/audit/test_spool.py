@@ -7,6 +7,7 @@ import resource
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,23 @@ from structlog.testing import capture_logs
 
 from app.audit import Name, Record, Spool
 from app.audit.canonical import canonical
+from app.audit.records import (
+    TokenResumed,
+    TokenTested,
+    call_intent,
+    call_outcome,
+    call_refused,
+    changed_by,
+    refusals_counted,
+    send_intent,
+    send_outcome,
+    token_echoed,
+)
+from app.audit.records.known import record_from
 from app.audit.spool import PREALLOCATED_BYTES
-from app.errors import StartRefused
+from app.domain import Actor, Linked, Send
+from app.errors import ParameterMissing, StartRefused
+from tests.calls import make_asked, make_call
 from tests.records import administrative
 
 ENOUGH = 2_000
@@ -31,12 +47,13 @@ def path(tmp_path: Path) -> Path:
 
 def record(subject: str) -> Record:
     """A record to tell from others."""
-    return administrative(Name.TOKEN_ADDED, "test", subject)
+    return administrative(Name.CALLER_ENABLED, "test", subject)
 
 
+@lru_cache
 def body(subject: str) -> bytes:
     """One as JSON, the same each time."""
-    return canonical({"id": subject, "name": Name.TOKEN_ADDED, "subject": subject})
+    return canonical(record(subject).members)
 
 
 def left(path: Path) -> list[str]:
@@ -280,12 +297,68 @@ def test_a_spool_that_is_a_link_is_not_followed(tmp_path: Path, path: Path) -> N
         Spool(path)
 
 
-@pytest.mark.parametrize("entry", [b'{"id":"1","name":"no:such"}', b'{"name":"call:outcome"}', b"[]", b"{"])
+def other(**members: object) -> bytes:
+    """A call's intent with other members than this version's; None: without that one."""
+    changed = {**call_intent(make_call(1)).members, **members}
+    return canonical({name: value for name, value in changed.items() if value is not None})
+
+
+UNKNOWN = {
+    "another name": other(name="no:such"),
+    "no name": other(name=None),
+    "no ID": other(id=None),
+    "a member less": other(call_id=None),
+    "a member more": other(priority="high"),
+    "a value of another kind": other(ids="1"),
+    "no object": b"[]",
+    "no JSON": b"{",
+}
+
+
+@pytest.mark.parametrize("entry", UNKNOWN.values(), ids=UNKNOWN.keys())
 def test_what_this_version_does_not_know_stops_the_start(path: Path, entry: bytes) -> None:
-    """It was durable once; to go on without it would be to lose it."""
+    """It was durable once; to go on without it would be to lose it, and to write it as it is, to stumble over it for ever."""
     spool = Spool(path)
-    spool.keep([entry])
+    spool.keep([body("one"), entry])
     spool.close()
+    before = path.read_bytes()
 
     with pytest.raises(StartRefused, match="start the version that wrote it"):
         Spool(path)
+    assert path.read_bytes() == before
+
+
+def test_what_is_wrong_with_it_is_named() -> None:
+    """The refusal says which record and which of its members isn't known, in one line."""
+    with pytest.raises(ValueError, match=r"^call:intent: priority: Unexpected keyword argument$"):
+        record_from(other(priority="high"))
+    with pytest.raises(ValueError, match=r"^call:intent: id: missing$"):
+        record_from(other(id=None))
+
+
+def test_every_record_that_can_wait_is_known_again(path: Path) -> None:
+    """What this version keeps is what this version reads: each kind of record that goes to the spool, with all that it can hold."""
+    call = make_call(2**63 - 1, 5)
+    send = Send(attempt=2, lane="lane-1", ids=(5,), calls=(call, make_call(5)), released=0.0)
+    by = changed_by(Actor(by="caller:operator", request_id="request-1", credential_id="key-1", address="10.0.0.1"))
+    tested = TokenTested(**by, subject="shop", token="shop", probes=["one"], seems=None, code="ok")
+    kept = [
+        call_intent(call),
+        call_outcome(call, code="ok", linked=Linked((-1, 5)), upstream_status=200, send_id=send.id, attempts=1, queued=0.002, upstream=0.5),
+        call_outcome(call, code="caller-gone", uncertain=True),
+        call_refused(make_asked(call.caller), ParameterMissing("none"), read=None, token=None),
+        refusals_counted(address="other", caller=None, code="not-found", count=3),
+        send_intent(send),
+        send_outcome(send, Linked((5,)), written=True),
+        send_outcome(send, None, written=False),
+        token_echoed(send, 2),
+        tested.record(),
+        TokenResumed(**by, subject="shop", operations=["link-orders"]).record(),
+    ]
+    spool = Spool(path)
+    spool.keep([canonical(one.members) for one in kept])
+    spool.close()
+    again = Spool(path)
+    again.close()
+
+    assert again.left == kept

@@ -79,7 +79,7 @@ def away(engine: AsyncEngine) -> Iterator[None]:
 
 def record(subject: str) -> Record:
     """A record to tell from others."""
-    return administrative(Name.TOKEN_ADDED, "test", subject)
+    return administrative(Name.CALLER_ENABLED, "test", subject)
 
 
 def subjects_in(path: Path) -> list[str]:
