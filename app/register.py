@@ -6,16 +6,19 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.audit import AuditReader, GroupWriter, Ledger, Listener, Recovery, Signer, Spool, anchored, streamed
 from app.retention import SERVER, open_retention
 from app.settings import Settings
-from app.storage import DatabaseThread, writing
+from app.storage import DatabaseThread, ReadingThread, writing
 from app.vault import CHECKPOINT_SIGNING, Keyring, own_key
 
 __all__ = ["Register", "open_register"]
+
+Thread = TypeVar("Thread", bound=DatabaseThread)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +65,18 @@ async def open_register(settings: Settings, engine: AsyncEngine, keyring: Keyrin
         listeners = await _open_listeners(stack, settings, engine)
         spool = await asyncio.to_thread(Spool, settings.spool_file)
         stack.callback(spool.close)
-        ledger = Ledger(_open_thread(stack, engine), await _signer(engine, keyring), listeners)
+        ledger = Ledger(_kept(stack, DatabaseThread(engine)), await _signer(engine, keyring), listeners)
         stack.push_async_callback(ledger.aclose)
         await stack.enter_async_context(ledger.kept())
         writer = GroupWriter(ledger, spool)
         # A lock file keeps other processes out, so that whoever else wrote is dead.
-        recovery = Recovery(_open_thread(stack, engine), ledger, writer.settled, alone=True)
-        yield Register(writer, AuditReader(_open_thread(stack, engine)), settings, engine, keyring, spool, ledger, recovery)
+        recovery = Recovery(_kept(stack, DatabaseThread(engine)), ledger, writer.settled, alone=True)
+        reader = AuditReader(_kept(stack, ReadingThread(engine)))
+        yield Register(writer, reader, settings, engine, keyring, spool, ledger, recovery)
 
 
-def _open_thread(stack: AsyncExitStack, engine: AsyncEngine) -> DatabaseThread:
-    """Each has its own: nobody waits for another's reading."""
-    thread = DatabaseThread(engine)
+def _kept(stack: AsyncExitStack, thread: Thread) -> Thread:
+    """Until the end. Each has its own: nobody waits for another's reading."""
     stack.push_async_callback(thread.aclose)
     return thread
 

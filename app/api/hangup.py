@@ -8,7 +8,10 @@ from typing import Self
 
 from starlette.requests import Request
 
-__all__ = ["HangUpWatch"]
+__all__ = ["CLIENT_CLOSED_REQUEST", "HangUpWatch"]
+
+CLIENT_CLOSED_REQUEST = 499
+"""The status in the log of a request whose caller didn't wait for the answer."""
 
 WATCHED_AFTER_SECONDS = 0.05
 

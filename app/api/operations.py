@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.dependencies import known_caller, services_of
 from app.api.description import described
-from app.api.hangup import HangUpWatch
+from app.api.hangup import CLIENT_CLOSED_REQUEST, HangUpWatch
 from app.api.preferences import Preferences, read_preferences
 from app.api.problems import problem_response
 from app.api.shortcut import Endpoint, Shortcut, Target
@@ -26,7 +26,6 @@ from app.gateway import Answer, Gateway, Journey
 
 __all__ = ["add_operations"]
 
-CLIENT_CLOSED_REQUEST = 499
 HEEDED = frozenset({b"prefer", b"gateway-token", b"origin", b"traceparent", b"transfer-encoding", b"content-length"})
 
 Headers = Mapping[bytes, Sequence[str]]

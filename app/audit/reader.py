@@ -19,7 +19,7 @@ from app.audit.finding import Selected, Span, Stored, beginning, select
 from app.audit.storing import Execute, last_number
 from app.audit.story import Story, story_of
 from app.audit.wanted import Wanted
-from app.storage import DatabaseThread
+from app.storage import ReadingThread
 from app.storage.tables import audit_records
 
 __all__ = ["MOST_IN_PAGE", "AuditReader", "Page", "list_records"]
@@ -43,10 +43,10 @@ class AuditReader:
     Args:
         thread: does the reading; nobody else's.
 
-    Every method raises `SQLAlchemyError` where the database can't be read.
+    Every method raises `SQLAlchemyError` where the database can't be read, `Crowded` among them where too many ask at once.
     """
 
-    def __init__(self, thread: DatabaseThread) -> None:
+    def __init__(self, thread: ReadingThread) -> None:
         self._thread = thread
 
     async def page(self, wanted: Wanted, *, limit: int, cursor: str | None = None, before: int | None = None) -> Page:

@@ -13,7 +13,7 @@ from app.audit import AuditReader, Wanted
 from app.errors import ParameterInvalid
 from app.opening import open_database
 from app.settings import load_settings
-from app.storage import DatabaseThread
+from app.storage import ReadingThread
 
 __all__ = [
     "COLUMNS",
@@ -71,7 +71,7 @@ def read_record(work: Callable[[AuditReader], Awaitable[T]]) -> T:
             # As without a loop: its own handler would let a write into a full pipe go on.
             signal.signal(signal.SIGINT, signal.default_int_handler)
         async with open_database(load_settings()) as engine:
-            thread = DatabaseThread(engine)
+            thread = ReadingThread(engine)
             try:
                 return await work(AuditReader(thread))
             finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-__all__ = ["Damaged", "RawRow", "Scan", "scanning"]
+__all__ = ["Damaged", "RawRow", "Scan", "open_read_only", "scanning"]
 
 BATCH_ROWS = 1_000
 RawRow = tuple[int, Any, Any]
@@ -145,7 +145,7 @@ def scanning(path: Path) -> Iterator[Scan]:
         Damaged: it can't be read.
     """
     with _translated():
-        connection = sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, isolation_level=None)
+        connection = open_read_only(path)
     with closing(connection):
         # A TEXT comes as a bytearray and a BLOB as bytes: their kinds can't be exchanged unseen, and nothing need be UTF-8.
         connection.text_factory = bytearray
@@ -155,6 +155,15 @@ def scanning(path: Path) -> Iterator[Scan]:
             connection.execute("BEGIN")
             connection.execute("SELECT 1 FROM sqlite_schema").fetchone()
         yield Scan(connection)
+
+
+def open_read_only(path: Path) -> sqlite3.Connection:
+    """Open a database that isn't to be changed, also beside a server that writes.
+
+    Raises:
+        sqlite3.Error: it can't be opened.
+    """
+    return sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, isolation_level=None)
 
 
 @contextmanager

@@ -6,17 +6,22 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.storage.engine import prepare
+from app.storage.engine import BUSY_TIMEOUT_MS, prepare
+from app.storage.scan import open_read_only
 
-__all__ = ["DatabaseThread"]
+__all__ = ["Crowded", "DatabaseThread", "ReadingThread"]
+
+MOST_ASKING = 9
+STEPS_BETWEEN_LOOKS = 10_000
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -24,6 +29,10 @@ Work = Callable[[sqlite3.Connection], T]
 CLOSE_SECONDS = 5.0
 
 log = structlog.get_logger(__name__)
+
+
+class Crowded(SQLAlchemyError):
+    """So many wait for a reading that one more isn't taken in."""
 
 
 class DatabaseThread:
@@ -48,45 +57,108 @@ class DatabaseThread:
         Raises:
             SQLAlchemyError: the database refused.
         """
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[T] = loop.create_future()
-        self._orders.put(_Order(work, loop, done))
-        return await done
+        return await self._order(work)
 
     async def aclose(self) -> None:
         """Close the connection, once what was ordered is done. Where that takes longer than 5 s the thread is left behind: it may hang."""
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                await self.run(lambda _: self._disconnect())
+                await self._order(lambda _: self._disconnect())
         except TimeoutError:
             log.error("work on the database doesn't end; its thread is left behind")  # noqa: TRY400 - there is no more to know
         self._orders.put(None)
 
+    def _order(self, work: Work[T]) -> asyncio.Future[T]:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+        self._orders.put(_Order(work, loop, done))
+        return done
+
     def _work(self) -> None:
         while order := self._orders.get():
-            try:
-                result = order.work(self._connect())
-            except sqlite3.Error as error:
-                # The next attempt gets a connection of its own, with nothing left open.
-                self._disconnect()
-                order.fail(_translated(error))
-            except Exception as error:
-                log.exception("work on the database failed, by a defect")
-                self._disconnect()
-                order.fail(error)
-            else:
-                order.tell(result)
+            self._carry_out(order)
+
+    def _carry_out(self, order: _Order) -> None:
+        try:
+            result = order.work(self._connect())
+        except sqlite3.Error as error:
+            # The next attempt gets a connection of its own, with nothing left open.
+            self._disconnect()
+            order.fail(_translated(error))
+        except Exception as error:
+            log.exception("work on the database failed, by a defect")
+            self._disconnect()
+            order.fail(error)
+        else:
+            order.tell(result)
 
     def _connect(self) -> sqlite3.Connection:
         if self._connection is None:
-            self._connection = sqlite3.connect(self._path, isolation_level=None)
-            prepare(self._connection)
+            self._connection = self._open()
         return self._connection
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, isolation_level=None)
+        prepare(connection)
+        return connection
 
     def _disconnect(self) -> None:
         if self._connection:
             self._connection.close()
             self._connection = None
+
+
+class ReadingThread(DatabaseThread):
+    """Reads, for those who still want to know.
+
+    Who doesn't wait any longer costs nothing more: what it asked for is left out or, where it is under way, broken off. Nine at most are
+    waited for, one of whom is being served. The file is never opened for writing.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._asked: set[asyncio.Future[Any]] = set()
+        self._current: _Order | None = None
+        super().__init__(engine)
+
+    async def run(self, work: Work[T]) -> T:
+        """Do the work; gives its result.
+
+        Raises:
+            Crowded: too many wait already.
+            SQLAlchemyError: the database refused, or the thread was closed meanwhile.
+        """
+        if len(self._asked) >= MOST_ASKING:
+            message = "too many wait for a reading"
+            raise Crowded(message)
+        done = self._order(work)
+        self._asked.add(done)
+        try:
+            return await done
+        finally:
+            self._asked.discard(done)
+
+    async def aclose(self) -> None:
+        """Close the connection; what was asked for is dropped."""
+        for done in self._asked:
+            if not done.done():
+                done.set_exception(_translated(sqlite3.OperationalError("the reading ends")))
+        await super().aclose()
+
+    def _carry_out(self, order: _Order) -> None:
+        if order.done.done():
+            return
+        self._current = order
+        super()._carry_out(order)
+
+    def _open(self) -> sqlite3.Connection:
+        connection = open_read_only(Path(self._path))
+        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        # A connection's own `interrupt` would miss who is between two of its many statements; this is asked in all of them together.
+        connection.set_progress_handler(self._is_vain, STEPS_BETWEEN_LOOKS)
+        return connection
+
+    def _is_vain(self) -> bool:
+        return self._current is not None and self._current.done.done()
 
 
 def _translated(error: sqlite3.Error) -> DBAPIError:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
 from typing import Any
@@ -11,9 +13,12 @@ import httpx2
 import pytest
 import pytest_asyncio
 
+from app.audit.storing import Execute
+from app.audit.story import Story, story_of
 from app.callers import NewCaller
 from app.domain import Role
-from tests.rig import Rig
+from app.storage.thread import MOST_ASKING
+from tests.rig import Rig, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -161,6 +166,54 @@ async def test_a_record_that_cant_be_read_is_told(rig: Rig, auditor: httpx2.Asyn
     assert (refused.status_code, code_of(refused), refused.json()["detail"]) == (503, "audit-unavailable", "the record can't be read now")
     assert refused.headers["Retry-After"] == "1"
     assert (await auditor.get(path)).status_code == 200
+
+
+@pytest.fixture
+def endless(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
+    """Counts who begins to read the story of `endless`, which has no end."""
+    begun = threading.Semaphore(0)
+
+    def tell(execute: Execute, reference: str) -> Story:
+        if reference == "endless":
+            begun.release()
+            while True:
+                execute("SELECT 1 FROM audit_records LIMIT 1", ()).fetchone()
+        return story_of(execute, reference)
+
+    monkeypatch.setattr("app.audit.reader.story_of", tell)
+    return begun
+
+
+async def hang_up(*readings: asyncio.Task[httpx2.Response]) -> None:
+    """Close their connections."""
+    for reading in readings:
+        reading.cancel()
+    await asyncio.gather(*readings, return_exceptions=True)
+
+
+async def test_who_hangs_up_holds_nobody_up(auditor: httpx2.AsyncClient, endless: threading.Semaphore) -> None:
+    """What was asked for by a client that has gone is broken off; the next one is served."""
+    reading = asyncio.create_task(auditor.get(f"{AUDIT}/endless"))
+    await asyncio.to_thread(endless.acquire)
+    await hang_up(reading)
+
+    assert (await auditor.get(f"{AUDIT}/1")).status_code == 200
+
+
+async def test_too_many_are_told_to_come_again(auditor: httpx2.AsyncClient, endless: threading.Semaphore) -> None:
+    """Who would have to wait behind many others gets a problem with a time to come again."""
+
+    async def served() -> bool:
+        return (await auditor.get(f"{AUDIT}/1")).status_code == 200
+
+    readings = [asyncio.create_task(auditor.get(f"{AUDIT}/endless")) for _ in range(MOST_ASKING + 1)]
+    [refused], waiting = await asyncio.wait(readings, return_when=asyncio.FIRST_COMPLETED)
+    await hang_up(*waiting)
+
+    assert endless.acquire(blocking=False)
+    assert (refused.result().status_code, code_of(refused.result())) == (503, "audit-unavailable")
+    assert refused.result().headers["Retry-After"] == "1"
+    await until(served)
 
 
 async def test_the_routes_are_described(rig: Rig) -> None:

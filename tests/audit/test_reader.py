@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.audit import AuditReader, Ledger, Name, Page, Signer, Span, Wanted
 from app.audit.finding import FIRST_BY_TIME, LAST_BY_TIME, numbers_of, select, walks_of
 from app.errors import ParameterInvalid
-from app.storage import DatabaseThread
+from app.storage import DatabaseThread, ReadingThread
 from tests.records import administrative
 from tests.storage.database import migrated
 
@@ -34,15 +34,15 @@ async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
 
 
 @pytest_asyncio.fixture
-async def thread(engine: AsyncEngine) -> AsyncIterator[DatabaseThread]:
+async def thread(engine: AsyncEngine) -> AsyncIterator[ReadingThread]:
     """Where the reading is done."""
-    made_here = DatabaseThread(engine)
+    made_here = ReadingThread(engine)
     yield made_here
     await made_here.aclose()
 
 
 @pytest.fixture
-def reader(thread: DatabaseThread) -> AuditReader:
+def reader(thread: ReadingThread) -> AuditReader:
     """A reader of the database."""
     return AuditReader(thread)
 
@@ -146,7 +146,7 @@ async def test_a_cursor_that_no_list_gave_is_refused(reader: AuditReader, cursor
 async def test_a_changed_cursor_is_refused(tmp_path: Path, place: int, other: str) -> None:
     """A cursor with one character changed, or one of another list, is refused; so a slip never shows a wrong page."""
     async with migrated(tmp_path / "gateway.db") as engine:
-        thread = DatabaseThread(engine)
+        thread = ReadingThread(engine)
         put_away(tmp_path / "gateway.db", RECORDS)
         reader = AuditReader(thread)
         cursor = (await reader.page(Wanted(), limit=2)).next

@@ -6,14 +6,17 @@ from collections.abc import Awaitable, Sequence
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl
 
+import structlog
 from fastapi import FastAPI, Path, Request, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.api.admin.access import ADMIN, Reader, common, refusals
 from app.api.dependencies import TheServices
+from app.api.hangup import CLIENT_CLOSED_REQUEST, HangUpWatch
 from app.audit import MOST_IN_PAGE, Name, Stored, Wanted
 from app.errors import AuditUnavailable, NotFound, ParameterInvalid, RequestMalformed
+from app.storage import Crowded
 
 __all__ = ["add_audit_routes"]
 
@@ -41,6 +44,8 @@ PARAMETERS = [
 ]
 
 T = TypeVar("T")
+log = structlog.get_logger(__name__)
+
 AnyRecord = Annotated[dict[str, Any], Field(description="The members, as the record has them, and `hash`.")]
 
 
@@ -66,31 +71,39 @@ async def list_records(request: Request, services: TheServices) -> Response:
     given = _given(request)
     limit = _limit(given.pop("limit", str(USUAL_LIMIT)))
     cursor = given.pop("cursor", None)
-    try:
-        page = await _read(services.records.page(Wanted.of(given), limit=limit, cursor=cursor))
-    except ParameterInvalid as error:
-        raise RequestMalformed(error.detail) from None
-    return _document(page.records, f'"next":"{page.next}"' if page.next else '"next":null')
+    with HangUpWatch(request):
+        try:
+            page = await _read(services.records.page(Wanted.of(given), limit=limit, cursor=cursor))
+        except ParameterInvalid as error:
+            raise RequestMalformed(error.detail) from None
+        return _document(page.records, f'"next":"{page.next}"' if page.next else '"next":null')
+    return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
-async def show_records(services: TheServices, reference: Reference) -> Response:
+async def show_records(request: Request, services: TheServices, reference: Reference) -> Response:
     """The whole story of a request: its records, and those of the sends that carried its calls, oldest first."""
-    story = await _read(services.records.story(reference))
-    if not story.records:
-        detail = "there is no record, request, call or send of that ID"
-        raise NotFound(detail)
-    return _document(story.records, f'"more":{"true" if story.more else "false"}')
+    with HangUpWatch(request):
+        story = await _read(services.records.story(reference))
+        if not story.records:
+            detail = "there is no record, request, call or send of that ID"
+            raise NotFound(detail)
+        return _document(story.records, f'"more":{"true" if story.more else "false"}')
+    return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
 async def _read(reading: Awaitable[T]) -> T:
     """What was read.
 
     Raises:
-        AuditUnavailable: the database can't be read now.
+        AuditUnavailable: the database can't be read now, or others wait for it already.
     """
     try:
         return await reading
-    except SQLAlchemyError:
+    except Crowded:
+        detail = "too many read the record now"
+        raise AuditUnavailable(detail, retry_after=1) from None
+    except SQLAlchemyError as error:
+        log.warning("the record can't be read", error=str(error.__cause__ or error))
         detail = "the record can't be read now"
         raise AuditUnavailable(detail, retry_after=1) from None
 
