@@ -11,9 +11,9 @@ import pytest
 from app.audit import Seal, Signer, Trusted
 from app.audit.anchors import AnchorUnreadable, anchor_line, read_anchors
 from app.audit.canonical import canonical
-from app.audit.chain import ADMINISTRATION
+from app.audit.chain import ADMINISTRATION, GENESIS, next_hash
 from app.audit.verification import Finding, Kind
-from tests.audit.histories import History, flipped, places, rehash
+from tests.audit.histories import SIGNER, History, flipped, places, rehash
 
 
 @pytest.fixture
@@ -76,6 +76,42 @@ def test_a_body_that_is_no_record_any_more_is_named_by_what_follows(history: His
     history.rewrite(one["body"].encode(), body.encode("latin-1").ljust(len(one["body"])))
 
     assert places(history.wrong()) == [(Kind.RECORD_ALTERED, history.chain, 6, one["number"])]
+
+
+@pytest.mark.parametrize("seq", [2**53, 2**63 - 1, 2**64 - 1])
+@pytest.mark.parametrize("member", ["seq", "number"])
+def test_a_place_that_no_record_can_have_is_named_by_what_follows(history: History, member: str, seq: int) -> None:
+    """A number that canonical JSON can't hold makes it no record, in the middle of a chain as well as in a row that was added."""
+    one = record_of(history, 6)
+    history.loosen()
+    body = canonical({**json.loads(one["body"]), member: 0}).decode().replace(f'"{member}":0', f'"{member}":{seq}')
+    with history.editing() as connection:
+        connection.execute("UPDATE audit_records SET body = ? WHERE number = ?", (body, one["number"]))
+        connection.execute("INSERT INTO audit_records (number, body, hash) VALUES (1000, ?, zeroblob(32))", (body,))
+
+    assert places(history.wrong()) == [(Kind.RECORD_ALTERED, history.chain, 6, one["number"]), (Kind.RECORD_ALTERED, None, None, 1000)]
+
+
+def test_ids_in_ever_deeper_lists_are_no_ids(history: History) -> None:
+    """However deep the lists are in what should be an ID, the record is named and the rest verified."""
+    one = record_of(history, 6)
+    with history.editing() as connection:
+        body = one["body"].replace('"ids":["0","7"]', f'"ids":[{"[" * 1_000}{"]" * 1_000}]')
+        assert len(body) > len(one["body"]) + 1_000
+        connection.execute("UPDATE audit_records SET body = ? WHERE number = ?", (body, one["number"]))
+
+    assert (Kind.RECORD_ALTERED, history.chain, 6, one["number"]) in places(history.wrong())
+
+
+def test_heads_that_no_chain_can_have_are_passed_over(history: History) -> None:
+    """A forged first record in a tail that nothing covers yet is taken for what it is: no chain is named."""
+    members = {"id": "forged", "name": "chain:opened", "chain": "forged", "seq": 1, "number": 20}
+    body = canonical({**members, "heads": [{"chain": "other", "seq": 0, "hash": ""}]}).decode().replace('"seq":0', f'"seq":{2**64 - 1}')
+    with history.editing() as connection:
+        connection.execute("INSERT INTO audit_records (number, body, hash) VALUES (20, ?, ?)", (body, next_hash(GENESIS, body.encode())))
+    verified = history.verified()
+
+    assert [one.kind for one in verified.findings] == [Kind.TAIL_UNCOVERED]
 
 
 def test_the_last_record_altered_is_named_by_its_checkpoint(history: History) -> None:
@@ -292,6 +328,15 @@ def test_a_checkpoint_is_no_tombstone(history: History) -> None:
     remove(history, *(record_of(history, seq)["number"] for seq in range(1, 6)))
 
     assert history.wrong()[0].kind is Kind.SIGNATURE_WRONG
+
+
+@pytest.mark.parametrize("traits", [{"seq": 2**53 - 1, "previous": 2**53 - 1, "hash": "x"}, {"seq": "5"}, {"previous": 9}, {"chain": None}])
+def test_what_is_signed_but_no_seal_is_not_believed(history: History, traits: dict[str, object]) -> None:
+    """Who holds the key can sign anything; what no chain can be compared with is named."""
+    members = {"kind": "checkpoint", "chain": history.chain, "seq": 8, "hash": "00", "previous": 5}
+    seal = SIGNER._sign({**members, **traits})
+
+    assert [one.kind for one in history.wrong(anchors=[seal])] == [Kind.SIGNATURE_WRONG]
 
 
 def test_what_was_pruned_is_proven_by_its_tombstone(history: History, tmp_path: Path) -> None:

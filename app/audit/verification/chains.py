@@ -13,7 +13,7 @@ from app.audit.records import Name
 from app.audit.verification.filing import Sum
 from app.audit.verification.findings import Finding, Findings, Kind
 from app.audit.verification.points import Points, Source
-from app.audit.verification.rows import StrayRow, stray_row
+from app.audit.verification.rows import StrayRow, is_place, stray_row
 from app.audit.verification.seals import SealCheck
 from app.audit.verification.state import Gap, Loose, Progress
 from app.storage.scan import RawRow
@@ -336,6 +336,7 @@ def not_left(chain: Progress, last: int) -> Finding:
 def _heads(members: Mapping[str, Any]) -> list[tuple[str, int, bytes]]:
     """Chain, place and hash of each head; none where they aren't what the gateway writes, which a checkpoint then tells."""
     try:
-        return [(str(head["chain"]), int(head["seq"]), bytes.fromhex(head["hash"])) for head in members["heads"]]
+        heads = [(head["chain"], head["seq"], bytes.fromhex(head["hash"])) for head in members["heads"]]
     except (KeyError, TypeError, ValueError):
         return []
+    return heads if all(isinstance(chain, str) and is_place(seq) for chain, seq, _ in heads) else []

@@ -20,11 +20,16 @@ def filed_ids(members: Mapping[str, Any]) -> set[str]:
     found: set[str] = set()
     for name in LISTS:
         if ids := members.get(name):
-            found.update(map(str, ids) if isinstance(ids, list) else [str(ids)])
+            found.update(map(_filed, ids) if isinstance(ids, list) else [_filed(ids)])
     beginning = BEGINNINGS.get(str(members.get("name")))
     if beginning and beginning in members:
-        found.add(str(members[beginning]))
+        found.add(_filed(members[beginning]))
     return found
+
+
+def _filed(value: object) -> str:
+    """As it is filed; nothing that is filed where it isn't one value: no record has that."""
+    return str(value) if isinstance(value, str | int | float) else "\0"
 
 
 class Sum:

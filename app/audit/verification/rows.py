@@ -9,7 +9,10 @@ from typing import Any
 
 import orjson
 
-__all__ = ["StrayRow", "stray_row"]
+__all__ = ["LARGEST_PLACE", "StrayRow", "is_place", "stray_row"]
+
+LARGEST_PLACE = (1 << 53) - 1
+"""What canonical JSON can hold exactly (RFC 8785): no record has a `seq` or a `number` beyond it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,11 @@ class StrayRow:
         return hashlib.sha256(previous + self.body).digest()
 
 
+def is_place(value: object) -> bool:
+    """Whether it can be a place in a chain, or among all records."""
+    return type(value) is int and 1 <= value <= LARGEST_PLACE
+
+
 def stray_row(number: int, body: object, stored: object) -> StrayRow | None:
     """Read a row; None where its body isn't a record any more."""
     try:
@@ -52,7 +60,7 @@ def stray_row(number: int, body: object, stored: object) -> StrayRow | None:
         chain, seq, told = members["chain"], members["seq"], members["number"]
     except (ValueError, TypeError, KeyError):
         return None
-    if not isinstance(chain, str) or type(seq) is not int or type(told) is not int or seq < 1:
+    if not (isinstance(chain, str) and is_place(seq) and is_place(told)):
         return None
     sound = type(body) is bytearray and type(stored) is bytes
     return StrayRow(number, _bytes(body), _bytes(stored), sound, members, chain, seq, told)

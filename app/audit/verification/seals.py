@@ -11,6 +11,7 @@ import orjson
 from app.audit.seals import KeyUnknown, SignatureWrong, Trusted
 from app.audit.verification.findings import Finding, Findings, Kind
 from app.audit.verification.points import Point, Points, Source
+from app.audit.verification.rows import is_place
 from app.storage.scan import RawRow
 
 __all__ = ["SealCheck"]
@@ -36,13 +37,13 @@ class SealCheck:
         """Check these."""
         for place, body, signature in rows:
             try:
-                members = self._members(source, body, signature)
+                point = self._point(source, body, signature)
             except KeyUnknown as error:
                 self._doubt(source, place, body, Kind.KEY_UNKNOWN, f"is signed by the key {error}, which isn't trusted")
             except SignatureWrong:
                 self._doubt(source, place, body, Kind.SIGNATURE_WRONG, "isn't what its key signed")
             else:
-                self._points.add(_point(source, members))
+                self._points.add(point)
 
     def bury(self) -> None:
         """Learn from the tombstones, all seen, what they stand for; each must follow the one before."""
@@ -60,13 +61,13 @@ class SealCheck:
         self._unbelieved[source] -= excused
         return excused
 
-    def _members(self, source: Source, body: object, signature: object) -> dict[str, object]:
+    def _point(self, source: Source, body: object, signature: object) -> Point:
         if type(body) is not bytearray or type(signature) is not bytes:
             raise SignatureWrong
         members = self._trusted.check(bytes(body), signature)
         if members.get("kind") != (Source.TOMBSTONE if source is Source.TOMBSTONE else Source.CHECKPOINT):
             raise SignatureWrong
-        return members
+        return _said(source, members)
 
     def _doubt(self, source: Source, place: int, body: object, kind: Kind, what: str) -> None:
         self._unbelieved[source] += 1
@@ -84,8 +85,17 @@ def _claimed(body: object) -> tuple[str | None, int | None]:
     return (chain, seq) if isinstance(chain, str) and isinstance(seq, int) else (None, None)
 
 
-def _point(source: Source, members: Mapping[str, Any]) -> Point:
-    """What a believed seal says."""
-    previous = members["first"] if source is Source.TOMBSTONE else members["previous"]
-    known = bytes.fromhex(members["hash"])
-    return Point(members["chain"], members["seq"], source, known, previous, members.get("file"), members.get("sha256"))
+def _said(source: Source, members: Mapping[str, Any]) -> Point:
+    """What a believed seal says.
+
+    Raises:
+        SignatureWrong: it was signed, but is no seal that the gateway makes.
+    """
+    try:
+        chain, seq, known = members["chain"], members["seq"], bytes.fromhex(members["hash"])
+        previous = members["first"] if source is Source.TOMBSTONE else members["previous"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise SignatureWrong from error
+    if not (isinstance(chain, str) and is_place(seq) and (is_place(previous) or previous == 0) and previous <= seq):
+        raise SignatureWrong
+    return Point(chain, seq, source, known, previous, members.get("file"), members.get("sha256"))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 
 from app.audit.chain import GENESIS
 from app.audit.verification.points import Point
+from app.audit.verification.rows import LARGEST_PLACE
 
 __all__ = ["Gap", "Loose", "Progress"]
 
-NEVER = sys.maxsize
+NEVER = LARGEST_PLACE + 1
+"""A place that no record has."""
 
 
 @dataclass(slots=True, eq=False)
