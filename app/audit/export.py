@@ -83,7 +83,7 @@ def rendered(form: Format, records: Iterable[Stored]) -> bytes:
 
 
 def _as_stored(records: Iterable[Stored]) -> bytes:
-    return "".join(f"{one.body}\n" for one in records).encode()
+    return b"".join(b"%b\n" % one.body for one in records)
 
 
 def _as_rows(records: Iterable[Stored]) -> bytes:

@@ -21,29 +21,43 @@ __all__ = ["Selected", "Span", "Stored", "beginning", "numbers_of", "select", "s
 MOST_LOOKED_AT = 10_000
 NEAR_AN_END = 200_000
 CLOCKS_DIFFER = timedelta(seconds=2)
+UNREADABLE = "this isn't what was written here; `audit verify` tells more"
 INDEXED = ("request_id", "caller", "token", "code", "name")
 BEFORE_ALL_IDS, BEYOND_ALL_IDS = "", "g"
 
 
 class Stored(NamedTuple):
-    """A record as it is stored: its place among all, its canonical JSON, and its hash."""
+    """A record as it is stored: its place among all, its canonical JSON, and its hash, all as they lie there, damaged or edited even."""
 
     number: int
-    body: str
+    body: bytes
     hash: bytes
 
     def members(self) -> dict[str, Any]:
-        """What it holds."""
-        members: dict[str, Any] = orjson.loads(self.body)
-        return members
+        """What it holds; where that can't be read, its number, and that it can't."""
+        found = _object(self.body)
+        return {"number": self.number, "unreadable": UNREADABLE} if found is None else found
 
     def shown(self) -> dict[str, Any]:
         """What it holds, and its hash in hex beside."""
         return {**self.members(), "hash": self.hash.hex()}
 
-    def json(self) -> str:
-        """The same as JSON, without reading it: the stored bytes, with the hash as the last member."""
-        return f'{self.body.rstrip()[:-1]},"hash":"{self.hash.hex()}"}}'
+    def json(self) -> bytes:
+        """The same as JSON: the stored bytes, with the hash as the last member."""
+        members = _object(self.body)
+        if not members or "hash" in members:
+            return orjson.dumps(self.shown())
+        return b'%b,"hash":"%b"}' % (self.body.rstrip()[:-1], self.hash.hex().encode())
+
+
+def _object(body: bytes) -> dict[str, Any] | None:
+    """The JSON object that it is, if it is one, and one that can be written again: too deep a nesting can't."""
+    try:
+        found = orjson.loads(body)
+        orjson.dumps(found)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 class Span(NamedTuple):
@@ -118,7 +132,8 @@ def select(execute: Execute, wanted: Wanted, span: Span, most: int, *, newest_fi
 
 def stored(execute: Execute, numbers: Sequence[int]) -> Iterator[Stored]:
     """The records of these numbers, in their order."""
-    query = "SELECT number, body, hash FROM audit_records WHERE number = ?"
+    # As bytes: nothing need be UTF-8 in a file that somebody edited.
+    query = "SELECT number, CAST(body AS BLOB), CAST(hash AS BLOB) FROM audit_records WHERE number = ?"
     for number in numbers:
         found = execute(query, (number,)).fetchone()
         if found:
@@ -198,7 +213,11 @@ def _from(span: Span, number: int, *, newest_first: bool) -> Span:
 
 
 def _in_time(record: Stored, wanted: Wanted) -> bool:
-    return (wanted.since is None and wanted.until is None) or wanted.in_time(str(record.members().get("at", "")))
+    """Whether it was made in the time that is wanted; yes where that can't be told: in doubt a record is shown."""
+    if wanted.since is None and wanted.until is None:
+        return True
+    at = record.members().get("at")
+    return not isinstance(at, str) or wanted.in_time(at)
 
 
 def _id_at(at: str | None, distance: timedelta) -> str | None:

@@ -53,7 +53,7 @@ def _requests_of(execute: Execute, reference: str, named: Iterable[Stored]) -> I
     """The requests that those records belong to. A record that is named itself, or its send, leads to all calls that the send carried."""
     for one in named:
         members = one.members()
-        carried = members.get("call_ids", [])
+        carried = _carried(members)
         if reference not in carried or members.get("call_id") == reference:
             yield from _request(members)
         if reference not in carried:
@@ -70,6 +70,12 @@ def _request_of_call(execute: Execute, call: str) -> Iterator[str]:
 def _request(members: dict[str, Any]) -> Iterator[str]:
     if "request_id" in members:
         yield str(members["request_id"])
+
+
+def _carried(members: dict[str, Any]) -> list[str]:
+    """The calls that a send carried; whatever else an edited record holds there leads nowhere."""
+    given = members.get("call_ids")
+    return [one for one in given if isinstance(one, str)] if isinstance(given, list) else []
 
 
 def _of_request(execute: Execute, request: str) -> set[int]:

@@ -109,13 +109,17 @@ def _cells(record: Mapping[str, Any]) -> list[object]:
 
 def _detail(record: Mapping[str, Any]) -> str:
     if "linked_ids" in record:
-        return f"linked {', '.join(record['linked_ids']) or 'nothing new'}"
+        return f"linked {_joined(record['linked_ids'], ', ') or 'nothing new'}"
     if "ticket_id" in record:
-        return f"for {record['origin']}"
+        return f"for {record.get('origin')}"
     if "ids" in record:
-        return f"{record['parameter']}={','.join(record['ids'])}"
+        return f"{record.get('parameter')}={_joined(record['ids'], ',')}"
     if "key_id" in record:
-        return f"{record['count']} under {record['key_id']}"
+        return f"{record.get('count')} under {record['key_id']}"
     if "count" in record:
-        return f"{record['count']} times from {record['address']}"
-    return str(record.get("reason") or record.get("subject") or "")
+        return f"{record['count']} times from {record.get('address')}"
+    return str(record.get("unreadable") or record.get("reason") or record.get("subject") or "")
+
+
+def _joined(ids: object, between: str) -> str:
+    return between.join(map(str, ids)) if isinstance(ids, list) else str(ids)

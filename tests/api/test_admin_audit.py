@@ -18,6 +18,7 @@ from app.audit.story import Story, story_of
 from app.callers import NewCaller
 from app.domain import Role
 from app.storage.thread import MOST_ASKING
+from tests.audit.shelf import DAMAGES, damaged
 from tests.rig import Rig, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -166,6 +167,25 @@ async def test_a_record_that_cant_be_read_is_told(rig: Rig, auditor: httpx2.Asyn
     assert (refused.status_code, code_of(refused), refused.json()["detail"]) == (503, "audit-unavailable", "the record can't be read now")
     assert refused.headers["Retry-After"] == "1"
     assert (await auditor.get(path)).status_code == 200
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_a_damaged_record_hides_no_other(rig: Rig, auditor: httpx2.AsyncClient, damage: str) -> None:
+    """It is shown as what it is, in a list, in one by time and by its number; every answer is JSON, and the other records are there."""
+    body, readable = DAMAGES[damage]
+    with damaged(rig.settings.database_path, 3, body):
+        listed = await auditor.get(AUDIT, params={"limit": 1_000})
+        timed = await auditor.get(AUDIT, params={"limit": 1_000, "since": "2020-01-01"})
+        story = await auditor.get(f"{AUDIT}/3")
+
+    records = listed.json()["records"]
+    [edited] = story.json()["records"]
+    assert [answer.status_code for answer in (listed, timed, story)] == [200] * 3
+    assert len(records) == records[0]["number"]
+    assert records[-3] == edited
+    assert len(edited["hash"]) == 64
+    assert readable or edited in timed.json()["records"]
+    assert readable or set(edited) == {"number", "unreadable", "hash"}
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,25 @@ from app.audit.chain import link
 from app.audit.records import Name, Record
 from app.audit.storing import Execute, insert_rows, last_number, position_of
 
-__all__ = ["BEGINNING", "CHAIN", "at", "made", "put_away"]
+__all__ = ["BEGINNING", "CHAIN", "DAMAGES", "at", "damaged", "made", "put_away"]
 
 BEGINNING = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 CHAIN = "019b0000-0000-7000-8000-000000000000"
+DAMAGES: dict[str, tuple[bytes, bool]] = {
+    "not UTF-8": (b'{"number":%d,"reason":"\xff"}', False),
+    "a list": (b"[1]", False),
+    "a number": (b"7", False),
+    "too large a number": (b'{"number":%d,"ids":[1e400]}', False),
+    "too deep": (b'{"number":%d,"deep":' + b"[" * 900 + b"]" * 900 + b"}", False),
+    "nothing in it": (b"{}", True),
+    "another hash": (b'{"number":%d,"hash":"00"}', True),
+    "other kinds of values": (
+        b'{"number":%d,"at":3,"name":5,"request_id":null,"ids":7,"linked_ids":{"a":1},"call_ids":[{},null,"x"],"call_id":[1],"count":[],"by":1}',
+        True,
+    ),
+    "other lists": (b'{"number":%d,"call_ids":null,"ids":[1,null,{"a":[2]}],"seq":12345678901234567890}', True),
+}
+"""What somebody may make of a record's body, and whether that can still be read as a record's."""
 
 
 def at(seconds: float) -> str:
@@ -38,3 +54,16 @@ def put_away(path: Path, records: Sequence[Record]) -> None:
     if records:
         insert_rows(execute, link(position_of(execute, CHAIN), records, last_number(execute))[0])
     connection.close()
+
+
+@contextmanager
+def damaged(path: Path, number: int, body: bytes) -> Iterator[None]:
+    """Meanwhile a record's body is this, where `%d` stands for its number; its hash stays."""
+    change = "UPDATE audit_records SET body = CAST(? AS TEXT) WHERE number = ?"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        [before] = connection.execute("SELECT CAST(body AS BLOB) FROM audit_records WHERE number = ?", (number,)).fetchone()
+        connection.execute(change, (body.replace(b"%d", str(number).encode()), number))
+        try:
+            yield
+        finally:
+            connection.execute(change, (before, number))

@@ -32,7 +32,7 @@ from .shelf import made
 def stored(*members: dict[str, Any]) -> list[Stored]:
     """Records that hold this, chained."""
     rows, _ = link(Head("chain-1"), [made(number, Name.CALL_REFUSED, **one) for number, one in enumerate(members, start=1)], 0)
-    return [Stored(*row) for row in rows]
+    return [Stored(row.number, row.body.encode(), row.hash) for row in rows]
 
 
 def rows_of(*members: dict[str, Any]) -> list[dict[str, str]]:
@@ -46,7 +46,7 @@ def test_json_lines_are_the_stored_bytes() -> None:
     records = stored({"reason": "naïve\n\N{SNOWMAN}"}, {"caller": "b"})
 
     assert heading(Format.JSONL) == b""
-    assert rendered(Format.JSONL, records) == b"".join(one.body.encode() + b"\n" for one in records)
+    assert rendered(Format.JSONL, records) == b"".join(one.body + b"\n" for one in records)
 
 
 def test_the_heading_is_fixed() -> None:

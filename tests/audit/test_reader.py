@@ -112,7 +112,7 @@ async def test_a_record_has_its_place_and_its_hash(reader: AuditReader, tmp_path
     shown = first.shown()
 
     [stored] = connection.execute("SELECT body FROM audit_records WHERE number = 1").fetchone()
-    assert first.body == stored
+    assert first.body == stored.encode()
     assert (shown["number"], shown["seq"], len(shown["chain"]), len(shown["hash"])) == (1, 1, 36, 64)
 
 

@@ -86,7 +86,7 @@ def test_what_is_interrupted_leaves_nothing(shell: Shell, tmp_path: Path, monkey
         first = next(iter(records))
         if first.number > 1:
             signal.raise_signal(signal.SIGINT)
-        return first.body.encode()
+        return first.body
 
     monkeypatch.setattr("app.cli.export.rendered", interrupted)
     ran = shell("audit", "export", "--output", str(target))
