@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.audit import AuditReader, Wanted
-from app.storage import DatabaseThread, open_engine
+from app.storage import ReadingThread, open_engine
 from benchmarks.figures import Bound, Figure, Report, percentile
 from benchmarks.histories import RECORDS_OF_ORDER, History, kept
 from benchmarks.processes import Child, free_address, spawned
@@ -89,7 +89,7 @@ async def _look_up(history: History, order: int) -> float:
     """How long it takes, in ms, from the opening of the connection."""
     engine = open_engine(f"sqlite+aiosqlite:///{history.path}")
     began = time.perf_counter()
-    thread = DatabaseThread(engine)
+    thread = ReadingThread(engine)
     page = await AuditReader(thread).page(Wanted(order=str(order)), limit=PAGE)
     took = (time.perf_counter() - began) * 1_000
     await thread.aclose()
