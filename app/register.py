@@ -42,8 +42,8 @@ class Register:
         context's end, for what ends then, until it is closed.
         """
         self.writer.start()
-        await self.writer.take_up(self._spool.left)
-        await self._ledger.begin_anew()
+        await self.writer.take_up(self._spool.left, self._ledger.begin_anew)
+        self._spool.left = []
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._recovery.kept())
             if self._settings.audit_retention:

@@ -46,6 +46,8 @@ class Ledger:
         thread: does the work on the database.
         signer: signs the checkpoints: one every 1,000 records, one a minute while there is something to cover, one at the end.
         listeners: who hears of it.
+
+    `given_up`: the chain that was this process's before it began anew; empty where it didn't.
     """
 
     def __init__(self, thread: DatabaseThread, signer: Signer, listeners: Sequence[Listener] = ()) -> None:
@@ -53,6 +55,7 @@ class Ledger:
         self._thread = thread
         self._listeners = listeners
         self._uncovered_since: float | None = None
+        self.given_up = ""
 
     @property
     def chain(self) -> str:
@@ -112,13 +115,15 @@ class Ledger:
     async def begin_anew(self) -> None:
         """Where intents have no outcome here, give this chain up, for recovery to close them, and go on in a new one.
 
-        To be called when what a dead process left in the spool is written, before anything else is: its calls are nobody's any more. Where
-        that can't be written the chain goes on, and what is open in it is closed when this process has ended.
+        To be called when what a dead process left in the spool is written, before anything else is: its calls are nobody's any more.
+
+        Raises:
+            SQLAlchemyError: that can't be written; the chain goes on, and this may be tried again.
         """
-        try:
-            await self._commit(self._own.begin_anew)
-        except SQLAlchemyError as error:
-            log.error("what the last process left in the spool can't be closed yet", chain=self.chain, error=str(error))  # noqa: TRY400 - as above
+        before = self.chain
+        await self._commit(self._own.begin_anew)
+        if before != self.chain:
+            self.given_up = before
 
     async def aclose(self) -> None:
         """Seal the chain's end and give up the lease. What can't be written within 5 s, or has no outcome, the next process sees to."""

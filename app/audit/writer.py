@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import structlog
 from sqlalchemy.exc import DBAPIError
 
 from app.audit.backlog import Backlog, Pending
+from app.audit.estate import Estate
 from app.audit.records import Record
 from app.audit.spooling import Keeping, Spooling
 from app.errors import AuditUnavailable
@@ -60,6 +61,7 @@ class GroupWriter:
         self._patience = patience
         self._impatience: asyncio.TimerHandle | None = None
         self._backlog = Backlog()
+        self._estate = Estate(store.append, LARGEST_GROUP)
         self._spooling = Spooling(spool, self._backlog, patience)
         self._arrived = asyncio.Event()
         self._enough = asyncio.Event()
@@ -87,16 +89,22 @@ class GroupWriter:
         """Begin to write, on the loop that runs."""
         self._task = asyncio.get_running_loop().create_task(self._run())
 
-    async def take_up(self, left: Sequence[Record]) -> None:
-        """Write what a dead process left in the spool, before anything else is given; waits as long as the patience lasts.
+    async def take_up(self, left: Sequence[Record], begin_anew: Callable[[], Awaitable[None]]) -> None:
+        """Write what a dead process left in the spool before anything else; waits as long as the patience lasts.
 
-        Where the store doesn't take it yet it stays in the spool, and this isn't healthy until it does.
+        Until it is done this isn't healthy, and what is given waits, in the spool where it may: so whatever of it has no end stands in a
+        chain in which nothing lives.
+
+        Args:
+            left: the records, which are in the spool.
+            begin_anew: gives up the chain that they are in then.
         """
-        pendings = [self._backlog.add(record, required=False) for record in left]
-        self._backlog.note_spooled(pendings)
-        self._arrived.set()
-        if pendings and not await self._durable(pendings[-1]):
-            log.error("what the last process left in the spool can't be written yet", waiting=len(pendings))
+        if left:
+            self._estate.take_over(left, begin_anew)
+            self._backlog.spooled += len(left)
+            self._stall()
+            self._arrived.set()
+            await self._estate.wait_for(self._patience)
 
     async def aclose(self) -> None:
         """Write what waits, within the patience, and stop. What the store doesn't take stays in the spool; what neither takes is logged."""
@@ -113,6 +121,7 @@ class GroupWriter:
     async def settled(self) -> None:
         """Wait until everything that was given so far is in the store."""
         self._arrived.set()
+        await self._estate.wait()
         if self._backlog:
             last = self._backlog.newest
             while last.waits:
@@ -217,36 +226,50 @@ class GroupWriter:
 
     async def _run(self) -> None:
         pause = FIRST_PAUSE_SECONDS
-        while self._backlog or not self._closing:
+        while self._has_work or not self._closing:
             await self._arrived.wait()
             self._arrived.clear()
-            while self._backlog or (self._backlog.stalled and not self._closing):
-                if await self._commit():
+            while self._has_work or (self._backlog.stalled and not self._closing):
+                if await self._attempt():
                     pause = FIRST_PAUSE_SECONDS
                     await self._gather_crowd()
                 else:
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
-    async def _commit(self) -> bool:
-        group = self._backlog.first(LARGEST_GROUP)
+    @property
+    def _has_work(self) -> bool:
+        return len(self._backlog) > 0 or not self._estate.settled
+
+    async def _attempt(self) -> bool:
+        group = self._backlog.first(LARGEST_GROUP) if self._estate.settled else []
         self._end_waiting_for_company()
         try:
-            await (self._store.append([one.record for one in group]) if group else self._store.probe())
+            await self._commit(group)
         except Exception as error:
             # The task's outermost edge: it fails closed (`write` refuses) and tries again.
-            by_defect = not isinstance(error, DBAPIError)
-            log.log(logging.ERROR, "audit records can't be written", waiting=len(self._backlog), error=str(error), exc_info=by_defect)
+            by_defect, waiting = not isinstance(error, DBAPIError), len(self._estate) + len(self._backlog)
+            log.log(logging.ERROR, "audit records can't be written", waiting=waiting, error=str(error), exc_info=by_defect)
             if by_defect and self._backlog.sift(group):
                 return True
+            self._estate.falter()
             self._stall()
             return False
-        self._crowded = sum(len(one.heard_by) for one in group) >= CROWD
-        self._backlog.stalled = False
-        for record in self._backlog.note_stored(group):
-            self.put(record)
+        self._backlog.stalled = not self._estate.settled
         self._spooling.attend()
         return True
+
+    async def _commit(self, group: list[Pending]) -> None:
+        if not self._estate.settled:
+            written = await self._estate.advance()
+            self._backlog.spooled -= written
+        elif group:
+            await self._store.append([one.record for one in group])
+            self._crowded = sum(len(one.heard_by) for one in group) >= CROWD
+            for record in self._backlog.note_stored(group):
+                self.put(record)
+        else:
+            await self._store.probe()
 
     async def _gather_crowd(self) -> None:
         if self._crowded and len(self._backlog) < ENOUGH and not self._closing:

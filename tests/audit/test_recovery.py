@@ -283,18 +283,20 @@ async def test_what_the_spool_left_open_is_given_up(deaths: Deaths) -> None:
     assert deaths.sealed(spooled)
 
 
-async def test_a_chain_that_can_not_be_given_up_goes_on(deaths: Deaths, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The start doesn't fail of it; what the spool left open in it is closed when the process has ended."""
+async def test_a_chain_that_can_not_be_given_up_can_be_later(deaths: Deaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a locked database it raises and changes nothing; then it works."""
     monkeypatch.setattr("app.storage.engine.BUSY_TIMEOUT_MS", 50)
     left, ledger = make_call(1), deaths.ledger()
     await ledger.append(taken(left))
     before = ledger.chain
-    with locked(deaths.path):
+    with locked(deaths.path), pytest.raises(SQLAlchemyError):
         await ledger.begin_anew()
-    await ledger.aclose()
-    await deaths.recovered()
+    untouched = ledger.chain, ledger.given_up
+    await ledger.begin_anew()
+    await deaths.recovery(ledger).recover()
 
-    assert ledger.chain == before
+    assert untouched == (before, "")
+    assert ledger.given_up == before
     assert deaths.outcomes() == {left.id: 1}
 
 

@@ -233,7 +233,7 @@ async def test_a_writer_that_ends_beside_a_dead_store_leaves_all_in_the_spool(
     again = Spool(tmp_path / "audit.spool")
     async with writing_to(ledger, again) as writer:
         await ledger.append(given[:1])
-        await writer.take_up(again.left)
+        await writer.take_up(again.left, ledger.begin_anew)
         healthy = writer.healthy
     again.close()
     async with reading(engine) as connection:
@@ -248,7 +248,7 @@ async def test_what_was_left_waits_for_a_store_that_is_away_at_the_start_too(led
     """The start isn't held up for longer than the patience; it isn't healthy until all is written."""
     async with writing_to(ledger, spool) as writer:
         with away(engine):
-            await writer.take_up([record("left")])
+            await writer.take_up([record("left")], ledger.begin_anew)
             meanwhile = writer.healthy, writer.accepting
         await writer.settled()
         then = writer.healthy, writer.accepting
