@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from asyncio.subprocess import DEVNULL, PIPE, Process, SubprocessStreamProtocol
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import cast
@@ -14,6 +15,7 @@ __all__ = ["ProgramFailed", "run_program"]
 INHERITED = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER")
 MOST_SAID = 2_000
 CHUNK = 65_536
+DEATH_SECONDS = 5.0
 
 
 class ProgramFailed(Exception):
@@ -33,22 +35,12 @@ async def run_program(command: Sequence[str], text: bytes, *, within: float) -> 
     Args:
         command: the program and its arguments.
         text: its standard input.
-        within: seconds after which it and what it started is killed.
+        within: seconds after which it is killed, with what it started in its own session.
 
     Raises:
         ProgramFailed: with the reason.
     """
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            env=_inherited(os.environ),
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise ProgramFailed(error.strerror or str(error)) from error
+    transport, process = await _started(command)
     said, ended = bytearray(), False
     try:
         async with asyncio.timeout(within):
@@ -59,17 +51,35 @@ async def run_program(command: Sequence[str], text: bytes, *, within: float) -> 
         raise ProgramFailed(message, _text(said)) from None
     finally:
         if not ended:
-            await _kill(process)
+            await _kill(transport, process)
     if status:
         message = f"it ended with status {status}"
         raise ProgramFailed(message, _text(said))
+
+
+async def _started(command: Sequence[str]) -> tuple[asyncio.SubprocessTransport, Process]:
+    """The program, running; of `asyncio.create_subprocess_exec` the transport, which can be closed, isn't to be had."""
+    loop = asyncio.get_running_loop()
+    try:
+        transport, protocol = await loop.subprocess_exec(
+            lambda: SubprocessStreamProtocol(limit=CHUNK, loop=loop),
+            *command,
+            stdin=PIPE,
+            stdout=DEVNULL,
+            stderr=PIPE,
+            env=_inherited(os.environ),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ProgramFailed(error.strerror or str(error)) from error
+    return transport, Process(transport, protocol, loop)
 
 
 def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: environ[name] for name in INHERITED if name in environ}
 
 
-async def _converse(process: asyncio.subprocess.Process, text: bytes, said: bytearray) -> int:
+async def _converse(process: Process, text: bytes, said: bytearray) -> int:
     async with asyncio.TaskGroup() as group:
         group.create_task(_feed(cast("asyncio.StreamWriter", process.stdin), text))
         group.create_task(_listen(cast("asyncio.StreamReader", process.stderr), said))
@@ -90,11 +100,15 @@ async def _listen(its_errors: asyncio.StreamReader, said: bytearray) -> None:
         said += chunk[: MOST_SAID - len(said)]
 
 
-async def _kill(process: asyncio.subprocess.Process) -> None:
-    """End it with all that it started."""
+async def _kill(transport: asyncio.SubprocessTransport, process: Process) -> None:
+    """End it with all that it started in its session. What it started in another may hold its pipes open, and isn't waited for."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    await process.wait()
+    transport.close()
+    # The kernel may take its time, as with a file system that doesn't answer.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DEATH_SECONDS):
+            await process.wait()
 
 
 def _text(said: bytearray) -> str:

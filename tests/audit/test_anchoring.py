@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
+import signal
 import sqlite3
 import sys
 from collections.abc import AsyncIterator
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+import uvloop
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.audit import Ledger, Name, Signer, Trusted, anchored, append
@@ -221,6 +224,32 @@ async def test_a_program_that_hangs_is_killed_with_what_it_started(engine: Async
 
     assert len(first) == 2
     assert "stuck" in said.text
+
+
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_child_in_another_session_holds_nothing_up(tmp_path: Path, loop: str) -> None:
+    """What the program started elsewhere lives on with its standard error, of which nobody hears any more: the run ends all the same."""
+    script = 'setsid sh -c \'echo $$ > "$0.new"; mv "$0.new" "$0"; exec sleep 600\' "$0"'
+    path = tmp_path / "pid"
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        runner.run(run_program(["/bin/true"], b"", within=30))
+        before = open_files()
+        with pytest.raises(ProgramFailed, match="was killed"):
+            runner.run(asyncio.wait_for(run_program(["/bin/sh", "-c", script + " & wait", str(path)], b"", within=1), 60))
+        pid = int(path.read_text(encoding="ascii"))
+        lived = runs(pid)
+        os.kill(pid, signal.SIGKILL)
+
+        assert lived
+        assert open_files() == before
+
+
+def open_files() -> int:
+    """How many files this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def test_a_program_that_floods_is_listened_to_in_part(said: Said) -> None:
