@@ -20,7 +20,7 @@ from app.audit.archive import ArchiveUnusable, Export
 from app.audit.chain import Head
 from app.audit.retention import Overtaken, bury, pruned, remove_some, unremoved
 from app.audit.seals import Archived
-from app.audit.stretches import Bounds, Broken, Stretch, Survey, bounds_of, buried
+from app.audit.stretches import Bounds, Broken, Remains, Stretch, Survey, bounds_of, buried
 from app.recording import record_changes
 from app.storage import DatabaseThread, writing
 from app.vault import CHECKPOINT_SIGNING, Keyring, own_key
@@ -128,8 +128,11 @@ class Retention:
             StartRefused: the signing key doesn't open with the master keys that are here.
             SQLAlchemyError: the database can't be written; the next run goes on.
         """
-        removed, spared = [], list(dict.fromkeys([*plan.spared, *await self._finish()]))
+        unsound = await self._finish()
+        removed, spared, kept = [], list(dict.fromkeys([*plan.spared, *unsound])), {one.chain for one in unsound}
         for stretch in plan.stretches:
+            if stretch.chain in kept:
+                continue
             try:
                 archived = await self._export(stretch)
                 await self._bury(stretch, archived)
@@ -192,14 +195,20 @@ class Retention:
             await record_changes(connection, self._keyring, [pruned(self._by, stretch, archived)])
 
     async def _finish(self) -> list[Spared]:
-        """Remove what tombstones stand for already; gives the chains whose tombstones aren't to be believed."""
+        """Remove what tombstones stand for already; gives the chains of which that, or what is left, isn't to be believed."""
         spared, trusted = [], Trusted((await self._signer()).public)
         for chain in await self._do(lambda connection: unremoved(connection.execute)):
             try:
-                await self._remove(await self._buried(chain, trusted))
+                await self._remove(await self._left(chain, trusted))
             except Broken as error:
                 spared.append(Spared(chain, str(error)))
         return spared
+
+    async def _left(self, chain: str, trusted: Trusted) -> Head:
+        """Up to where a chain may be removed on; what is left of that is sound."""
+        remains = Remains(upto := await self._buried(chain, trusted), trusted)
+        await self._repeat(lambda connection: remains.read_on(connection.execute), READING_PAUSE_SECONDS)
+        return upto
 
     async def _buried(self, chain: str, trusted: Trusted) -> Head:
         return await self._do(lambda connection: buried(connection.execute, trusted, chain))

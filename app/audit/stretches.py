@@ -12,7 +12,7 @@ from app.audit.records import Name
 from app.audit.seals import KeyUnknown, SignatureWrong, Trusted
 from app.audit.storing import Execute
 
-__all__ = ["Bounds", "Broken", "Stretch", "Survey", "Walk", "bounds_of", "buried"]
+__all__ = ["Bounds", "Broken", "Remains", "Stretch", "Survey", "Walk", "bounds_of", "buried"]
 
 PAGE_RECORDS = 250
 PAGE = (
@@ -154,6 +154,75 @@ class Walk:
             message = f"record altered at {seq}, or its hash"
             raise Broken(message)
         return self.head
+
+
+class Remains:
+    """Follows what is left of what a tombstone stands for. The oldest records go first: what is left is whole, and leads to its hash.
+
+    Args:
+        upto: the head that the tombstone names.
+        trusted: whose tombstones are believed.
+    """
+
+    def __init__(self, upto: Head, trusted: Trusted) -> None:
+        self._upto = upto
+        self._trusted = trusted
+        self._walk: Walk | None = None
+
+    def read_on(self, execute: Execute) -> bool:
+        """Read a page; gives whether there is more to read.
+
+        Raises:
+            Broken: what was read isn't sound.
+        """
+        walk = self._walk = self._walk or Walk(self._start(execute), self._upto.seq)
+        try:
+            return self._follow(walk, execute)
+        except Broken:
+            oldest = self._oldest(execute)
+            if oldest is not None and oldest <= walk.head.seq + 1:
+                raise
+            # Another run has removed meanwhile what was to be read.
+            self._walk = None
+            return oldest is not None
+
+    def _follow(self, walk: Walk, execute: Execute) -> bool:
+        page = walk.page(execute)
+        _require_numbers(page)
+        if not page and walk.head != self._upto:
+            message = f"record missing after {walk.head.seq}, or altered at it"
+            raise Broken(message)
+        return bool(page)
+
+    def _start(self, execute: Execute) -> Head:
+        """What the oldest follows; where nobody knows that any more, the oldest itself."""
+        chain, oldest = self._upto.chain, self._oldest(execute)
+        if oldest is None:
+            return self._upto
+        if oldest == 1:
+            return Head(chain)
+        sealed = "SELECT CAST(body AS BLOB), CAST(signature AS BLOB) FROM audit_tombstones WHERE chain = ? AND seq = ?"
+        if found := execute(sealed, (chain, oldest - 1)).fetchone():
+            return _sealed_head(self._trusted, "tombstone", *found)[0]
+        found = execute("SELECT hash FROM audit_records WHERE chain = ? AND seq = ?", (chain, oldest)).fetchone()
+        return Head(chain, oldest, found[0]) if found else self._upto
+
+    def _oldest(self, execute: Execute) -> int | None:
+        query = "SELECT min(seq) FROM audit_records WHERE chain = ? AND seq <= ?"
+        (found,) = execute(query, (self._upto.chain, self._upto.seq)).fetchone()
+        return found if found is None else int(found)
+
+
+def _require_numbers(page: list[tuple[Head, int, bytes]]) -> None:
+    for head, number, body in page:
+        try:
+            own = orjson.loads(body)["number"]
+        except (ValueError, KeyError, TypeError) as error:
+            message = f"record altered at {head.seq}"
+            raise Broken(message) from error
+        if own != number:
+            message = f"record altered at {head.seq}: its number isn't the one that it holds"
+            raise Broken(message)
 
 
 class Survey:

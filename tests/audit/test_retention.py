@@ -389,6 +389,53 @@ async def test_a_prune_that_is_interrupted_anywhere_is_taken_up(house: Past, tmp
     assert steps > 15
 
 
+async def alter_left(house: Past, chain: str) -> None:
+    """Alter a record with its hash, and delete the next."""
+    house.edit(
+        "UPDATE audit_records SET body = replace(body, '\"shop\"', '\"shoe\"'), hash = zeroblob(32) WHERE chain = ? AND seq = 250", chain
+    )
+    house.edit("DELETE FROM audit_records WHERE chain = ? AND seq = 251", chain)
+
+
+async def cut_left(house: Past, chain: str) -> None:
+    """Delete the last one."""
+    house.edit("DELETE FROM audit_records WHERE chain = ? AND seq = (SELECT max(seq) FROM audit_records WHERE chain = ?)", chain, chain)
+
+
+async def rehash_left(house: Past, chain: str) -> None:
+    """Alter the last one with its hash."""
+    house.edit(
+        "UPDATE audit_records SET hash = zeroblob(32) WHERE chain = ? AND seq = (SELECT max(seq) FROM audit_records WHERE chain = ?)",
+        chain,
+        chain,
+    )
+
+
+async def renumber_left(house: Past, chain: str) -> None:
+    """Put one to another place among all."""
+    house.edit("UPDATE audit_records SET number = 1000 WHERE chain = ? AND seq = 250", chain)
+
+
+@pytest.mark.parametrize("tamper", [alter_left, cut_left, rehash_left, renumber_left])
+async def test_what_an_interrupted_prune_left_goes_only_where_it_is_sound(
+    house: Past, tmp_path: Path, tamper: Callable[[Past, str], Any]
+) -> None:
+    """What was altered meanwhile stays, with all after it, and its chain is named."""
+    chain = await house.write(30, records=300)
+    (tmp_path / "archive").mkdir()
+    lives = 1
+    while not await tombstones(house, chain) or len(await seqs(house, chain)) == 301:
+        await prune_mortally(house, tmp_path / "archive", lives)
+        lives += 1
+    await tamper(house, chain)
+    before = await seqs(house, chain)
+    pruning = await house.prune(20, tmp_path / "archive")
+
+    assert 1 < before[0] < 250
+    assert [one.chain for one in pruning.spared] == [chain]
+    assert await seqs(house, chain) == before
+
+
 async def _left_after(house: Past, tmp_path: Path, lives: int) -> list[int]:
     shutil.copytree(house.folder, tmp_path / "whole")
     (tmp_path / "whole-archive").mkdir()

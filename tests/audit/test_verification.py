@@ -403,6 +403,61 @@ def test_records_yet_to_be_removed_are_noted(history: History) -> None:
     assert places(history.wrong()) == [(Kind.RECORD_ALTERED, history.chain, 4, rows[1]["number"])]
 
 
+def put_back(history: History, rows: list[dict[str, Any]]) -> None:
+    """Store records again, with their indexes."""
+    with history.editing() as connection:
+        for row in rows:
+            connection.execute("INSERT INTO audit_records (number, body, hash) VALUES (?, ?, ?)", (row["number"], row["body"], row["hash"]))
+
+
+def test_records_invented_under_a_tombstone_are_named(history: History) -> None:
+    """At the numbers that a finished prune freed: they don't lead to the hash that was signed."""
+    gone = history.records(history.chain)[:5]
+    history.prune()
+    put_back(history, [row | {"body": row["body"].replace("at", "ta"), "hash": bytes(32)} for row in gone])
+
+    assert {(one.kind, one.seq) for one in history.wrong()} == {(Kind.RECORD_ALTERED, seq) for seq in range(1, 6)}
+
+
+def test_what_is_left_of_a_stretch_is_whole_up_to_the_tombstone(history: History) -> None:
+    """The oldest are removed first: where a younger one is gone, somebody else took it, whether an older one was altered or not."""
+    gone = history.records(history.chain)[:5]
+    history.prune()
+    put_back(history, gone[1:3])
+    behind = [(one.kind, one.seq, one.until) for one in history.wrong()]
+    put_back(history, gone[4:])
+
+    assert behind == [(Kind.RECORD_MISSING, 4, 5)]
+    assert [(one.kind, one.seq, one.until) for one in history.wrong()] == [(Kind.RECORD_MISSING, 4, 4)]
+
+
+def test_what_is_left_of_a_stretch_follows_what_is_known(history: History) -> None:
+    """A chain's first record, and the one after an older tombstone or checkpoint, must follow that, though nothing before it is left."""
+    history.prune()
+    history.append(4)
+    history.checkpoint()
+    history.append()
+    gone = history.records(history.chain)[:7]
+    history.prune()
+    put_back(history, gone)
+    alone = history.verified()
+    remove(history, *(row["number"] for row in gone))
+    put_back(history, [gone[0] | {"body": gone[0]["body"].replace('"7"', '"8"')}, *gone[1:]])
+
+    assert {one.kind for one in alone.findings} == {Kind.REMOVAL_UNFINISHED, Kind.TAIL_UNCOVERED}
+    assert places(history.wrong()) == [(Kind.RECORD_ALTERED, history.chain, 6, gone[0]["number"])]
+
+
+def test_a_record_left_twice_is_foreign(history: History) -> None:
+    """A copy under a tombstone is no part of what was being removed."""
+    gone = history.records(history.chain)[3:5]
+    history.prune()
+    history.loosen()
+    put_back(history, [*gone, gone[0] | {"number": 1_000}])
+
+    assert [(one.kind, one.number) for one in history.wrong() if one.kind is not Kind.INDEX_WRONG] == [(Kind.RECORD_FOREIGN, 1_000)]
+
+
 @pytest.mark.parametrize("content", [b"", b"no gzip"])
 def test_an_altered_archive_is_named(history: History, tmp_path: Path, content: bytes) -> None:
     """Its tombstone holds the hash of its content."""

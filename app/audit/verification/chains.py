@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from app.audit.chain import GENESIS
 from app.audit.records import Name
 from app.audit.verification.filing import Sum
 from app.audit.verification.findings import Finding, Findings, Kind
@@ -17,7 +18,7 @@ from app.audit.verification.seals import SealCheck
 from app.audit.verification.state import Gap, Loose, Progress
 from app.storage.scan import RawRow
 
-__all__ = ["Chains"]
+__all__ = ["Chains", "not_left"]
 
 MOST_LOOSE = 64
 
@@ -153,14 +154,34 @@ class Chains:
         return chain
 
     def _remain(self, chain: Progress, row: StrayRow) -> None:
-        """A record that a tombstone stands for already: its removal was interrupted."""
+        """A record that a tombstone stands for already: its removal was interrupted.
+
+        The oldest go first, so what is left is whole up to the tombstone's place.
+        """
         self.left += 1
         self._filed.add_record(row.number, row.members)
-        follows = chain.left is None or row.seq != chain.left[0] + 1 or row.follows(chain.left[1])
-        ends = row.seq != chain.buried or row.hash == self._seals.buried[chain.id].hash
-        if not (follows and ends and row.sound and row.in_its_place):
+        if chain.left and row.seq <= chain.left[0]:
+            self._findings.add(_found(Kind.RECORD_FOREIGN, row, "another record has its place in what was being removed"))
+            return
+        known = self._known_before(chain, row)
+        follows = not known or any(row.follows(one) for one in known)
+        agrees = all(point.hash == row.hash for point in self._points.at(chain.id, row.seq))
+        if not (follows and agrees and row.sound and row.in_its_place):
             self._findings.add(_found(Kind.RECORD_ALTERED, row, "a record that was being removed was altered"))
         chain.left = row.seq, row.hash
+
+    def _known_before(self, chain: Progress, row: StrayRow) -> set[bytes]:
+        """The hashes that a record which was being removed may follow; none where nobody knows any more what was before it."""
+        if chain.left and row.seq == chain.left[0] + 1:
+            return {chain.left[1]}
+        before = self._before(row)
+        if before:
+            self._explain(before, chain.id, row.seq - 1)
+        if chain.left and row.seq - 1 - bool(before) > chain.left[0]:
+            self._findings.add(not_left(chain, row.seq - 1 - bool(before)))
+        if before:
+            return {before}
+        return {GENESIS} if row.seq == 1 else {point.hash for point in self._points.at(chain.id, row.seq - 1)}
 
     def _next(self, chain: Progress, row: StrayRow) -> None:
         if not (row.follows(chain.hash) or row.follows(chain.other)):
@@ -303,6 +324,13 @@ class Chains:
 
 def _found(kind: Kind, row: StrayRow, text: str, *, seq: int | None = None) -> Finding:
     return Finding(kind, f"record {row.number}: {text}", row.chain, seq or row.seq, None, row.number, row.id)
+
+
+def not_left(chain: Progress, last: int) -> Finding:
+    """Records up to `last` are gone that should be left, since older ones are."""
+    first = (chain.left[0] if chain.left else 0) + 1
+    text = f"the records {first} to {last} of a stretch that was being removed are gone, though older ones are left: the oldest go first"
+    return Finding(Kind.RECORD_MISSING, text, chain.id, first, last)
 
 
 def _heads(members: Mapping[str, Any]) -> list[tuple[str, int, bytes]]:

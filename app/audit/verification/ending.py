@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from app.audit.chain import ADMINISTRATION
-from app.audit.verification.chains import Chains
+from app.audit.verification.chains import Chains, not_left
 from app.audit.verification.findings import Finding, Findings, Kind
 from app.audit.verification.points import Points, Source
 from app.audit.verification.seals import SealCheck
@@ -49,6 +49,8 @@ class Ending:
             self._findings.add(Finding(Kind.REMOVAL_UNFINISHED, text))
 
     def _end(self, chain: Progress) -> None:
+        if chain.left and chain.left[0] < chain.buried:
+            self._findings.add(not_left(chain, chain.buried))
         named = self._named(chain.id)
         if named > chain.seq:
             text = f"the chain ends at {chain.seq}, but its record {named} is named by what was signed or by another chain"

@@ -11,6 +11,7 @@ __all__ = ["Point", "Points", "Source"]
 
 TABLE = "CREATE TABLE points (chain, seq, source, hash, previous, file, sha256, PRIMARY KEY (chain, seq, source, hash)) WITHOUT ROWID"
 COLUMNS = "SELECT chain, seq, source, hash, previous, file, sha256 FROM points"
+AT = f"{COLUMNS} WHERE chain = ? AND seq = ? ORDER BY source"
 NEXT = COLUMNS + " WHERE chain = ? AND seq = (SELECT min(seq) FROM points WHERE chain = ? AND seq > ?) ORDER BY source"  # noqa: S608 - constants
 
 
@@ -53,6 +54,10 @@ class Points:
     def next(self, chain: str, after: int) -> list[Point]:
         """The points at the next place of a chain that has any."""
         return list(self._points(NEXT, chain, chain, after))
+
+    def at(self, chain: str, seq: int) -> list[Point]:
+        """The points at one place of a chain."""
+        return list(self._points(AT, chain, seq))
 
     def last(self, chain: str) -> int:
         """The last place of a chain that a point is known of; 0 where there is none."""
