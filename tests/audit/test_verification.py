@@ -311,6 +311,19 @@ def test_a_removed_checkpoint_is_named(history: History, of: str, seq: int) -> N
     assert places(history.wrong()) == [(Kind.CHECKPOINT_MISSING, chain, seq, None)]
 
 
+@pytest.mark.parametrize("count", [992, 993])
+def test_a_checkpoint_over_more_than_a_process_leaves_unsealed_is_named(history: History, count: int) -> None:
+    """After a thousand records there must have been one: who has a chain sealed anew over more took it away."""
+    history.append(count)
+    with history.editing() as connection:
+        connection.execute("DELETE FROM audit_checkpoints WHERE chain = ?", (history.chain,))
+    history.checkpoint()
+
+    assert [(one.kind, one.chain, one.seq) for one in history.wrong()] == (
+        [(Kind.CHECKPOINT_MISSING, history.chain, 1_000)] if count == 993 else []
+    )
+
+
 def test_a_checkpoint_by_another_key_is_not_believed(history: History) -> None:
     """Who signs with a key of their own is told from who edits what was signed."""
     stranger = Signer(bytes(32))

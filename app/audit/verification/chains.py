@@ -8,7 +8,8 @@ from typing import Any
 
 import orjson
 
-from app.audit.chain import GENESIS
+from app.audit.chain import ADMINISTRATION, GENESIS
+from app.audit.own_chain import CHECKPOINT_RECORDS
 from app.audit.records import Name
 from app.audit.verification.filing import Sum
 from app.audit.verification.findings import Finding, Findings, Kind
@@ -82,6 +83,7 @@ class Chains:
     def settle(self, chain: Progress) -> None:
         """Compare the chain with the points at the place that it has reached."""
         self._check_order(chain)
+        self._check_span(chain)
         wrong = [point for point in chain.due if point.hash not in (chain.hash, chain.other)]
         if wrong:
             self._contradicted(chain, chain.seq, wrong[0].hash, wrong[0].source)
@@ -113,6 +115,14 @@ class Chains:
             self._findings.add(
                 Finding(Kind.CHECKPOINT_MISSING, f"the checkpoint at {missing} is missing, which {by} names", chain.id, missing)
             )
+
+    def _check_span(self, chain: Progress) -> None:
+        """A process seals its chain often; a checkpoint over more than that was made after others were taken away."""
+        previous = min(point.previous for point in chain.due)
+        if chain.id != ADMINISTRATION and chain.due_seq - previous > CHECKPOINT_RECORDS:
+            due = previous + CHECKPOINT_RECORDS
+            text = f"the checkpoint at {chain.due_seq} names that at {previous} as the one before, but by {due} another must have been made"
+            self._findings.add(Finding(Kind.CHECKPOINT_MISSING, text, chain.id, due))
 
     def _heed(self, chain: Progress, members: Mapping[str, Any]) -> None:
         """The first record of a chain says where the others stood."""
