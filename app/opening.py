@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.errors import StartRefused
+from app.recording import seal_old_records
 from app.settings import Environment, Settings
 from app.storage import open_engine, reading
 from app.storage.migrate import upgrade
@@ -52,7 +53,9 @@ async def open_state(settings: Settings) -> AsyncIterator[tuple[AsyncEngine, Key
     """
     async with open_database(settings) as engine:
         given = settings.master_keys.get_secret_value() if settings.master_keys else None
-        yield engine, load_keyring(given, settings.keys_file, may_make=await may_make_key(engine, settings))
+        keyring = load_keyring(given, settings.keys_file, may_make=await may_make_key(engine, settings))
+        await seal_old_records(engine, keyring)
+        yield engine, keyring
 
 
 async def may_make_key(engine: AsyncEngine, settings: Settings) -> bool:

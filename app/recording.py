@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.audit import Record, Signer, append
-from app.vault import CHECKPOINT_SIGNING, Keyring, own_key
+from app.audit import Record, Signer, append, is_unsealed, seal_upgraded
+from app.storage import reading, writing
+from app.vault import CHECKPOINT_SIGNING, Keyring, check_sealed, is_made, own_key
 
-__all__ = ["record_changes"]
+__all__ = ["record_changes", "seal_old_records"]
 
 
 async def record_changes(connection: AsyncConnection, keyring: Keyring, records: Sequence[Record]) -> None:
@@ -18,4 +19,25 @@ async def record_changes(connection: AsyncConnection, keyring: Keyring, records:
     Raises:
         StartRefused: the signing key doesn't open with the master keys that are here.
     """
-    await append(connection, records, Signer(await own_key(connection, keyring, CHECKPOINT_SIGNING)))
+    await append(connection, records, await _signer(connection, keyring))
+
+
+async def seal_old_records(engine: AsyncEngine, keyring: Keyring) -> None:
+    """Put the gateway's signature under the records that an upgrade has just chained; nothing where there are none.
+
+    Raises:
+        StartRefused: the signing key doesn't open with the master keys that are here.
+    """
+    async with reading(engine) as connection:
+        if not await is_unsealed(connection):
+            return
+    async with writing(engine) as connection:
+        if await is_unsealed(connection):
+            await seal_upgraded(connection, await _signer(connection, keyring))
+
+
+async def _signer(connection: AsyncConnection, keyring: Keyring) -> Signer:
+    if not await is_made(connection, CHECKPOINT_SIGNING):
+        # With a wrong master key nothing is made: what it sealed the right one wouldn't open.
+        await check_sealed(connection, keyring)
+    return Signer(await own_key(connection, keyring, CHECKPOINT_SIGNING))

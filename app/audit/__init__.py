@@ -13,6 +13,7 @@ from app.audit.seals import Seal, Signer, Trusted
 from app.audit.spool import Spool
 from app.audit.story import Story
 from app.audit.stream import streamed
+from app.audit.upgraded import is_unsealed, seal_upgraded
 from app.audit.wanted import Wanted
 from app.audit.writer import GroupWriter
 
@@ -40,7 +41,9 @@ __all__ = [
     "anchored",
     "append",
     "heading",
+    "is_unsealed",
     "list_records",
     "rendered",
+    "seal_upgraded",
     "streamed",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import orjson
 
@@ -213,6 +214,33 @@ class Remains:
         return found if found is None else int(found)
 
 
+def _require_nothing_before(execute: Execute, chain: str) -> None:
+    """What lies before a chain's first place would go unread."""
+    (count,) = execute("SELECT count(*) FROM audit_records WHERE chain = ? AND seq < 1", (chain,)).fetchone()
+    if count:
+        message = f"{count} records stand before the first place"
+        raise Broken(message)
+
+
+def _require_heads(execute: Execute, head: Head, named: list[dict[str, Any]]) -> None:
+    """What a chain's first record says of other chains must not go while it contradicts them: it would be the only witness."""
+    for one in named:
+        if _hash_at(execute, one["chain"], one["seq"]) not in {one["hash"], None}:
+            message = f"record {head.seq} names a head of the chain {one['chain']} that isn't there any more"
+            raise Broken(message)
+
+
+def _hash_at(execute: Execute, chain: str, seq: int) -> str | None:
+    """The hash of a chain's record, in hex; empty where it is gone without a tombstone, None where it lay within a tombstone's stretch."""
+    if found := execute("SELECT hash FROM audit_records WHERE chain = ? AND seq = ?", (chain, seq)).fetchone():
+        return bytes(found[0]).hex()
+    query = "SELECT seq, json_extract(body, '$.hash') FROM audit_tombstones WHERE chain = ? ORDER BY seq DESC LIMIT 1"
+    last, sealed = execute(query, (chain,)).fetchone() or (0, "")
+    if last > seq:
+        return None
+    return str(sealed) if last == seq else ""
+
+
 def _require_numbers(page: list[tuple[Head, int, bytes]]) -> None:
     for head, number, body in page:
         try:
@@ -250,16 +278,18 @@ class Survey:
             Broken: what was read isn't sound.
         """
         after = self._walk.head.seq
+        if after == self._start.seq:
+            _require_nothing_before(execute, self._bounds.chain)
         page = self._walk.page(execute)
         seals = self._seals_between(execute, after, self._walk.head.seq)
         for head, number, body in page:
-            if not self._is_old(head, number, body):
+            if not self._is_old(execute, head, number, body):
                 return False
             if head.seq in seals:
                 self._pass(head, *seals[head.seq])
         return bool(page)
 
-    def _is_old(self, head: Head, number: int, body: bytes) -> bool:
+    def _is_old(self, execute: Execute, head: Head, number: int, body: bytes) -> bool:
         try:
             members = orjson.loads(body)
             at, name, own = str(members["at"]), members["name"], members["number"]
@@ -269,6 +299,8 @@ class Survey:
         if own != number:
             message = f"record altered at {head.seq}: its number isn't the one that it holds"
             raise Broken(message)
+        if name == Name.CHAIN_OPENED:
+            _require_heads(execute, head, members["heads"])
         # A stretch with nothing in it but what earlier pruning left would be replaced by as much.
         self._worthwhile |= name != Name.AUDIT_PRUNED
         return at < self._bounds.before

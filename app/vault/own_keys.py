@@ -12,7 +12,7 @@ from app.errors import StartRefused
 from app.storage.tables import sealed_keys
 from app.vault.keyring import Keyring, Sealed, SealedWrongly
 
-__all__ = ["CHECKPOINT_SIGNING", "TICKET_SIGNING", "open_own_key", "own_key"]
+__all__ = ["CHECKPOINT_SIGNING", "TICKET_SIGNING", "is_made", "open_own_key", "own_key"]
 
 KEY_BYTES = 32
 CHECKPOINT_SIGNING = "checkpoint-signing"
@@ -37,6 +37,11 @@ async def own_key(connection: AsyncConnection, keyring: Keyring, name: str) -> b
     made_by_somebody = await _sealed(connection, name)
     assert made_by_somebody is not None, "it was just put there, by this process or by another"  # noqa: S101
     return open_own_key(keyring, made_by_somebody, name)
+
+
+async def is_made(connection: AsyncConnection, name: str) -> bool:
+    """Whether there are bytes of that name."""
+    return await _sealed(connection, name) is not None
 
 
 async def _sealed(connection: AsyncConnection, name: str) -> Sealed | None:

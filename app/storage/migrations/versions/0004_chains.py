@@ -2,11 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 from alembic import op
+
+from app.errors import StartRefused
+
+log = structlog.get_logger(__name__)
 
 revision = "0004"
 down_revision = "0003"
@@ -15,6 +19,9 @@ depends_on = None
 
 OLD_CHAIN = "before-chains"
 GENESIS = bytes(32)
+PAGE = "SELECT number, body FROM audit_records_unchained WHERE number > ? ORDER BY number LIMIT ?"
+PAGE_RECORDS = 1_000
+LOGGED_RECORDS = 100_000
 INDEXED = ("request_id", "caller", "token", "name")
 
 
@@ -95,21 +102,36 @@ def _member(name: str, kind: type[sa.Text | sa.Integer]) -> sa.Column[Any]:
 
 
 def _chain_what_is_there() -> None:
+    """Copy the records page by page, with their places in them; they are numbered anew, without the gaps that a rolled back write left."""
     connection = op.get_bind()
-    cursor = connection.exec_driver_sql("SELECT number, body FROM audit_records_unchained ORDER BY number")
-    last = ""
-    for row in _chained((number, body) for number, body in cursor):
-        connection.exec_driver_sql("INSERT INTO audit_records (number, body, hash) VALUES (?, ?, ?)", row)
-        last = json.loads(row[1])["at"]
-    if last:
-        connection.exec_driver_sql("INSERT INTO audit_chains (id, opened_at, closed_at) VALUES (?, ?, ?)", (OLD_CHAIN, last, last))
+    head, seq, last, at = GENESIS, 0, 0, ""
+    while page := connection.exec_driver_sql(PAGE, (last, PAGE_RECORDS)).fetchall():
+        rows = []
+        for number, old in page:
+            seq, last = seq + 1, number
+            members = _members(number, old) | {"chain": OLD_CHAIN, "seq": seq, "number": seq}
+            body = json.dumps(members, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+            head = hashlib.sha256(head + body.encode()).digest()
+            rows.append((seq, body, head))
+            at = members["at"]
+        connection.exec_driver_sql("INSERT INTO audit_records (number, body, hash) VALUES (?, ?, ?)", rows)
+        if seq % LOGGED_RECORDS == 0:
+            log.info("records are being chained", so_far=seq)
+    if seq:
+        connection.exec_driver_sql("INSERT INTO audit_chains (id, opened_at, closed_at) VALUES (?, ?, ?)", (OLD_CHAIN, at, at))
 
 
-def _chained(rows: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str, bytes]]:
-    """The records with their places in them, as RFC 8785 writes them, and their hashes."""
-    head = GENESIS
-    for seq, (number, old) in enumerate(rows, start=1):
-        members = json.loads(old) | {"chain": OLD_CHAIN, "seq": seq, "number": number}
-        body = json.dumps(members, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        head = hashlib.sha256(head + body.encode()).digest()
-        yield number, body, head
+def _members(number: int, old: str) -> dict[str, Any]:
+    """What a record holds.
+
+    Raises:
+        StartRefused: it isn't a record.
+    """
+    try:
+        members: dict[str, Any] = json.loads(old)
+        old.encode()
+        _ = members["id"], members["at"], members["name"]
+    except (ValueError, KeyError, TypeError) as error:
+        message = f"the audit record {number} is damaged, so the records can't be chained; nothing was changed: {error!r}"
+        raise StartRefused(message) from error
+    return members
