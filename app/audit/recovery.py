@@ -7,6 +7,7 @@ dead chain's end is sealed by a checkpoint. It is done in the background, in gro
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -86,7 +87,17 @@ class Recovery:
             except ClaimLost:
                 log.warning("another process ends this chain", chain=claim.chain)
             else:
-                log.warning("a process had died; its open calls are closed", chain=claim.chain, calls=calls, sends=sends)
+                self._tell(claim.chain, calls, sends)
+
+    def _tell(self, chain: str, calls: int, sends: int) -> None:
+        closed = calls + sends > 0
+        if chain == self._ledger.given_up:
+            text = "what the last process left open in the spool is closed"
+        elif closed:
+            text = "a process had died; its open calls are closed"
+        else:
+            text = "a chain that its process had not closed is closed; no call was open in it"
+        log.log(logging.WARNING if closed else logging.INFO, text, chain=chain, calls=calls, sends=sends)
 
     async def _keep(self) -> None:
         await self._settled()

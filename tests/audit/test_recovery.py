@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from sqlalchemy.exc import SQLAlchemyError
+from structlog.testing import capture_logs
 
 from app.audit import Name
 from app.audit.chain import ADMINISTRATION, Row
@@ -298,6 +299,24 @@ async def test_a_chain_that_can_not_be_given_up_can_be_later(deaths: Deaths, mon
     assert untouched == (before, "")
     assert ledger.given_up == before
     assert deaths.outcomes() == {left.id: 1}
+
+
+async def test_the_log_tells_a_death_from_an_end_that_left_nothing_open(deaths: Deaths) -> None:
+    """It warns of calls that were open alone, and says whose they were: a dead process's, or out of the spool, in a chain of its own."""
+    call, ledger = make_call(1), deaths.ledger()
+    dead = await deaths.died(*taken(make_call(2)))
+    unclosed = await deaths.died(*taken(call), *ended(call))
+    await ledger.append(taken(make_call(3)))
+    await ledger.begin_anew()
+    with capture_logs() as lines:
+        await deaths.recovery(ledger).recover()
+    told = {line["chain"]: (line["log_level"], line["event"], line["calls"], line["sends"]) for line in lines}
+
+    assert told == {
+        dead: ("warning", "a process had died; its open calls are closed", 1, 0),
+        unclosed: ("info", "a chain that its process had not closed is closed; no call was open in it", 0, 0),
+        ledger.given_up: ("warning", "what the last process left open in the spool is closed", 1, 0),
+    }
 
 
 async def test_a_chain_in_which_nothing_is_open_goes_on(deaths: Deaths) -> None:
