@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, takewhile
 
 import structlog
 
@@ -47,12 +46,16 @@ class Pending:
 class Backlog:
     """What waits to be written, oldest first.
 
+    What is asked for each record costs the same however much waits.
+
     `stalled`: the store doesn't take it. `spooled`: how many of those that wait are in the spool. `set_aside`: how many could never be
     written, and were left out.
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[Pending] = deque()
+        self._waiting: dict[Pending, None] = {}
+        self._unspooled: dict[Pending, None] = {}
+        self._patient: dict[Pending, None] = {}
         self.stalled = False
         self.spooled = 0
         self.set_aside = 0
@@ -66,27 +69,53 @@ class Backlog:
     @property
     def newest(self) -> Pending:
         """What was added last."""
-        return self._waiting[-1]
+        return next(reversed(self._waiting))
+
+    @property
+    def has_unspooled(self) -> bool:
+        """Whether there is any that may go to the spool and isn't there."""
+        return bool(self._unspooled)
+
+    @property
+    def patient_since(self) -> float | None:
+        """Since when the oldest waits that wasn't overdue yet; None where there is none."""
+        return next((one.since for one in self._patient), None)
 
     def add(self, record: Record, *, required: bool, undone_by: Callable[[], Record] | None = None) -> Pending:
         """A record comes last."""
         pending = Pending(record, asyncio.get_running_loop().time(), required, undone_by)
-        self._waiting.append(pending)
+        self._waiting[pending] = self._patient[pending] = None
+        if not required:
+            self._unspooled[pending] = None
         return pending
+
+    def release(self, pending: Pending) -> None:
+        """Nobody waits for it any more who could be refused: it may go to the spool."""
+        pending.required = False
+        if pending.waits:
+            self._unspooled[pending] = None
 
     def first(self, most: int) -> list[Pending]:
         """What comes next, so many at most."""
         return list(islice(self._waiting, most))
 
-    def unspooled(self) -> list[Pending]:
-        """What may go to the spool and isn't there."""
-        return [one for one in self._waiting if not (one.required or one.spooled)]
+    def unspooled(self, most: int | None = None) -> list[Pending]:
+        """What may go to the spool and isn't there, so many at most."""
+        return list(islice(self._unspooled, most))
+
+    def overdue(self, since: float) -> list[Pending]:
+        """What has waited since then, or longer, each once."""
+        found = list(takewhile(lambda one: one.since <= since, self._patient))
+        for one in found:
+            del self._patient[one]
+        return found
 
     def note_spooled(self, group: Sequence[Pending]) -> None:
         """These are in the spool, and so durable."""
         for one in group:
             one.spooled = True
             self.spooled += one.waits
+            self._unspooled.pop(one, None)
             one.tell(durable=True)
 
     def note_stored(self, group: Sequence[Pending]) -> list[Record]:
@@ -95,8 +124,6 @@ class Backlog:
         for one in group:
             self._leave(one)
             one.stored = True
-        while self._waiting and not self._waiting[0].waits:
-            self._waiting.popleft()
         for one in group:
             one.tell(durable=True)
         return undone
@@ -104,24 +131,29 @@ class Backlog:
     def withdraw(self, pending: Pending) -> None:
         """It shall not be written any more, if that isn't under way."""
         self._leave(pending)
-        self._waiting.remove(pending)
         pending.tell(durable=False)
 
     def sift(self, group: Sequence[Pending]) -> bool:
-        """Leave out what has no canonical form and so could never be written, with an error in the log; whether there was any.
+        """Leave out what has no canonical form and so could never be written; whether there was any.
 
         It would keep all others from being written.
         """
-        hopeless = [one for one in group if one.waits and not _can_be_written(one.record)]
-        for one in hopeless:
+        return self.leave_out([one for one in group if not _can_be_written(one.record)])
+
+    def leave_out(self, hopeless: Sequence[Pending]) -> bool:
+        """These can never be written: an error in the log has them; whether any of them still waited."""
+        waiting = [one for one in hopeless if one.waits]
+        for one in waiting:
             self.withdraw(one)
             log.error("an audit record can't be written and is left out", record=ascii(dict(one.record.members)))
-        self.set_aside += len(hopeless)
-        return bool(hopeless)
+        self.set_aside += len(waiting)
+        return bool(waiting)
 
     def _leave(self, pending: Pending) -> None:
         self.spooled -= pending.spooled and pending.waits
         pending.waits = False
+        for queue in (self._waiting, self._unspooled, self._patient):
+            queue.pop(pending, None)
 
 
 def _can_be_written(record: Record) -> bool:

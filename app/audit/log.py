@@ -151,7 +151,8 @@ class AuditLog:
         """A request was refused before it became a call.
 
         Such are kept as sums, of one second each and bounded in number, those of strangers more than callers', so that nobody can fill the
-        disk. Beyond the bound their addresses are not told apart.
+        disk. Beyond the bound their addresses are not told apart. While the store is away they are summed up until it is back, so that
+        nobody can fill the memory and the spool either.
         """
         key = (address or "unknown", caller, code)
         if key not in self._refusals:
@@ -160,7 +161,7 @@ class AuditLog:
             self._strangers += caller is None
         self._refusals[key] += 1
         if self._flush is None:
-            self._flush = asyncio.get_running_loop().call_later(COUNTING_SECONDS, self.flush)
+            self._flush_later()
 
     async def resumed(self, token: str, operations: list[str], *, by: Actor) -> None:
         """The breakers of a token are about to be closed; `operations` are those that it holds back.
@@ -206,7 +207,7 @@ class AuditLog:
             raise AuditUnavailable(refusal, retry_after=error.retry_after) from None
 
     def flush(self) -> None:
-        """Have the sums written now."""
+        """Have the sums written now, or spooled."""
         if self._flush:
             self._flush.cancel()
             self._flush = None
@@ -214,3 +215,12 @@ class AuditLog:
             self._writer.put(refusals_counted(address=address, caller=caller, code=code, count=count))
         self._refusals.clear()
         self._strangers = 0
+
+    def _flush_later(self) -> None:
+        self._flush = asyncio.get_running_loop().call_later(COUNTING_SECONDS, self._flush_or_wait)
+
+    def _flush_or_wait(self) -> None:
+        if self._writer.accepting:
+            self.flush()
+        else:
+            self._flush_later()

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
 from app.audit.backlog import Backlog, Pending
 from app.audit.canonical import canonical
+from app.audit.records import Record
 
 __all__ = ["Keeping", "Spooling"]
 
+LARGEST_GROUP = 5_000
 PAUSE_SECONDS = 1.0
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +37,7 @@ class Keeping(Protocol):
 
 
 class Spooling:
-    """While the store is away it has records durable in the spool, as many at once as there are; when all are on record it empties it.
+    """While the store is away it has records durable in the spool, up to 5,000 at once; when all are on record it empties it.
 
     A spool that fails keeps nobody: the records go into the log, those who wait are told, and it is tried again.
 
@@ -52,7 +56,7 @@ class Spooling:
 
     def attend(self) -> None:
         """See to what there is to do, in the background; one thing after the other, so that nothing is emptied that was just filled."""
-        if self._spool and self._task is None and (self._due() or self._is_idle(self._spool)):
+        if self._spool and self._task is None and (self._is_due or self._is_idle(self._spool)):
             self._task = asyncio.get_running_loop().create_task(self._run(self._spool))
 
     async def finish(self) -> None:
@@ -74,16 +78,17 @@ class Spooling:
             one.logged = True
             one.tell(durable=False)
 
-    def _due(self) -> list[Pending]:
-        return self._backlog.unspooled() if self._backlog.stalled else []
+    @property
+    def _is_due(self) -> bool:
+        return self._backlog.stalled and self._backlog.has_unspooled
 
     def _is_idle(self, spool: Keeping) -> bool:
         return spool.holds_any and not self._backlog.spooled
 
     async def _run(self, spool: Keeping) -> None:
         try:
-            while (group := self._due()) or self._is_idle(spool):
-                if not await (self._keep(spool, group) if group else self._clear(spool)):
+            while self._is_due or self._is_idle(spool):
+                if not await (self._keep(spool) if self._is_due else self._clear(spool)):
                     await asyncio.sleep(PAUSE_SECONDS)
         except Exception:
             # The task's outermost edge: nobody is kept waiting by a defect; the next record has it tried again.
@@ -92,27 +97,45 @@ class Spooling:
         finally:
             self._task = None
 
-    async def _keep(self, spool: Keeping, group: list[Pending]) -> bool:
-        if self._backlog.sift(group):
-            return True
-        keeping = asyncio.ensure_future(asyncio.to_thread(spool.keep, [canonical(one.record.members) for one in group]))
-        done, _ = await asyncio.wait({keeping}, timeout=self._patience)
-        if not done:
-            self.do_without(group, "it takes too long")
+    async def _keep(self, spool: Keeping) -> bool:
+        group = self._backlog.unspooled(LARGEST_GROUP)
         try:
-            await keeping
+            hopeless = await self._patiently(asyncio.to_thread(_encode_and_keep, spool, [one.record for one in group]))
         except OSError as error:
-            self.do_without(group, str(error))
+            self.do_without(self._backlog.unspooled(), str(error))
             return False
         self.works = True
-        self._backlog.note_spooled(group)
+        self._backlog.leave_out([group[place] for place in hopeless])
+        self._backlog.note_spooled([one for place, one in enumerate(group) if place not in hopeless])
         return True
 
     async def _clear(self, spool: Keeping) -> bool:
         try:
-            await asyncio.to_thread(spool.clear)
+            await self._patiently(asyncio.to_thread(spool.clear))
         except OSError as error:
             # All that it holds is on record: at the next start it is found there.
             log.error("the spool can't be emptied", error=str(error))  # noqa: TRY400 - the system's word is enough
             return False
+        self.works = True
         return True
+
+    async def _patiently(self, work: Coroutine[Any, Any, T]) -> T:
+        """Wait for the spool; where it takes too long those who wait for it are told."""
+        working = asyncio.create_task(work)
+        done, _ = await asyncio.wait({working}, timeout=self._patience)
+        if not done:
+            self.do_without(self._backlog.unspooled() if self._backlog.stalled else [], "it takes too long")
+        return await working
+
+
+def _encode_and_keep(spool: Keeping, records: Sequence[Record]) -> set[int]:
+    """Have these in the spool; gives the places of those that have no canonical form. Not for the loop: it takes long, and blocks."""
+    bodies, hopeless = [], set()
+    for place, record in enumerate(records):
+        try:
+            bodies.append(canonical(record.members))
+        except TypeError:
+            hopeless.add(place)
+    if bodies:
+        spool.keep(bodies)
+    return hopeless

@@ -157,7 +157,7 @@ class GroupWriter:
         try:
             await self._durable(pending)
         except asyncio.CancelledError:
-            pending.required = False
+            self._backlog.release(pending)
             self._spooling.attend()
             raise
         if required and not pending.stored:
@@ -199,19 +199,19 @@ class GroupWriter:
             self._impatience = loop.call_later(self._patience, self._lose_patience, loop)
 
     def _lose_patience(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Tell those who have waited long enough, or have their records spooled; the others wait on, with one timer for all of them."""
+        """Tell those who have waited long enough, or have their records spooled; the others wait on, with one timer for all of them.
+
+        What isn't spooled by then the spool tells, when it has it or fails.
+        """
         self._impatience, given_up = None, []
-        for pending in self._backlog:
-            left = pending.since + self._patience - loop.time()
-            if left > 0:
-                self._impatience = loop.call_later(left, self._lose_patience, loop)
-                break
-            if not pending.spooled:
-                self._backlog.stalled = True
+        for pending in self._backlog.overdue(loop.time() - self._patience):
+            self._backlog.stalled = self._backlog.stalled or not pending.spooled
             if pending.required or pending.spooled:
                 pending.tell(durable=False)
             elif not self._spooling.works:
                 given_up.append(pending)
+        if (since := self._backlog.patient_since) is not None:
+            self._impatience = loop.call_at(since + self._patience, self._lose_patience, loop)
         if given_up:
             self._spooling.do_without(given_up, "it failed before")
         self._spooling.attend()

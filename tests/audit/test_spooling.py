@@ -7,10 +7,10 @@ import errno
 import json
 import re
 import sqlite3
-from collections.abc import AsyncIterator, Iterator, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from threading import Event
+from threading import Event, get_ident
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from app.audit import AuditLog, GroupWriter, Ledger, Name, Record, Signer, Spool, list_records
+from app.audit.canonical import canonical
 from app.domain import Send
 from app.errors import AuditUnavailable
 from app.storage import DatabaseThread, reading
@@ -28,6 +29,8 @@ from tests.rig import until
 from tests.storage.database import migrated
 
 PATIENCE = 0.2
+SECONDS = 40
+STRANGERS = 3
 HALF_OF_A_PAIR = "\ud800"
 
 
@@ -134,6 +137,34 @@ class Broken:
     def clear(self) -> None:
         """It is only ever cleared when it works."""
         self.holds.clear()
+
+
+class Counting(Spool):
+    """A real spool that tells how many came at once."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.sizes: list[int] = []
+
+    def keep(self, bodies: Sequence[bytes]) -> None:
+        """Keep them."""
+        self.sizes.append(len(bodies))
+        super().keep(bodies)
+
+
+class SlowToEmpty(Spool):
+    """A real spool whose emptying ends when it is let go."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.empties = Event()
+        self.let_go = Event()
+
+    def clear(self) -> None:
+        """Wait, and empty it."""
+        self.empties.set()
+        self.let_go.wait()
+        super().clear()
 
 
 class Stuck:
@@ -391,3 +422,102 @@ async def test_what_was_refused_and_comes_on_record_all_the_same_has_its_end_the
 async def _have_their_ends(engine: AsyncEngine) -> bool:
     async with reading(engine) as connection:
         return len(await list_records(connection, limit=10)) == 5
+
+
+async def test_refusals_are_summed_up_while_the_store_is_away(
+    ledger: Ledger, engine: AsyncEngine, spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it takes and whoever is refused: nothing of them waits or is spooled; then one sum each comes on record."""
+    monkeypatch.setattr("app.audit.log.COUNTING_SECONDS", 0.0)
+    async with writing_to(ledger, spool) as writer:
+        log = AuditLog(writer)
+        with away(engine):
+            await writer.write(record("happened"), required=False)
+            for _ in range(SECONDS):
+                for number in range(STRANGERS):
+                    log.count_refusal(address=f"10.0.0.{number}", caller=None, code="credentials-missing")
+                await asyncio.sleep(0)
+            spooled = subjects_in(tmp_path / "audit.spool")
+        await until(lambda: _any_sum(engine))
+        await writer.settled()
+
+    assert spooled == ["happened"]
+    assert sorted(await _sums(engine)) == sorted((f"10.0.0.{number}", SECONDS) for number in range(STRANGERS))
+
+
+async def _sums(engine: AsyncEngine) -> list[tuple[str, int]]:
+    async with reading(engine) as connection:
+        found = await list_records(connection, limit=1_000)
+    return [(one["address"], one["count"]) for one in found if one["name"] == Name.REFUSALS_COUNTED]
+
+
+async def _any_sum(engine: AsyncEngine) -> bool:
+    return bool(await _sums(engine))
+
+
+async def test_what_was_summed_up_is_spooled_at_the_end(ledger: Ledger, engine: AsyncEngine, spool: Spool, tmp_path: Path) -> None:
+    """An orderly end beside a dead store: the sums are kept as records like all others."""
+    with away(engine):
+        async with writing_to(ledger, spool) as writer:
+            await writer.write(record("happened"), required=False)
+            log = AuditLog(writer)
+            log.count_refusal(address="10.0.0.1", caller=None, code="not-found")
+            log.flush()
+    left = Spool(tmp_path / "audit.spool")
+    left.close()
+
+    assert [one.name for one in left.left] == [Name.CALLER_ENABLED, Name.REFUSALS_COUNTED]
+
+
+async def test_many_records_are_spooled_in_groups_and_encoded_once_and_not_on_the_loop(
+    ledger: Ledger, engine: AsyncEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many come at once, the loop does other work meanwhile, and those that are spooled first are durable first."""
+    monkeypatch.setattr("app.audit.spooling.LARGEST_GROUP", 10)
+    spool, loop, encoded = Counting(tmp_path / "counting.spool"), get_ident(), []
+
+    def encode(members: Mapping[str, object]) -> bytes:
+        encoded.append((members["subject"], get_ident() == loop))
+        return canonical(members)
+
+    monkeypatch.setattr("app.audit.spooling.canonical", encode)
+    names = [f"record-{number:03}" for number in range(95)]
+    async with writing_to(ledger, spool) as writer:
+        with away(engine):
+            await writer.write(record("first"), required=False)
+            await asyncio.gather(*(writer.write(record(name), required=False) for name in names))
+        await writer.settled()
+    spool.close()
+
+    assert encoded == [(name, False) for name in ["first", *names]]
+    assert spool.sizes == [1, *[10] * 9, 5]
+
+
+async def test_a_spool_that_fails_keeps_none_of_many_back(ledger: Ledger, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not those either that would have come with a later group."""
+    monkeypatch.setattr("app.audit.spooling.LARGEST_GROUP", 2)
+    async with writing_to(ledger, Broken()) as writer:
+        with away(engine):
+            await asyncio.gather(*(writer.write(record(f"record-{number}"), required=False) for number in range(7)))
+            waiting = not writer.healthy
+        await writer.settled()
+
+    assert waiting
+    assert await subjects(engine) == [f"record-{number}" for number in range(7)]
+
+
+async def test_a_spool_whose_emptying_hangs_keeps_no_answer_back(ledger: Ledger, engine: AsyncEngine, tmp_path: Path) -> None:
+    """The store fails again meanwhile: the answer goes out after the patience, and its record comes when the store is back."""
+    spool = SlowToEmpty(tmp_path / "slow.spool")
+    async with writing_to(ledger, spool) as writer:
+        with away(engine):
+            await writer.write(record("first"), required=False)
+        await writer.settled()
+        await asyncio.to_thread(spool.empties.wait)
+        with away(engine):
+            await writer.write(record("second"), required=False)
+        spool.let_go.set()
+        await writer.settled()
+    spool.close()
+
+    assert await subjects(engine) == ["first", "second"]
