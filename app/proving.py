@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from app.storage.migrate import newest_schema
 from app.storage.scan import Damaged, Scan, scanning
 from app.vault import CHECKPOINT_SIGNING, Sealed, load_keyring, open_own_key
 
-__all__ = ["held_signer", "read_only", "trusted_keys"]
+__all__ = ["held_signer", "read_only", "require_readable", "trusted_keys"]
 
 PEM = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
 SEALED = "SELECT key_id, nonce, sealed FROM sealed_keys WHERE name = ?"
@@ -40,8 +41,18 @@ def read_only(settings: Settings) -> Iterator[Scan]:
             _require_schema(scan)
             yield scan
     except Damaged as error:
-        message = f"GATEWAY_DATABASE_URL: the database at {path} can't be read: {error}"
+        message = f"GATEWAY_DATABASE_URL: the database at {path} can't be read: {error}{_log_beside(path)}"
         raise StartRefused(message) from error
+
+
+def require_readable(settings: Settings) -> None:
+    """See that there is a database to read.
+
+    Raises:
+        StartRefused: there is none, or it can't be read, or its schema isn't this version's.
+    """
+    with read_only(settings):
+        pass
 
 
 def trusted_keys(settings: Settings, scan: Scan, files: Sequence[Path]) -> Trusted:
@@ -70,6 +81,14 @@ def held_signer(settings: Settings, scan: Scan) -> Signer | None:
     keyring = load_keyring(given, settings.keys_file, may_make=False)
     key_id, nonce, sealed = (bytes(column) for column in row)
     return Signer(open_own_key(keyring, Sealed(key_id.decode(errors="replace"), nonce, sealed), CHECKPOINT_SIGNING))
+
+
+def _log_beside(path: Path) -> str:
+    """What may help where there is a log that SQLite can't read without writing beside it."""
+    log = path.with_name(f"{path.name}-wal")
+    if not log.exists() or os.access(path.parent, os.W_OK):
+        return ""
+    return f"; {log} can be read only where files can be made beside it: copy both there"
 
 
 def _require_schema(scan: Scan) -> None:

@@ -11,9 +11,9 @@ import typer
 
 from app.audit import AuditReader, Wanted
 from app.errors import ParameterInvalid
-from app.opening import open_database
+from app.proving import require_readable
 from app.settings import load_settings
-from app.storage import ReadingThread
+from app.storage import ReadingThread, open_engine
 
 __all__ = [
     "COLUMNS",
@@ -59,23 +59,24 @@ def wanted_of(**given: str | None) -> Wanted:
 
 
 def read_record(work: Callable[[AuditReader], Awaitable[T]]) -> T:
-    """Open the record and read it.
+    """Open the record and read it; nothing is made, and nothing brought to a newer schema.
 
     Raises:
         typer.Exit: with status 130, where it was interrupted.
         StartRefused, SQLAlchemyError
     """
+    settings = load_settings()
+    require_readable(settings)
 
     async def run() -> T:
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             # As without a loop: its own handler would let a write into a full pipe go on.
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        async with open_database(load_settings()) as engine:
-            thread = ReadingThread(engine)
-            try:
-                return await work(AuditReader(thread))
-            finally:
-                await thread.aclose()
+        thread = ReadingThread(open_engine(settings.database))
+        try:
+            return await work(AuditReader(thread))
+        finally:
+            await thread.aclose()
 
     try:
         return asyncio.run(run())

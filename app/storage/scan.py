@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -160,10 +161,19 @@ def scanning(path: Path) -> Iterator[Scan]:
 def open_read_only(path: Path) -> sqlite3.Connection:
     """Open a database that isn't to be changed, also beside a server that writes.
 
+    Where nobody can write, as on a read-only medium, it is taken for what doesn't change, and needs no file beside it.
+
     Raises:
         sqlite3.Error: it can't be opened.
     """
-    return sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, isolation_level=None)
+    options = "mode=ro&immutable=1" if _is_still(path) else "mode=ro"
+    return sqlite3.connect(f"file:{quote(str(path.resolve()))}?{options}", uri=True, isolation_level=None)
+
+
+def _is_still(path: Path) -> bool:
+    """Whether its folder can't be written, and nothing stands in a log beside it, which would be left out."""
+    log = path.resolve().with_name(f"{path.resolve().name}-wal")
+    return not os.access(path.resolve().parent, os.W_OK) and not (log.exists() and log.stat().st_size)
 
 
 @contextmanager
