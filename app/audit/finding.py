@@ -22,7 +22,7 @@ MOST_LOOKED_AT = 10_000
 NEAR_AN_END = 200_000
 CLOCKS_DIFFER = timedelta(seconds=2)
 UNREADABLE = "this isn't what was written here; `audit verify` tells more"
-INDEXED = ("request_id", "caller", "token", "code", "name")
+INDEXED = ("request_id", "by", "caller", "token", "code", "name")
 BEFORE_ALL_IDS, BEYOND_ALL_IDS = "", "g"
 
 
@@ -165,7 +165,7 @@ LAST_BY_TIME = "SELECT max(number) FROM (SELECT number FROM audit_records WHERE 
 
 
 def _walk(table: str, column: str | None, value: str | None) -> Walk:
-    holds = f"{column} = ? AND " if column else ""
+    holds = f'"{column}" = ? AND ' if column else ""
     query = f"SELECT number FROM {table} WHERE {holds}number >= ? AND number <= ? ORDER BY number"  # noqa: S608 - names of ours
     return Walk(f"{query} DESC LIMIT ?", f"{query} LIMIT ?", () if value is None else (value,))
 

@@ -19,7 +19,8 @@ ID = re.compile(r"[0-9]{1,19}", re.ASCII)
 class Wanted:
     """Which records are wanted: those for which everything holds that is given.
 
-    `order` is an ID that a record asks for or tells of. `since` (inclusive) and `until` (exclusive) are times as records have them, and
+    `caller` and `token` are those of a call, or what a change was made to; `by` is who made it. `order` is an ID that a record asks for or
+    tells of. `since` (inclusive) and `until` (exclusive) are times as records have them, and
     the stored time decides.
     """
 
@@ -28,6 +29,7 @@ class Wanted:
     order: str | None = None
     code: str | None = None
     name: str | None = None
+    by: str | None = None
     request_id: str | None = None
     since: str | None = None
     until: str | None = None

@@ -14,6 +14,7 @@ from app.audit import MOST_IN_PAGE, AuditReader, Span, Stored, Wanted
 from app.cli.output import print_json, print_members, print_table
 from app.cli.records import (
     COLUMNS,
+    By,
     Caller,
     Code,
     Name,
@@ -51,6 +52,7 @@ def list_(  # noqa: PLR0913 - options of the command line
     order: Order = None,
     code: Code = None,
     name: Name = None,
+    by: By = None,
     request_id: RequestID = None,
     since: Since = None,
     until: Until = None,
@@ -58,7 +60,9 @@ def list_(  # noqa: PLR0913 - options of the command line
     as_json: Json = False,
 ) -> None:
     """List the newest records, newest first."""
-    wanted = wanted_of(caller=caller, token=token, order=order, code=code, name=name, request_id=request_id, since=since, until=until)
+    wanted = wanted_of(
+        caller=caller, token=token, order=order, code=code, name=name, by=by, request_id=request_id, since=since, until=until
+    )
     if follow:
         if any(one is not None for one in (limit, before, since, until)):
             message = "--follow shows what is to come: it goes with no --limit, --before, --since and --until"

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from app.audit import AuditReader, Format, Wanted, heading, rendered
 from app.cli.output import complete_file
-from app.cli.records import Caller, Code, Name, Order, RequestID, Since, Token, Until, read_record, wanted_of
+from app.cli.records import By, Caller, Code, Name, Order, RequestID, Since, Token, Until, read_record, wanted_of
 from app.errors import StartRefused
 
 __all__ = ["export"]
@@ -36,12 +36,15 @@ def export(  # noqa: PLR0913 - options of the command line
     order: Order = None,
     code: Code = None,
     name: Name = None,
+    by: By = None,
     request_id: RequestID = None,
     since: Since = None,
     until: Until = None,
 ) -> None:
     """Write out records, oldest first."""
-    wanted = wanted_of(caller=caller, token=token, order=order, code=code, name=name, request_id=request_id, since=since, until=until)
+    wanted = wanted_of(
+        caller=caller, token=token, order=order, code=code, name=name, by=by, request_id=request_id, since=since, until=until
+    )
     if output is None:
         with _standard_output() as file, _progress(visible=not sys.stdout.isatty()) as told:
             read_record(lambda reader: _write_all(reader, wanted, form, file, told))

@@ -17,6 +17,7 @@ from app.storage import ReadingThread, open_engine
 
 __all__ = [
     "COLUMNS",
+    "By",
     "Caller",
     "Code",
     "Name",
@@ -34,8 +35,9 @@ __all__ = [
 INTERRUPTED = 128 + signal.SIGINT
 COLUMNS = ("number", "at", "name", "request", "caller", "token", "code", "detail")
 
-Caller = Annotated[str | None, typer.Option(help="Only this caller's.")]
-Token = Annotated[str | None, typer.Option(help="Only those of this token.")]
+By = Annotated[str | None, typer.Option(metavar="WHO", help="Only changes made by them, such as command:ada or caller:ops.")]
+Caller = Annotated[str | None, typer.Option(help="Only this caller's, and changes made to it.")]
+Token = Annotated[str | None, typer.Option(help="Only those of this token, and changes made to it.")]
 Order = Annotated[str | None, typer.Option(metavar="ID", help="Only those that ask for this ID or tell of it.")]
 Code = Annotated[str | None, typer.Option(help="Only those with this code, such as ok or parameter-missing.")]
 Name = Annotated[str | None, typer.Option(help="Only those of this name, such as call:outcome.")]
@@ -109,6 +111,11 @@ def _cells(record: Mapping[str, Any]) -> list[object]:
 
 
 def _detail(record: Mapping[str, Any]) -> str:
+    told, by = _told(record), record.get("by")
+    return f"{told}, by {by}" if by else told
+
+
+def _told(record: Mapping[str, Any]) -> str:
     if "linked_ids" in record:
         return f"linked {_joined(record['linked_ids'], ', ') or 'nothing new'}"
     if "ticket_id" in record:

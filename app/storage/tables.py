@@ -124,6 +124,12 @@ def _member(name: str, kind: TypeEngine[Any] | None = None) -> Column[Any]:
     return Column(name, kind or Text(), Computed(f"json_extract(body, '$.{name}')", persisted=False))
 
 
+def _of(member: str, names: str) -> Column[Any]:
+    """The member, or the subject where such a change has been made to it."""
+    changed = f"iif(json_extract(body, '$.name') GLOB '{names}', json_extract(body, '$.subject'), NULL)"
+    return Column(member, Text(), Computed(f"coalesce(json_extract(body, '$.{member}'), {changed})", persisted=False))
+
+
 # By `->` a list is read out of the body that is parsed already; `json_each` would parse all of the body again for each.
 INDEX_IDS = DDL(  # type: ignore[no-untyped-call]
     "CREATE TRIGGER audit_ids_of_record AFTER INSERT ON audit_records BEGIN "
@@ -144,9 +150,10 @@ audit_records = Table(
     _member("id"),
     _member("name"),
     _member("request_id"),
-    _member("caller"),
-    _member("token"),
+    _of("caller", "caller:*"),
+    _of("token", "token:*"),
     _member("code"),
+    _member("by"),
     _member("chain"),
     _member("seq", Integer()),
     UniqueConstraint("id"),
@@ -156,10 +163,11 @@ audit_records = Table(
     Index("ix_audit_records_token", "token"),
     Index("ix_audit_records_code", "code", sqlite_where=text("code IS NOT NULL")),
     Index("ix_audit_records_name", "name"),
+    Index("ix_audit_records_by", "by", sqlite_where=text('"by" IS NOT NULL')),
     listeners=[("after_create", INDEX_IDS)],
 )
 """The record as it was written, canonical JSON in `body`, and the hash that chains it to the one before; the other columns are read out of
-the body by the database. `number` is its place among all, `seq` the one in its chain."""
+the body by the database; `caller` and `token` also of changes that were made to one. `number` is its place among all, `seq` the one in its chain."""
 
 audit_ids = Table(
     "audit_ids",

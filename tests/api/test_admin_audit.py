@@ -241,5 +241,5 @@ async def test_the_routes_are_described(rig: Rig) -> None:
     listing = rig.app.openapi()["paths"][AUDIT]["get"]
     names = {one["name"] for one in listing["parameters"]}
 
-    assert names == {"caller", "token", "order", "code", "name", "request_id", "since", "until", "limit", "cursor"}
+    assert names == {"caller", "token", "order", "code", "name", "by", "request_id", "since", "until", "limit", "cursor"}
     assert all(one["description"] for one in listing["parameters"])

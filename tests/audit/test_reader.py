@@ -68,15 +68,21 @@ RECORDS = [
     made(4, Name.CALL_OUTCOME, request_id="r-2", caller="b", token="shop", code="queue-full", ids=["47"]),
     made(5, Name.CALL_OUTCOME, request_id="r-3", caller="a", token="store", code="queue-full", ids=["4711"]),
     made(6, Name.SEND_OUTCOME, request_id="r-3", caller="a", token="store", result="linked", linked_ids=["9223372036854775807"]),
+    made(7, Name.CALLER_DISABLED, by="caller:a", subject="b"),
+    made(8, Name.TOKEN_DISABLED, by="caller:a", subject="shop"),
 ]
 
 
 @pytest.mark.parametrize(
     ("asked", "found"),
     [
-        ({}, [6, 5, 4, 3, 2, 1]),
+        ({}, [8, 7, 6, 5, 4, 3, 2, 1]),
         ({"caller": "a"}, [6, 5, 3, 2]),
-        ({"token": "shop"}, [4, 3, 2]),
+        ({"token": "shop"}, [8, 4, 3, 2, 1]),
+        ({"token": "shop", "name": "token:disabled"}, [8]),
+        ({"by": "caller:a"}, [8, 7]),
+        ({"by": "caller:a", "token": "shop"}, [8]),
+        ({"by": "command:ada"}, [1]),
         ({"order": "4711"}, [5, 3, 2]),
         ({"order": "4712"}, [3, 2]),
         ({"order": "47"}, [4]),
@@ -85,12 +91,13 @@ RECORDS = [
         ({"code": "queue-full"}, [5, 4]),
         ({"name": "call:outcome"}, [5, 4, 3]),
         ({"request_id": "r-1"}, [3, 2]),
-        ({"since": at(3)}, [6, 5, 4, 3]),
+        ({"since": at(3)}, [8, 7, 6, 5, 4, 3]),
         ({"until": at(3)}, [2, 1]),
         ({"since": at(3.000001), "until": at(5.000001)}, [5, 4]),
         ({"since": at(100)}, []),
         ({"until": at(-100)}, []),
         ({"order": "4711", "caller": "a", "code": "queue-full"}, [5]),
+        ({"caller": "b"}, [7, 4]),
         ({"caller": "b", "token": "store"}, []),
         ({"caller": "a", "token": "shop", "since": at(2.5)}, [3]),
         ({"caller": "A"}, []),
@@ -225,7 +232,7 @@ async def test_work_is_bounded(reader: AuditReader, tmp_path: Path, monkeypatch:
     assert 5 < len(pages) < 20
 
 
-@pytest.mark.parametrize("column", ["caller", "token", "code", "name", "request_id", "order", None])
+@pytest.mark.parametrize("column", ["caller", "token", "code", "name", "by", "request_id", "order", None])
 def test_no_filter_looks_through_the_table(connection: sqlite3.Connection, column: str | None) -> None:
     """Each has an index, in the order of the numbers: nothing is scanned and nothing is sorted."""
     wanted = Wanted(**({column: "x"} if column else {}))
@@ -369,4 +376,4 @@ async def test_a_database_that_cant_be_read_is_told(reader: AuditReader, connect
         await reader.page(Wanted(), limit=1)
     connection.execute("ALTER TABLE audit_records_aside RENAME TO audit_records")
 
-    assert numbers(await reader.page(Wanted(), limit=1)) == [6]
+    assert numbers(await reader.page(Wanted(), limit=1)) == [8]

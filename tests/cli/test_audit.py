@@ -72,7 +72,10 @@ def test_the_newest_records_come_first(shell: Shell) -> None:
     [
         (("--limit", "2"), [7, 6]),
         (("--caller", "a"), [4, 3, 2]),
-        (("--token", "shop"), [4, 3, 2]),
+        (("--token", "shop"), [4, 3, 2, 1]),
+        (("--token", "shop", "--name", "token:added"), [1]),
+        (("--by", "command:ada"), [1]),
+        (("--by", "command:bob"), []),
         (("--code", "ok"), [4]),
         (("--order", "1"), [7, 3, 2]),
         (("--order", "1", "--caller", "a"), [3, 2]),
@@ -119,7 +122,7 @@ def test_records_are_a_table_for_people(shell: Shell) -> None:
         "5 call:outcome request-1 a shop ok linked nothing new",
         "4 send:outcome request-1 a shop linked linked 1, 2",
         "3 call:intent request-1 a shop orderIds=1,2",
-        "2 token:added shop",
+        "2 token:added shop, by command:ada",
     ]
 
 

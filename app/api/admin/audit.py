@@ -25,11 +25,12 @@ USUAL_LIMIT = 50
 TEXT: dict[str, Any] = {"type": "string"}
 MOMENT: dict[str, Any] = {"type": "string", "examples": ["2027-01-31T12:00:00Z"]}
 FILTERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "caller": ("Only those of this caller.", TEXT),
-    "token": ("Only those of this token.", TEXT),
+    "caller": ("Only those of this caller, and changes made to it.", TEXT),
+    "token": ("Only those of this token, and changes made to it.", TEXT),
     "order": ("Only those that ask for this ID or tell of it.", {"type": "string", "pattern": "^[0-9]{1,19}$"}),
     "code": ("Only those with this code, such as `ok` or `parameter-missing`.", TEXT),
     "name": ("Only those of this name, such as `call:outcome`.", {"type": "string", "enum": [name.value for name in Name]}),
+    "by": ("Only changes made by them, such as `command:ada` or `caller:ops`.", TEXT),
     "request_id": ("Only those of this request.", TEXT),
     "since": ("Only those made at this time or later, ISO 8601, in UTC where it names no zone.", MOMENT),
     "until": ("Only those made before this time.", MOMENT),

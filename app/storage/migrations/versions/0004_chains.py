@@ -45,7 +45,7 @@ def upgrade() -> None:
 
 
 def _create_records() -> None:
-    members = ("id", "name", "request_id", "caller", "token", "code", "chain")
+    members = ("id", "name", "request_id", "code", "chain", "by")
     op.create_table(
         "audit_records",
         sa.Column(
@@ -57,6 +57,8 @@ def _create_records() -> None:
         sa.Column("body", sa.Text, nullable=False),
         sa.Column("hash", sa.LargeBinary, nullable=False),
         *(_member(name, sa.Text) for name in members),
+        _of("caller", "caller:*"),
+        _of("token", "token:*"),
         _member("seq", sa.Integer),
         sa.UniqueConstraint("id", name="uq_audit_records_id"),
         sa.UniqueConstraint("chain", "seq", name="uq_audit_records_chain_seq"),
@@ -64,6 +66,7 @@ def _create_records() -> None:
     for name in INDEXED:
         op.create_index(f"ix_audit_records_{name}", "audit_records", [name])
     op.create_index("ix_audit_records_code", "audit_records", ["code"], sqlite_where=sa.text("code IS NOT NULL"))
+    op.create_index("ix_audit_records_by", "audit_records", ["by"], sqlite_where=sa.text('"by" IS NOT NULL'))
     op.create_table(
         "audit_ids",
         sa.Column("value", sa.Text, primary_key=True),
@@ -99,6 +102,11 @@ def _create_seals(table: str, *first: sa.Column[Any]) -> None:
 
 def _member(name: str, kind: type[sa.Text | sa.Integer]) -> sa.Column[Any]:
     return sa.Column(name, kind, sa.Computed(f"json_extract(body, '$.{name}')", persisted=False))
+
+
+def _of(member: str, names: str) -> sa.Column[Any]:
+    changed = f"iif(json_extract(body, '$.name') GLOB '{names}', json_extract(body, '$.subject'), NULL)"
+    return sa.Column(member, sa.Text, sa.Computed(f"coalesce(json_extract(body, '$.{member}'), {changed})", persisted=False))
 
 
 def _chain_what_is_there() -> None:
