@@ -167,7 +167,8 @@ audit_records = Table(
     listeners=[("after_create", INDEX_IDS)],
 )
 """The record as it was written, canonical JSON in `body`, and the hash that chains it to the one before; the other columns are read out of
-the body by the database; `caller` and `token` also of changes that were made to one. `number` is its place among all, `seq` the one in its chain."""
+the body by the database, `caller` and `token` also of changes that were made to one. `number` is its place among all, `seq` the one in its
+chain."""
 
 audit_ids = Table(
     "audit_ids",
