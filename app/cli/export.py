@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from app.audit import AuditReader, Format, Wanted, heading, rendered
+from app.cli.ending import ended_in_order
 from app.cli.output import complete_file
 from app.cli.records import By, Caller, Code, Name, Order, RequestID, Since, Token, Until, read_record, wanted_of
 from app.errors import StartRefused
@@ -46,10 +47,10 @@ def export(  # noqa: PLR0913 - options of the command line
         caller=caller, token=token, order=order, code=code, name=name, by=by, request_id=request_id, since=since, until=until
     )
     if output is None:
-        with _standard_output() as file, _progress(visible=not sys.stdout.isatty()) as told:
+        with ended_in_order(), _standard_output() as file, _progress(visible=not sys.stdout.isatty()) as told:
             read_record(lambda reader: _write_all(reader, wanted, form, file, told))
         return
-    with complete_file(output) as file, _progress(visible=True) as told:
+    with ended_in_order(), complete_file(output) as file, _progress(visible=True) as told:
         count = read_record(lambda reader: _write_all(reader, wanted, form, file, told))
     print(f"exported {count} records to {output}")
 
@@ -73,7 +74,7 @@ def _standard_output() -> Iterator[BinaryIO]:
     """A pipe whose reader has gone ends the command without a word, with the status that a shell gives for that.
 
     Raises:
-        typer.Exit: so it is, or the command was interrupted.
+        typer.Exit: so it is.
         StartRefused: it can't be written.
     """
     try:
@@ -85,7 +86,7 @@ def _standard_output() -> Iterator[BinaryIO]:
         _let_go()
         message = f"standard output can't be written: {error.strerror or error}"
         raise StartRefused(message) from error
-    except typer.Exit:
+    except SystemExit:
         _let_go()
         raise
 

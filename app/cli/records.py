@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
 import typer
 
 from app.audit import AuditReader, Wanted
+from app.cli.ending import ended_in_order
 from app.errors import ParameterInvalid
 from app.proving import require_readable
 from app.settings import load_settings
@@ -32,7 +32,6 @@ __all__ = [
     "wanted_of",
 ]
 
-INTERRUPTED = 128 + signal.SIGINT
 COLUMNS = ("number", "at", "name", "request", "caller", "token", "code", "detail")
 
 By = Annotated[str | None, typer.Option(metavar="WHO", help="Only changes made by them, such as command:ada or caller:ops.")]
@@ -64,26 +63,21 @@ def read_record(work: Callable[[AuditReader], Awaitable[T]]) -> T:
     """Open the record and read it; nothing is made, and nothing brought to a newer schema.
 
     Raises:
-        typer.Exit: with status 130, where it was interrupted.
+        SystemExit: a signal ended it.
         StartRefused, SQLAlchemyError
     """
     settings = load_settings()
     require_readable(settings)
 
     async def run() -> T:
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-            # As without a loop: its own handler would let a write into a full pipe go on.
-            signal.signal(signal.SIGINT, signal.default_int_handler)
         thread = ReadingThread(open_engine(settings.database))
         try:
             return await work(AuditReader(thread))
         finally:
             await thread.aclose()
 
-    try:
+    with ended_in_order():
         return asyncio.run(run())
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
 
 
 def record_rows(records: Iterable[Mapping[str, Any]]) -> list[list[str]]:

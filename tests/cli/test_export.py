@@ -76,8 +76,11 @@ def test_nothing_is_a_complete_file_too(shell: Shell, form: str, written: str) -
     assert (ran.status, ran.out, ran.err) == (0, written, "")
 
 
-def test_what_is_interrupted_leaves_nothing(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C in the midst ends with status 130; the file that was there before is there still, and no half one."""
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_what_is_interrupted_leaves_nothing(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, status: int
+) -> None:
+    """Ctrl-C, an end by a supervisor or by a lost terminal in the midst ends with the status of a shell; the file that was there before is there still, and no half one."""
     target = tmp_path / "out" / "record.jsonl"
     target.parent.mkdir()
     target.write_text("an older export", encoding="utf-8")
@@ -85,13 +88,13 @@ def test_what_is_interrupted_leaves_nothing(shell: Shell, tmp_path: Path, monkey
     def interrupted(_form: Format, records: Iterator[Stored]) -> bytes:
         first = next(iter(records))
         if first.number > 1:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         return first.body
 
     monkeypatch.setattr("app.cli.export.rendered", interrupted)
     ran = shell("audit", "export", "--output", str(target))
 
-    assert (ran.status, ran.out, ran.err) == (130, "", "")
+    assert (ran.status, ran.out, ran.err) == (status, "", "")
     assert target.read_text(encoding="utf-8") == "an older export"
     assert list(target.parent.iterdir()) == [target]
 
@@ -125,6 +128,18 @@ def test_a_reader_that_goes_ends_it_quietly(shell: Shell) -> None:
         said = process.stderr.read()
 
     assert (process.returncode, said) == (141, b"")
+
+
+def test_a_signal_that_is_ignored_stays_so(shell: Shell) -> None:
+    """Under `nohup` the end of the terminal isn't the export's."""
+    with exporting(shell, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) as process:
+        assert process.stdout
+        assert process.stdout.read(1) == b"{"
+        process.send_signal(signal.SIGHUP)
+        rest = process.stdout.read()
+
+    assert process.returncode == 0
+    assert (b"{" + rest).decode().splitlines() == bodies(shell)
 
 
 def test_ctrl_c_ends_it_while_nobody_reads(shell: Shell) -> None:
