@@ -87,10 +87,12 @@ class Anchoring:
         """Hand over in the background while the context lasts, and at its end what is left, within 10 s.
 
         Raises:
+            StartRefused: the bookmark can't be used.
             SQLAlchemyError: the database can't be read.
         """
         newest = await self._newest()
-        self._reached = self._bookmark.resume(newest, begin=max(0, newest - MOST_WAITING))
+        oldest = max(0, newest - MOST_WAITING)
+        self._reached = self._bookmark.resume(newest, first=oldest, oldest=oldest)
         task = asyncio.create_task(self._run())
         try:
             yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import structlog
@@ -17,41 +18,39 @@ log = structlog.get_logger(__name__)
 
 
 class Bookmark:
-    """A number in a file, made with mode 0600 where it is missing.
+    """A number in a file of mode 0600; it begins with `resume`.
 
-    It outlives the process, killed or not. It isn't forced to the disk: after a loss of power it may stand a little further back.
+    It outlives the process, killed or not. A new file is whole and on disk before it has its name, so one that holds no number was
+    damaged. Later numbers aren't forced to the disk: after a loss of power it may stand a little further back.
 
     Args:
         path: the file; its folder must be there.
-
-    Raises:
-        StartRefused: the file can't be used.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            message = f"GATEWAY_STATE_DIR: {path} can't be used: {error.strerror}"
-            raise StartRefused(message) from error
+        self._descriptor: int | None = None
 
-    def resume(self, newest: int, begin: int | None = None) -> int:
-        """The number to go on from: the one that stands there, or `begin`, which is else the newest, where none does.
+    def resume(self, newest: int, *, first: int, oldest: int) -> int:
+        """The number to go on from: the one that stands there.
 
         Args:
             newest: the last number that was given out. A kept one beyond it is of another database, or of this one before an older copy
                 was put in its place.
-            begin: where to begin the first time.
+            first: where to begin the first time, and where the kept one is beyond the newest.
+            oldest: where to go on when what is kept is no number: whatever wasn't passed on yet comes after.
+
+        Raises:
+            StartRefused: the file can't be used.
         """
-        kept = os.pread(self._descriptor, WIDTH, 0).strip()
-        if kept.isdigit() and int(kept) <= newest:
-            return int(kept)
-        first = newest if begin is None else begin
-        if kept:
-            log.warning("a bookmark is beyond the database: was an older copy restored?", file=self._path.name, after=first)
-        self.move(first)
-        return first
+        try:
+            if not self._path.exists():
+                _make(self._path, _written(first))
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+            return self._kept(newest, first, oldest)
+        except OSError as error:
+            message = f"GATEWAY_STATE_DIR: {self._path} can't be used: {error.strerror}"
+            raise StartRefused(message) from error
 
     def move(self, number: int) -> None:
         """Stand at another number from now on, in one write.
@@ -59,8 +58,53 @@ class Bookmark:
         Raises:
             OSError: it can't be written.
         """
-        os.pwrite(self._descriptor, b"%0*d\n" % (WIDTH, number), 0)
+        assert self._descriptor is not None  # noqa: S101 - it begins with `resume`
+        os.pwrite(self._descriptor, _written(number), 0)
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._descriptor)
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _kept(self, newest: int, first: int, oldest: int) -> int:
+        assert self._descriptor is not None  # noqa: S101 - it was opened just now
+        kept = os.pread(self._descriptor, WIDTH, 0).strip()
+        if not kept.isdigit():
+            log.warning("a bookmark holds no number: going on from the oldest, so what was passed on may come again", file=self._path.name)
+            number = oldest
+        elif int(kept) > newest:
+            log.warning("a bookmark is beyond the database: was an older copy restored?", file=self._path.name, after=first)
+            number = first
+        else:
+            return int(kept)
+        self.move(number)
+        return number
+
+
+def _written(number: int) -> bytes:
+    return b"%0*d\n" % (WIDTH, number)
+
+
+def _make(path: Path, content: bytes) -> None:
+    """Make a file that is whole and on disk before it has its name."""
+    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(beside).replace(path)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the file's name survive a loss of power too."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -43,7 +43,7 @@ async def streamed(target: str, database: Path, state_dir: Path) -> AsyncIterato
     It must begin before the first record is written, and end after the last.
 
     Raises:
-        StartRefused: the target can't be written.
+        StartRefused: the target can't be written, or it can't be kept how far it came.
     """
     if target == "none":
         yield ()
@@ -84,14 +84,15 @@ class Stream:
         self.left_out = 0
 
     def start(self) -> None:
-        """Go on after the last record that was written; the first time, after the newest there is.
+        """Go on after the last record that was written; the first time, after the newest there is; from the oldest where that isn't known.
 
         Raises:
+            StartRefused: the bookmark can't be used.
             sqlite3.Error: the database can't be read.
         """
         newest = self._newest()
         self._disconnect()
-        self._reached = self._bookmark.resume(newest)
+        self._reached = self._bookmark.resume(newest, first=newest, oldest=0)
         self._thread.start()
 
     def appended(self, rows: Sequence[Row]) -> None:  # noqa: ARG002 - they are read where those of other processes are, too

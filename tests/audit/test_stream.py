@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
+import resource
 import select
 import sqlite3
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,40 @@ async def test_an_older_database_is_noticed(engine: AsyncEngine, tmp_path: Path,
 
     assert subjects(lines(path)) == ["after"]
     assert "is beyond the database" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("left", [b"", bytes(21), b"what is this?\n"], ids=["nothing", "zeros", "a text"])
+async def test_a_damaged_bookmark_leaves_nothing_out(
+    engine: AsyncEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str], left: bytes
+) -> None:
+    """Where it isn't known how far the stream came, all that it may tell comes again, and the log says why."""
+    path = tmp_path / "audit.jsonl"
+    async with streamed(f"file:{path}", tmp_path / "gateway.db", tmp_path):
+        await change(engine, "before")
+    (tmp_path / "stream.position").write_bytes(left)
+    await change(engine, "between")
+    path.unlink()
+    async with streamed(f"file:{path}", tmp_path / "gateway.db", tmp_path):
+        await change(engine, "after")
+    said = capsys.readouterr().out
+
+    assert lines(path) == stored(tmp_path)
+    assert said.count("a bookmark holds no number") == 1
+    assert "an older copy" not in said
+    assert int((tmp_path / "stream.position").read_bytes()) == len(stored(tmp_path))
+
+
+async def test_a_damaged_bookmark_leaves_a_gap_that_is_said(engine: AsyncEngine, tmp_path: Path) -> None:
+    """One that is more behind than a stream may be is told what is left out, though nobody knows how far it had come."""
+    path = tmp_path / "audit.jsonl"
+    await change(engine, *map(str, range(9)))
+    (tmp_path / "stream.position").touch()
+    stream = Stream(FileOutlet(path), tmp_path / "gateway.db", Bookmark(tmp_path / "stream.position"), most_behind=4)
+    stream.start()
+    await stream.aclose()
+
+    assert json.loads(lines(path)[0])["left_out"] == {"first": 1, "last": 8, "count": 8}
+    assert lines(path)[1:] == stored(tmp_path)[8:]
 
 
 async def test_none_makes_nothing(tmp_path: Path) -> None:
@@ -315,12 +350,54 @@ def test_a_target_that_cant_be_written_stops_the_start(tmp_path: Path, name: str
     assert "\n" not in str(refused.value)
 
 
-async def test_a_bookmark_that_cant_be_kept_stops_the_start(tmp_path: Path) -> None:
+def test_a_bookmark_that_cant_be_kept_stops_the_start(tmp_path: Path) -> None:
     """Without it a restart would repeat or lose lines."""
     (tmp_path / "stream.position").mkdir()
 
-    with pytest.raises(StartRefused, match="GATEWAY_STATE_DIR"):
-        await asyncio.to_thread(Bookmark, tmp_path / "stream.position")
+    with pytest.raises(StartRefused, match=r"GATEWAY_STATE_DIR: .*stream.position can't be used: Is a directory"):
+        resume(tmp_path)
+
+
+def test_a_new_bookmark_is_whole_or_not_there(tmp_path: Path) -> None:
+    """Where there is no room for it the start is refused in one line, and once there is room the stream begins with what is new."""
+    with no_room(), pytest.raises(StartRefused, match=r"GATEWAY_STATE_DIR: .*stream.position can't be used: File too large"):
+        resume(tmp_path)
+    left = list(tmp_path.iterdir())
+
+    assert left == []
+    assert resume(tmp_path) == 7
+    assert (tmp_path / "stream.position").read_bytes() == b"00000000000000000007\n"
+    assert stat.S_IMODE((tmp_path / "stream.position").stat().st_mode) == 0o600
+
+
+def test_a_damaged_bookmark_that_cant_be_mended_stops_the_start(tmp_path: Path) -> None:
+    """On a full disk it is said in one line, and nothing is taken for kept."""
+    (tmp_path / "stream.position").touch()
+
+    with no_room(), pytest.raises(StartRefused, match="GATEWAY_STATE_DIR"):
+        resume(tmp_path)
+
+    assert resume(tmp_path) == 0
+
+
+def resume(folder: Path) -> int:
+    """Where the stream goes on, after seven records."""
+    bookmark = Bookmark(folder / "stream.position")
+    try:
+        return bookmark.resume(7, first=7, oldest=0)
+    finally:
+        bookmark.close()
+
+
+@contextmanager
+def no_room() -> Iterator[None]:
+    """No file can grow, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_batch_knows_what_is_whole() -> None:
