@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from app.audit import Seal
 from app.audit.anchors import AnchorUnreadable, anchor_line, read_anchors
 from app.audit.verification import Finding, Verified, verify
-from app.cli.output import print_json
+from app.cli.output import complete_file, print_json
 from app.errors import NotFound, StartRefused
 from app.proving import held_signer, read_only, trusted_keys
 from app.settings import load_settings
@@ -47,16 +48,16 @@ def verify_(
     archive: Archive = None,
     as_json: Json = False,  # noqa: FBT002 - a flag of the command line
 ) -> None:
-    """Recompute every chain and check every signature. Status 0 if all holds, 1 if not."""
+    """Recompute every chain and check every signature. Status 0 if all holds, 1 if not, 2 if it can't be done."""
     settings = load_settings()
     if archive and not archive.is_dir():
         message = f"--archive: {archive} is no folder"
         raise StartRefused(message)
     with read_only(settings) as scan:
         trusted = trusted_keys(settings, scan, keys or [])
-        with _lines(anchors) as lines, _progress(scan) as seen:
-            verified = verify(scan, trusted, anchors=lines, archive=archive, seen=seen)
-    (_print_document if as_json else _print_findings)(verified)
+        with _read(anchors) as kept, _progress(scan) as seen:
+            verified = verify(scan, trusted, anchors=kept, archive=archive, seen=seen)
+    (_print_document if as_json else _print_findings)(verified, kept.count)
     if not verified.holds:
         raise typer.Exit(1)
 
@@ -69,11 +70,8 @@ def anchor(output: Output = None) -> None:
     if output is None:
         sys.stdout.write(text)
         return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        message = f"--output: {output} can't be written: {error}"
-        raise StartRefused(message) from error
+    with complete_file(output) as file:
+        file.write(text.encode())
 
 
 def key(as_json: Json = False) -> None:  # noqa: FBT002 - a flag of the command line
@@ -90,14 +88,39 @@ def key(as_json: Json = False) -> None:  # noqa: FBT002 - a flag of the command 
         print(f"key {signer.key_id}\n{signer.public_pem}", end="")
 
 
+class _Anchors:
+    """Anchors as they are asked for, and how many that were."""
+
+    def __init__(self, anchors: Iterator[tuple[int, Seal]]) -> None:
+        self._anchors = anchors
+        self.count = 0
+
+    def __iter__(self) -> Iterator[tuple[int, Seal]]:
+        for anchor in self._anchors:
+            self.count += 1
+            yield anchor
+
+
 @contextmanager
-def _lines(anchors: Path | None) -> Iterator[Iterator[tuple[int, Seal]]]:
-    """The anchors of a file, read as they are asked for; none without one."""
+def _read(path: Path | None) -> Iterator[_Anchors]:
+    """The anchors of a file; none without one.
+
+    Raises:
+        StartRefused: it can't be read, or holds none: nothing would be compared, though somebody thinks so.
+    """
+    if path is None:
+        yield _Anchors(iter(()))
+        return
     with ExitStack() as stack:
         try:
-            yield read_anchors(stack.enter_context(anchors.open("rb")) if anchors else ())
+            anchors = read_anchors(stack.enter_context(path.open("rb")))
+            first = next(anchors, None)
+            if first is None:
+                message = f"--anchor: {path} holds no anchor"
+                raise StartRefused(message)
+            yield _Anchors(chain([first], anchors))
         except (OSError, AnchorUnreadable) as error:
-            message = f"--anchor: {anchors} can't be read: {error}"
+            message = f"--anchor: {path} can't be read: {error}"
             raise StartRefused(message) from error
 
 
@@ -111,12 +134,13 @@ def _progress(scan: Scan) -> Iterator[Callable[[int], None]]:
         yield lambda rows: progress.advance(task, rows)
 
 
-def _print_document(verified: Verified) -> None:
+def _print_document(verified: Verified, anchors: int) -> None:
     print_json(
         {
             "holds": verified.holds,
             "records": verified.records,
             "chains": verified.chains,
+            "anchors": anchors,
             "failures": [one.members() for one in verified.findings if not one.kind.is_note],
             "notes": [one.members() for one in verified.findings if one.kind.is_note],
             "more": verified.findings.more,
@@ -124,14 +148,14 @@ def _print_document(verified: Verified) -> None:
     )
 
 
-def _print_findings(verified: Verified) -> None:
+def _print_findings(verified: Verified, anchors: int) -> None:
     findings = sorted(verified.findings, key=lambda one: one.kind.is_note)
     for one in findings[:MOST_PRINTED]:
         print(f"{'note' if one.kind.is_note else 'WRONG'}  {one.kind}: {_place(one)}{one.text}")
     more = len(findings[MOST_PRINTED:]) + verified.findings.more
     if more:
         print(f"… and {more} more")
-    amount = f"{verified.records} records in {verified.chains} chains"
+    amount = f"{verified.records} records in {verified.chains} chains{f' against {anchors} anchors' if anchors else ''}"
     print(f"all holds: {amount}" if verified.holds else f"NOT PROVEN: {verified.findings.failures} findings in {amount}")
 
 

@@ -60,7 +60,7 @@ def test_findings_for_programs(shell: Shell) -> None:
     altered(shell)
     bad = shell("audit", "verify", "--json")
 
-    assert good == {"holds": True, "records": 3, "chains": 1, "failures": [], "notes": [], "more": 0}
+    assert good == {"holds": True, "records": 3, "chains": 1, "anchors": 0, "failures": [], "notes": [], "more": 0}
     assert bad.status == 1
     (failure,) = json.loads(bad.out)["failures"]
     assert (failure["kind"], failure["chain"], failure["seq"]) == ("record-altered", "administration", 2)
@@ -134,25 +134,58 @@ def test_an_old_copy_is_found_with_an_anchor(shell: Shell, tmp_path: Path) -> No
     shell("token", "enable", "shop")
     assert shell("audit", "anchor", "--output", str(tmp_path / "anchors")) == Ran(0, "", "")
     (line,) = (tmp_path / "anchors").read_text().splitlines()
-    assert shell("audit", "verify", "--anchor", str(tmp_path / "anchors")).status == 0
+    known = shell("audit", "verify", "--anchor", str(tmp_path / "anchors"))
     database.write_bytes(old)
     ran = shell("audit", "verify", "--anchor", str(tmp_path / "anchors"))
 
+    assert known == Ran(0, "all holds: 4 records in 1 chains against 1 anchors\n", "")
     assert shell("audit", "verify").status == 0
     assert shell("audit", "anchor").out != line + "\n"
     assert ran.status == 1
     assert "chain-cut: chain administration, seq 4" in ran.out
 
 
-@pytest.mark.parametrize("content", [None, "no anchor\n"])
-def test_a_file_of_anchors_that_can_not_be_read_is_refused(shell: Shell, tmp_path: Path, content: str | None) -> None:
-    """It isn't taken for one without anchors."""
-    if content:
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (None, "can't be read: "),
+        ("no anchor\n", "can't be read: line 1 isn't an anchor"),
+        ("", "holds no anchor"),
+        ("\n\n", "holds no anchor"),
+    ],
+)
+def test_a_file_without_anchors_is_refused(shell: Shell, tmp_path: Path, content: str | None, text: str) -> None:
+    """One that can't be read, or that an interrupted command left empty, proves nothing, and nobody is told that all holds."""
+    if content is not None:
         (tmp_path / "anchors").write_text(content)
     ran = shell("audit", "verify", "--anchor", str(tmp_path / "anchors"))
 
-    assert ran.status == 2
-    assert ran.err.startswith("--anchor: ")
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err.startswith(f"--anchor: {tmp_path / 'anchors'} {text}")
+
+
+def test_anchors_are_counted_for_programs(shell: Shell, tmp_path: Path) -> None:
+    """Files of several times, put together into one, are compared line by line, and `--json` says how many lines that were."""
+    first = shell("audit", "anchor").out
+    shell("token", "enable", "shop")
+    (tmp_path / "anchors").write_text(first + "\n" + shell("audit", "anchor").out)
+
+    assert shell("audit", "verify", "--json", "--anchor", str(tmp_path / "anchors")).document["anchors"] == 2
+
+
+def test_written_anchors_take_the_place_of_others_when_they_are_whole(shell: Shell, tmp_path: Path) -> None:
+    """Those that were there are never cut short: the new ones are written beside them."""
+    path = tmp_path / "kept" / "anchors"
+    path.parent.mkdir()
+    shell("audit", "anchor", "--output", str(path))
+    before = path.read_text()
+    with path.open() as old:
+        shell("token", "enable", "shop")
+        shell("audit", "anchor", "--output", str(path))
+
+        assert old.read() == before
+    assert path.read_text() == shell("audit", "anchor").out != before
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_folder_of_archives_must_be_there(shell: Shell, tmp_path: Path) -> None:
@@ -164,8 +197,7 @@ def test_anchors_that_can_not_be_written(shell: Shell, tmp_path: Path) -> None:
     """It is said in one line, with status 2."""
     ran = shell("audit", "anchor", "--output", str(tmp_path / "none" / "anchors"))
 
-    assert ran.status == 2
-    assert ran.err.startswith("--output: ")
+    assert (ran.status, ran.err) == (2, f"{tmp_path / 'none' / 'anchors'} can't be written: No such file or directory\n")
 
 
 def test_there_is_no_key_before_the_first_record(shell: Shell) -> None:
