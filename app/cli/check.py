@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from app.cli.checks import Finding, Status, findings
+from app.cli.checks import findings
+from app.cli.finding import Finding, Status
 from app.cli.output import print_json
 from app.errors import StartRefused
 from app.settings import load_settings

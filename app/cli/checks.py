@@ -7,8 +7,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,6 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.callers import CallerStore
 from app.catalogue import load_catalogue
 from app.cli.control import control_path
+from app.cli.finding import Finding, Said, Status
+from app.cli.record_checks import RECORD_CHECKS, nearest
 from app.declaration import Sources, apply, read_declaration
 from app.errors import StartRefused
 from app.opening import may_make_key
@@ -26,25 +27,7 @@ from app.storage.migrate import newest_schema, schema_of, upgrade
 from app.upstream import NotReached, reach
 from app.vault import Keyring, TokenStore, check_sealed, load_keyring
 
-__all__ = ["Finding", "Status", "findings"]
-
-
-class Status(StrEnum):
-    """How a check ended: only `failed` would stop a start, or the first call."""
-
-    OK = "ok"
-    WARNING = "warning"
-    SKIPPED = "skipped"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found."""
-
-    name: str
-    status: Status
-    text: str
+__all__ = ["findings"]
 
 
 async def findings(settings: Settings, *, offline: bool) -> AsyncIterator[Finding]:
@@ -58,9 +41,6 @@ async def findings(settings: Settings, *, offline: bool) -> AsyncIterator[Findin
         checks = _Checks(settings, stack, offline=offline)
         for name, check in checks.all().items():
             yield await _finding(name, check)
-
-
-Said = tuple[Status, str]
 
 
 async def _finding(name: str, check: Callable[[], Awaitable[Said]]) -> Finding:
@@ -93,6 +73,7 @@ class _Checks:
             "database": self._database,
             "master keys": self._master_keys,
             "configuration file": self._configuration_file,
+            **{name: partial(self._of_the_record, check) for name, check in RECORD_CHECKS.items()},
             "address": self._address,
             "upstream": lambda: self._reached(str(self._settings.upstream_url)),
             "identity provider": lambda: self._reached(str(self._settings.oidc_issuer or "")),
@@ -150,6 +131,9 @@ class _Checks:
         changes = ", ".join(f"{name} {count}" for name, count in applied.changes.items())
         return Status.OK, f"declares {applied.tokens} tokens and {applied.callers} callers; would change: {changes or 'nothing'}"
 
+    async def _of_the_record(self, check: Callable[[Settings], Said]) -> Said:
+        return check(self._settings)
+
     async def _address(self) -> Said:
         host, port = self._settings.host, self._settings.port
         try:
@@ -177,7 +161,7 @@ async def _without_file(engine: AsyncEngine, keyring: Keyring) -> Said:
 
 
 def _writable(folder: Path) -> Said:
-    there = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
+    there = nearest(folder)
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         return (
             Status.FAILED,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -14,10 +15,12 @@ from typing import Any
 import pytest
 
 from app.callers import NewCaller
+from app.cli.record_checks import RECORD_CHECKS
 from app.cli.state import administer
 from app.domain import TokenKind, TokenValue
 from app.storage.migrate import newest_schema
 from app.vault import TICKET_SIGNING, Keyring, NewToken
+from tests.rig import settings_for
 
 from .processes import environment, free_port, run, started
 from .shell import Shell
@@ -37,6 +40,10 @@ NAMES = [
     "database",
     "master keys",
     "configuration file",
+    "audit spool",
+    "audit stream",
+    "audit anchor command",
+    "audit archive",
     "address",
     "upstream",
     "identity provider",
@@ -91,6 +98,10 @@ def test_everything_holds(ready: Shell, listening: int, tmp_path: Path) -> None:
         f"ok       database: has schema {newest_schema()}, the newest",
         "ok       master keys: open every token, 1 in all",
         f"ok       configuration file: declares 1 tokens and 1 callers; {would}",
+        f"ok       audit spool: {ready.state_dir / 'audit.spool'} would be made",
+        "ok       audit stream: none",
+        "ok       audit anchor command: none",
+        "ok       audit archive: none",
         "ok       address: a free port of 127.0.0.1",
         f"ok       upstream: {reached}",
         f"ok       identity provider: {reached}",
@@ -215,6 +226,42 @@ SPOILED: dict[str, tuple[Spoil, str, str, str]] = {
         "failed",
         "tokens[0]: its value is held by the token store already",
     ),
+    "a folder for a spool": (
+        lambda shell, _: (shell.state_dir / "audit.spool").mkdir(),
+        "audit spool",
+        "failed",
+        "audit.spool can't be used: it is no file that can be written",
+    ),
+    "a spool that leads elsewhere": (
+        lambda shell, folder: (shell.state_dir / "audit.spool").symlink_to(folder / "elsewhere"),
+        "audit spool",
+        "failed",
+        "audit.spool can't be used",
+    ),
+    "a stream into no folder": (
+        lambda shell, folder: shell.set(AUDIT_STREAM=f"file:{folder}/missing/audit.jsonl"),
+        "audit stream",
+        "failed",
+        "missing is no folder that can be written",
+    ),
+    "a stream into a folder": (
+        lambda shell, folder: shell.set(AUDIT_STREAM=f"file:{folder}"),
+        "audit stream",
+        "failed",
+        "can't be written: it is no file that can be written",
+    ),
+    "no program for anchors": (
+        lambda shell, folder: shell.set(AUDIT_ANCHOR_COMMAND=f"{folder}/keep --bucket audit"),
+        "audit anchor command",
+        "warning",
+        "GATEWAY_AUDIT_ANCHOR_COMMAND: there is no program ",
+    ),
+    "no folder for archives": (
+        lambda shell, folder: shell.set(AUDIT_ARCHIVE_DIR=f"{folder}/missing"),
+        "audit archive",
+        "warning",
+        "missing is no folder that can be written; nothing would be removed",
+    ),
     "a port in use": (
         lambda shell, _: shell.set(PORT=os.environ["GATEWAY_UPSTREAM_URL"].rpartition(":")[2]),
         "address",
@@ -280,6 +327,29 @@ def test_what_doesnt_hold_is_found(ready: Shell, tmp_path: Path, what: str) -> N
     assert text in told[name][1]
     assert {one for one, (ended, _) in told.items() if ended not in {"ok", "skipped"}} == {name}
     assert contents(ready.state_dir) == before
+
+
+def test_what_the_record_needs_is_there(ready: Shell, tmp_path: Path) -> None:
+    """Where the stream goes, which program is run and where archives come to lie is said, and none of it is touched or made."""
+    (tmp_path / "archive").mkdir()
+    (ready.state_dir / "audit.spool").write_bytes(bytes(8 * 1_024 * 1_024))
+    ready.set(AUDIT_STREAM=f"file:{tmp_path}/audit.jsonl", AUDIT_ANCHOR_COMMAND="sh -c cat", AUDIT_ARCHIVE_DIR=f"{tmp_path}/archive")
+
+    told = found(ready)
+
+    assert told["audit spool"] == ("ok", f"{ready.state_dir}/audit.spool has its room")
+    assert told["audit stream"] == ("ok", f"{tmp_path}/audit.jsonl would be made")
+    assert told["audit anchor command"] == ("ok", shutil.which("sh"))
+    assert told["audit archive"] == ("ok", f"{tmp_path}/archive can be written")
+    assert not (tmp_path / "audit.jsonl").exists()
+
+
+def test_a_disk_without_room_for_the_spool_is_found() -> None:
+    """The spool's room is asked for at the start; this file system never has any."""
+    status, text = RECORD_CHECKS["audit spool"](settings_for(Path("/proc/gateway")))
+
+    assert status == "failed"
+    assert text.endswith("audit.spool can't be made: it needs 8388608 bytes, and 0 are free")
 
 
 ON_THE_NETWORK = {"address", "upstream", "identity provider"}
