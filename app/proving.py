@@ -72,15 +72,22 @@ def held_signer(settings: Settings, scan: Scan) -> Signer | None:
 
     Raises:
         StartRefused: the master keys that it needs aren't here.
-        Damaged: it can't be read.
+        Damaged: it can't be read, or isn't stored as the gateway stores it.
     """
     row = scan.one(SEALED, CHECKPOINT_SIGNING)
     if row is None:
         return None
     given = settings.master_keys.get_secret_value() if settings.master_keys else None
     keyring = load_keyring(given, settings.keys_file, may_make=False)
-    key_id, nonce, sealed = (bytes(column) for column in row)
-    return Signer(open_own_key(keyring, Sealed(key_id.decode(errors="replace"), nonce, sealed), CHECKPOINT_SIGNING))
+    return Signer(open_own_key(keyring, _sealed(row), CHECKPOINT_SIGNING))
+
+
+def _sealed(row: tuple[object, ...]) -> Sealed:
+    key_id, nonce, sealed = row
+    if type(key_id) is bytearray and type(nonce) is bytes and type(sealed) is bytes:
+        return Sealed(key_id.decode(errors="replace"), nonce, sealed)
+    message = "the signing key isn't stored as the gateway stores it"
+    raise Damaged(message)
 
 
 def _log_beside(path: Path) -> str:
@@ -94,7 +101,7 @@ def _log_beside(path: Path) -> str:
 def _require_schema(scan: Scan) -> None:
     table = scan.one("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'alembic_version'")
     row = scan.one("SELECT version_num FROM alembic_version") if table else None
-    found = bytes(row[0]).decode(errors="replace") if row else "none"
+    found = row[0].decode(errors="replace") if row and type(row[0]) is bytearray else "none"
     if found != newest_schema():
         message = f"the database has schema {found}, this version {newest_schema()}: bring it there with `db upgrade`"
         raise StartRefused(message)

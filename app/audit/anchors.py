@@ -3,18 +3,50 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import orjson
 
 from app.audit.canonical import canonical
-from app.audit.seals import Seal
+from app.audit.seals import KeyUnknown, Seal, SignatureWrong, Trusted
+from app.audit.verification.points import Source
+from app.audit.verification.seals import read_seal
+from app.storage.scan import RawRow
 
-__all__ = ["AnchorUnreadable", "anchor_line", "read_anchors"]
+__all__ = ["AnchorUnreadable", "Anchors", "anchor_line", "newest_anchors", "read_anchors"]
 
 
 class AnchorUnreadable(Exception):
     """A line isn't an anchor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Anchors:
+    """The newest checkpoint of each chain, and in which rows there are some that aren't to be believed."""
+
+    seals: list[Seal]
+    doubtful: list[int]
+
+
+def newest_anchors(checkpoints: Iterable[Sequence[RawRow]], trusted: Trusted) -> Anchors:
+    """What is to be kept of all checkpoints; what isn't signed by a trusted key is left out.
+
+    Args:
+        checkpoints: row, body and signature of each, in batches, as they are stored.
+        trusted: whose signatures are believed.
+    """
+    newest: dict[str, tuple[int, Seal]] = {}
+    doubtful = []
+    for row, body, signature in (one for batch in checkpoints for one in batch):
+        try:
+            point = read_seal(trusted, Source.CHECKPOINT, body, signature)
+        except (KeyUnknown, SignatureWrong):
+            doubtful.append(row)
+        else:
+            if point.seq > newest.get(point.chain, (0,))[0]:
+                newest[point.chain] = point.seq, Seal(body.decode(), signature)
+    return Anchors([seal for _, seal in newest.values()], doubtful)
 
 
 def anchor_line(seal: Seal) -> str:

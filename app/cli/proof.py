@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from app.audit import Seal
-from app.audit.anchors import AnchorUnreadable, anchor_line, read_anchors
+from app.audit.anchors import AnchorUnreadable, anchor_line, newest_anchors, read_anchors
 from app.audit.verification import Finding, Verified, verify
 from app.cli.output import complete_file, print_json
-from app.errors import NotFound, StartRefused
+from app.errors import Conflict, NotFound, StartRefused
 from app.proving import held_signer, read_only, trusted_keys
 from app.settings import load_settings
 from app.storage.scan import Scan
@@ -62,11 +62,18 @@ def verify_(
         raise typer.Exit(1)
 
 
-def anchor(output: Output = None) -> None:
-    """Write the newest checkpoint of each chain, a line of JSON each, to be kept where nobody can change it."""
-    with read_only(load_settings()) as scan:
-        lines = [anchor_line(Seal(body, signature)) for body, signature in scan.newest_seals()]
-    text = "".join(line + "\n" for line in lines)
+def anchor(keys: Keys = None, output: Output = None) -> None:
+    """Write the newest checkpoint of each chain, a line of JSON each, to be kept where nobody can change it. Status 1 if one is forged."""
+    settings = load_settings()
+    with read_only(settings) as scan:
+        anchors = newest_anchors(scan.seals("audit_checkpoints"), trusted_keys(settings, scan, keys or []))
+    _write("".join(anchor_line(one) + "\n" for one in anchors.seals), output)
+    if anchors.doubtful:
+        detail = f"{len(anchors.doubtful)} checkpoints aren't what the gateway signed, and are left out: `audit verify` says which"
+        raise Conflict(detail)
+
+
+def _write(text: str, output: Path | None) -> None:
     if output is None:
         sys.stdout.write(text)
         return

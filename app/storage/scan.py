@@ -109,19 +109,6 @@ class Scan:
         with _translated():
             return {_text(row[0]) for row in self._connection.execute("SELECT id FROM audit_chains WHERE closed_at IS NOT NULL")}
 
-    def newest_seals(self) -> Iterator[tuple[str, bytes]]:
-        """The body and signature of each chain's last checkpoint.
-
-        Raises:
-            Damaged: they can't be read.
-        """
-        query = (
-            "SELECT body, signature FROM audit_checkpoints AS c WHERE seq = (SELECT max(seq) FROM audit_checkpoints WHERE chain = c.chain)"
-        )
-        with _translated():
-            for body, signature in self._connection.execute(query):
-                yield _text(body), bytes(signature)
-
     def one(self, query: str, *parameters: object) -> Any:  # noqa: ANN401 - a row as the driver gives it
         """The first row that a query gives, or None.
 

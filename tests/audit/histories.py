@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from app.audit import Name, Record, Seal, Signer, Trusted
+from app.audit.anchors import newest_anchors
 from app.audit.chain import ADMINISTRATION, GENESIS, Head, link, next_hash
 from app.audit.records import chain_opened
 from app.audit.seals import Archived
@@ -104,7 +105,7 @@ class History:
     def anchors(self) -> list[Seal]:
         """The newest checkpoints."""
         with scanning(self.path) as scan:
-            return [Seal(body, signature) for body, signature in scan.newest_seals()]
+            return newest_anchors(scan.seals("audit_checkpoints"), Trusted(SIGNER.public)).seals
 
     def rewrite(self, old: bytes, new: bytes) -> None:
         """Exchange bytes in the file, past SQLite: they stand there once."""

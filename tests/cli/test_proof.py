@@ -30,7 +30,7 @@ def shell(shell: Shell) -> Shell:
 def edit(shell: Shell, query: str) -> None:
     """Edit the database by hand."""
     with closing(sqlite3.connect(shell.state_dir / "gateway.db", isolation_level=None)) as connection:
-        assert connection.execute(query).rowcount > 0
+        assert connection.execute(query).rowcount
 
 
 def altered(shell: Shell) -> None:
@@ -198,6 +198,46 @@ def test_anchors_that_can_not_be_written(shell: Shell, tmp_path: Path) -> None:
     ran = shell("audit", "anchor", "--output", str(tmp_path / "none" / "anchors"))
 
     assert (ran.status, ran.err) == (2, f"{tmp_path / 'none' / 'anchors'} can't be written: No such file or directory\n")
+
+
+@pytest.mark.parametrize(
+    "edit_",
+    [
+        "UPDATE sealed_keys SET nonce = 3000000000 WHERE name = 'checkpoint-signing'",
+        "UPDATE sealed_keys SET sealed = -1 WHERE name = 'checkpoint-signing'",
+        "UPDATE sealed_keys SET key_id = 3000000000 WHERE name = 'checkpoint-signing'",
+        "UPDATE sealed_keys SET nonce = hex(nonce) WHERE name = 'checkpoint-signing'",
+    ],
+)
+def test_a_signing_key_of_another_type_is_refused(shell: Shell, edit_: str) -> None:
+    """It isn't taken for so many bytes; without the key nothing is proven."""
+    edit(shell, edit_)
+    for name in ("verify", "anchor", "key"):
+        ran = shell("audit", name)
+
+        assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+
+
+def test_a_schema_of_another_type_is_none(shell: Shell) -> None:
+    """A number in its place isn't taken for so many bytes."""
+    edit(shell, "DROP TABLE alembic_version")
+    edit(shell, "CREATE TABLE alembic_version AS SELECT 3000000000 AS version_num")
+    ran = shell("audit", "verify")
+
+    assert ran.status == 2
+    assert "has schema none" in ran.err
+
+
+@pytest.mark.parametrize("signature", ["300000000", "zeroblob(64)", "'text'"])
+def test_a_checkpoint_that_was_not_signed_is_no_anchor(shell: Shell, signature: str) -> None:
+    """It is left out, the one before it is written in its place, and the status says so."""
+    (older,) = shell("audit", "anchor").out.splitlines()
+    shell("token", "enable", "shop")
+    edit(shell, f"UPDATE audit_checkpoints SET signature = {signature} WHERE seq = 4")  # noqa: S608 - of the test
+    ran = shell("audit", "anchor")
+
+    assert ran == Ran(1, older + "\n", ran.err)
+    assert ran.err.startswith("conflict: 1 checkpoints aren't what the gateway signed")
 
 
 def test_there_is_no_key_before_the_first_record(shell: Shell) -> None:

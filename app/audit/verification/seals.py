@@ -14,7 +14,7 @@ from app.audit.verification.points import Point, Points, Source
 from app.audit.verification.rows import is_place
 from app.storage.scan import RawRow
 
-__all__ = ["SealCheck"]
+__all__ = ["SealCheck", "read_seal"]
 
 
 class SealCheck:
@@ -37,7 +37,7 @@ class SealCheck:
         """Check these."""
         for place, body, signature in rows:
             try:
-                point = self._point(source, body, signature)
+                point = read_seal(self._trusted, source, body, signature)
             except KeyUnknown as error:
                 self._doubt(source, place, body, Kind.KEY_UNKNOWN, f"is signed by the key {error}, which isn't trusted")
             except SignatureWrong:
@@ -61,18 +61,25 @@ class SealCheck:
         self._unbelieved[source] -= excused
         return excused
 
-    def _point(self, source: Source, body: object, signature: object) -> Point:
-        if type(body) is not bytearray or type(signature) is not bytes:
-            raise SignatureWrong
-        members = self._trusted.check(bytes(body), signature)
-        if members.get("kind") != (Source.TOMBSTONE if source is Source.TOMBSTONE else Source.CHECKPOINT):
-            raise SignatureWrong
-        return _said(source, members)
-
     def _doubt(self, source: Source, place: int, body: object, kind: Kind, what: str) -> None:
         self._unbelieved[source] += 1
         chain, seq = _claimed(body)
         self._findings.add(Finding(kind, f"the {source} in row {place} {what}", chain, seq))
+
+
+def read_seal(trusted: Trusted, source: Source, body: object, signature: object) -> Point:
+    """What a seal says, as its columns are read.
+
+    Raises:
+        KeyUnknown: it names a key that isn't trusted.
+        SignatureWrong: it isn't what that key signed, or is something else that was signed.
+    """
+    if type(body) is not bytearray or type(signature) is not bytes:
+        raise SignatureWrong
+    members = trusted.check(bytes(body), signature)
+    if members.get("kind") != (Source.TOMBSTONE if source is Source.TOMBSTONE else Source.CHECKPOINT):
+        raise SignatureWrong
+    return _said(source, members)
 
 
 def _claimed(body: object) -> tuple[str | None, int | None]:
