@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from app.audit import Seal
 from app.audit.anchors import AnchorUnreadable, anchor_line, newest_anchors, read_anchors
 from app.audit.verification import Finding, Verified, verify
+from app.cli.ending import ended_in_order
 from app.cli.output import complete_file, print_json
 from app.errors import Conflict, NotFound, StartRefused
 from app.proving import held_signer, read_only, trusted_keys
@@ -53,7 +54,7 @@ def verify_(
     if archive and not archive.is_dir():
         message = f"--archive: {archive} is no folder"
         raise StartRefused(message)
-    with read_only(settings) as scan:
+    with ended_in_order(), read_only(settings) as scan:
         trusted = trusted_keys(settings, scan, keys or [])
         with _read(anchors) as kept, _progress(scan) as seen:
             verified = verify(scan, trusted, anchors=kept, archive=archive, seen=seen)
@@ -65,7 +66,7 @@ def verify_(
 def anchor(keys: Keys = None, output: Output = None) -> None:
     """Write the newest checkpoint of each chain, a line of JSON each, to be kept where nobody can change it. Status 1 if one is forged."""
     settings = load_settings()
-    with read_only(settings) as scan:
+    with ended_in_order(), read_only(settings) as scan:
         anchors = newest_anchors(scan.seals("audit_checkpoints"), trusted_keys(settings, scan, keys or []))
     _write("".join(anchor_line(one) + "\n" for one in anchors.seals), output)
     if anchors.doubtful:

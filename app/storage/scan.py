@@ -4,15 +4,37 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from sys import getsizeof
 from typing import Any
 from urllib.parse import quote
 
-__all__ = ["Damaged", "RawRow", "Scan", "open_read_only", "scanning"]
+__all__ = ["LARGEST_VALUE", "Damaged", "RawRow", "Scan", "open_read_only", "scanning"]
 
 BATCH_ROWS = 1_000
+BATCH_BYTES = 4 * 1024 * 1024
+LARGEST_VALUE = 4 * 1024 * 1024
+"""Many times the largest that the gateway stores: a record of a declared caller with thousands of grants has some hundred KiB."""
+
+LOOK_EVERY = 100_000
+"""Steps of the database's machine, some milliseconds, after which Python looks whether somebody interrupts."""
+
+FIRST_ROW, LAST_ROW = -(1 << 63), (1 << 63) - 1
+ROWS = "SELECT rowid, {}, {} FROM {} NOT INDEXED WHERE rowid >= ? ORDER BY rowid"
+STORED = {
+    "alembic_version": {"version_num"},
+    "audit_chains": {"id", "closed_at"},
+    "audit_checkpoints": {"body", "signature"},
+    "audit_ids": {"value", "number"},
+    "audit_records": {"number", "body", "hash"},
+    "audit_tombstones": {"body", "signature"},
+    "sealed_keys": {"name", "key_id", "nonce", "sealed"},
+}
+"""What is read, of which tables: it must lie there, and not be computed by what somebody else put in its place."""
+
+ROW_NAMES = {"rowid", "oid", "_rowid_"}
 RawRow = tuple[int, Any, Any]
 """A row's number, and two columns: a `bytearray` where SQLite holds text, else what it holds."""
 
@@ -59,10 +81,12 @@ class Scan:
     def records(self) -> Iterator[Sequence[RawRow]]:
         """The records' `number`, `body` and `hash`, in order of number, in batches.
 
+        Where these are larger than any that the gateway stores, or the number isn't what the row is found by, there is None in their place.
+
         Raises:
             Damaged: after the last that can be read.
         """
-        return self._batches("SELECT number, body, hash FROM audit_records NOT INDEXED ORDER BY number")
+        return _batched(self._rows("audit_records", "CASE number WHEN rowid THEN body END", "hash"))
 
     def seals(self, table: str) -> Iterator[Sequence[RawRow]]:
         """A table's `rowid`, `body` and `signature`, in the order in which they were stored, in batches.
@@ -70,7 +94,7 @@ class Scan:
         Raises:
             Damaged: after the last that can be read.
         """
-        return self._batches(f"SELECT rowid, body, signature FROM {table} NOT INDEXED ORDER BY rowid")  # noqa: S608 - a table's name
+        return _batched(self._rows(table, "body", "signature"))
 
     def filed_ids(self) -> Iterator[Sequence[RawRow]]:
         """The entries of `audit_ids` in batches: number, value in UTF-8, and whether it is text.
@@ -78,7 +102,7 @@ class Scan:
         Raises:
             Damaged: after the last that can be read.
         """
-        return self._batches("SELECT number, CAST(value AS BLOB), typeof(value) = 'text' FROM audit_ids")
+        return _batched(self._execute("SELECT number, CAST(value AS BLOB), typeof(value) = 'text' FROM audit_ids"))
 
     def misfiled(self, *, missing: bool, most: int) -> list[tuple[int, str, bool]]:
         """Entries that `audit_ids` lacks, or has though no record tells of them: number, value, and whether that record is there.
@@ -118,11 +142,36 @@ class Scan:
         with _translated():
             return self._connection.execute(query, parameters).fetchone()
 
-    def _batches(self, query: str) -> Iterator[Sequence[RawRow]]:
-        with _translated():
-            cursor = self._connection.execute(query)
-            while batch := cursor.fetchmany(BATCH_ROWS):
-                yield batch
+    def _rows(self, table: str, first: str, second: str) -> Iterator[RawRow]:
+        """The rows of a table, two columns of each."""
+        query, place = ROWS.format(first, second, table), FIRST_ROW
+        while place <= LAST_ROW:
+            try:
+                for row in self._connection.execute(query, (place,)):
+                    place = row[0] + 1
+                    yield row
+            except sqlite3.DataError as error:
+                if not _is(error, sqlite3.SQLITE_TOOBIG):
+                    raise
+                # The driver is one row ahead: it may be that one which is too large.
+                yield (row := self._readable(table, first, second, place))
+                place = row[0] + 1
+            else:
+                return
+
+    def _readable(self, table: str, first: str, second: str, place: int) -> RawRow:
+        """The next row, without the columns that are too large to be read."""
+        for columns in ((first, second), ("NULL", second)):
+            with suppress(sqlite3.DataError):
+                return self._next_row(table, *columns, place)
+        return self._next_row(table, "NULL", "NULL", place)
+
+    def _next_row(self, table: str, first: str, second: str, place: int) -> RawRow:
+        row: RawRow = self._connection.execute(ROWS.format(first, second, table) + " LIMIT 1", (place,)).fetchone()
+        return row
+
+    def _execute(self, query: str) -> Iterator[RawRow]:
+        yield from self._connection.execute(query)
 
 
 @contextmanager
@@ -137,11 +186,14 @@ def scanning(path: Path) -> Iterator[Scan]:
     with closing(connection):
         # A TEXT comes as a bytearray and a BLOB as bytes: their kinds can't be exchanged unseen, and nothing need be UTF-8.
         connection.text_factory = bytearray
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_VALUE)
+        connection.set_progress_handler(_look, LOOK_EVERY)
         with _translated():
             for pragma in ("query_only=ON", "busy_timeout=5000", "cell_size_check=ON"):
                 connection.execute(f"PRAGMA {pragma}")
             connection.execute("BEGIN")
             connection.execute("SELECT 1 FROM sqlite_schema").fetchone()
+            _require_tables(connection)
         yield Scan(connection)
 
 
@@ -163,11 +215,48 @@ def _is_still(path: Path) -> bool:
     return not os.access(path.resolve().parent, os.W_OK) and not (log.exists() and log.stat().st_size)
 
 
+def _require_tables(connection: sqlite3.Connection) -> None:
+    """What is there of the tables is tables: a view or a virtual table in their place could give anything, and without end."""
+    for table, stored in STORED.items():
+        kinds = {_text(kind) for _, _, kind, *_ in connection.execute(f"PRAGMA main.table_list({table})")}
+        columns = {_text(name).lower(): hidden for _, name, *_, hidden in connection.execute(f"PRAGMA main.table_xinfo({table})")}
+        computed = {name for name, hidden in columns.items() if hidden}
+        if kinds and (kinds != {"table"} or not stored <= {*columns} - computed or ROW_NAMES & {*columns}):
+            message = f"{table} isn't the table that the gateway made"
+            raise Damaged(message)
+
+
+def _batched(rows: Iterable[RawRow]) -> Iterator[Sequence[RawRow]]:
+    """So many rows at a time, or bytes."""
+    batch: list[RawRow] = []
+    size = 0
+    with _translated():
+        for row in rows:
+            batch.append(row)
+            size += getsizeof(row[1])
+            if size > BATCH_BYTES or len(batch) == BATCH_ROWS:
+                yield batch
+                batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _is(error: sqlite3.Error, code: int) -> bool:
+    return getattr(error, "sqlite_errorcode", None) == code
+
+
+def _look() -> int:
+    """Go on. Python handles signals as it calls this: what it raises then breaks the query off."""
+    return 0
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
+        if _is(error, sqlite3.SQLITE_INTERRUPT):
+            raise KeyboardInterrupt from error
         raise Damaged(str(error)) from error
 
 

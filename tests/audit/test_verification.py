@@ -13,6 +13,8 @@ from app.audit.anchors import AnchorUnreadable, anchor_line, read_anchors
 from app.audit.canonical import canonical
 from app.audit.chain import ADMINISTRATION, GENESIS, next_hash
 from app.audit.verification import Finding, Kind
+from app.audit.verification.state import MOST_GAPS, Gap, Progress
+from app.storage.scan import LARGEST_VALUE
 from tests.audit.histories import SIGNER, History, flipped, places, rehash
 
 
@@ -112,6 +114,49 @@ def test_heads_that_no_chain_can_have_are_passed_over(history: History) -> None:
     verified = history.verified()
 
     assert [one.kind for one in verified.findings] == [Kind.TAIL_UNCOVERED]
+
+
+@pytest.mark.parametrize("seq", [6, 8])
+def test_a_body_larger_than_any_is_named(history: History, seq: int) -> None:
+    """It isn't read; by the hash beside it, what follows tells which one it was."""
+    one = record_of(history, seq)
+    history.loosen()
+    with history.editing() as connection:
+        query = "UPDATE audit_records SET body = CAST(zeroblob(?) AS TEXT) WHERE number = ?"
+        connection.execute(query, (LARGEST_VALUE + 1, one["number"]))
+
+    (found, index) = history.wrong()
+    assert places([found]) == [(Kind.RECORD_ALTERED, history.chain, seq, one["number"])]
+    assert index.kind is Kind.DATABASE_DAMAGED
+
+
+def test_many_records_that_were_moved_are_each_found_in_their_gap(history: History) -> None:
+    """Every second record, moved behind the others: each is in the wrong place, and none is missing."""
+    history.append(400)
+    history.checkpoint()
+    moved = [one["number"] for one in history.records(history.chain)[9::2]][:-1]
+    with history.editing() as connection:
+        for number in moved:
+            connection.execute("UPDATE audit_records SET number = number + 1000 WHERE number = ?", (number,))
+    found = history.wrong()
+
+    assert {one.kind for one in found} == {Kind.RECORD_MISPLACED}
+    assert sorted(one.number or 0 for one in found) == [number + 1_000 for number in moved]
+
+
+def test_more_gaps_than_there_is_room_for_stay_missing() -> None:
+    """What lies in those that aren't kept isn't looked for."""
+    chain = Progress("c")
+    for seq in range(0, 2 * MOST_GAPS + 10, 2):
+        chain.open_gap(Gap(seq, seq, 1, 0))
+    kept = chain.gap_of(2)
+    if kept:
+        chain.close_gap(kept)
+
+    assert kept
+    assert [chain.gap_of(seq) for seq in (2, 3, 2 * MOST_GAPS)] == [None, None, None]
+    assert chain.gap_of(4)
+    assert len(chain.gaps) == MOST_GAPS - 1
 
 
 def test_the_last_record_altered_is_named_by_its_checkpoint(history: History) -> None:

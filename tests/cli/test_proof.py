@@ -218,6 +218,28 @@ def test_a_signing_key_of_another_type_is_refused(shell: Shell, edit_: str) -> N
         assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
 
 
+def test_a_verification_that_is_interrupted(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends with status 130, which is none of its verdicts, and without a word."""
+
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("app.cli.proof.verify", lambda scan, *_, **__: interrupted(scan))
+
+    assert shell("audit", "verify") == Ran(130, "", "")
+
+
+def test_a_view_in_the_place_of_the_records_is_refused(shell: Shell) -> None:
+    """It could give rows without end."""
+    edit(shell, "DROP TABLE audit_records")
+    endless = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n) SELECT n AS number, '' AS body, x'' AS hash FROM n"
+    edit(shell, f"CREATE VIEW audit_records AS {endless}")
+    ran = shell("audit", "verify")
+
+    assert ran.status == 2
+    assert "audit_records isn't the table that the gateway made" in ran.err
+
+
 def test_a_schema_of_another_type_is_none(shell: Shell) -> None:
     """A number in its place isn't taken for so many bytes."""
     edit(shell, "DROP TABLE alembic_version")

@@ -12,10 +12,9 @@ import orjson
 from app.audit.chain import GENESIS, next_hash
 from app.audit.verification.findings import Finding, Findings, Kind
 from app.audit.verification.points import Point
+from app.storage.scan import LARGEST_VALUE
 
 __all__ = ["ArchiveCheck"]
-
-LONGEST_BODY = 16 * 1024 * 1024
 
 
 class ArchiveCheck:
@@ -60,7 +59,7 @@ def _wrong_with(path: Path, start: bytes | None, tombstone: Point) -> str | None
 def _wrong_records(path: Path, start: bytes, tombstone: Point) -> str | None:
     head, seq = start, tombstone.previous - 1
     with gzip.open(path) as lines:
-        while line := lines.readline(LONGEST_BODY):
+        while line := lines.readline(LARGEST_VALUE):
             body, seq = line.rstrip(b"\n"), seq + 1
             if not _is_record(body, tombstone.chain, seq):
                 return f"line {seq - tombstone.previous + 1} isn't record {seq} of the chain"

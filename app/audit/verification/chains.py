@@ -252,7 +252,7 @@ class Chains:
         else:
             finding = 0
         gap = Gap(first, last, last - first + 1, finding)
-        chain.gaps.append(gap)
+        chain.open_gap(gap)
         return gap
 
     def _behind(self, chain: Progress, row: StrayRow) -> None:
@@ -262,13 +262,13 @@ class Chains:
             text = "it doesn't follow from the record before: its body tells another place"
             traits = {"kind": Kind.RECORD_ALTERED, "until": None, "number": chain.number, "id": chain.record, "text": text}
             self._findings.change(jump.finding, **traits)
-            chain.gaps.remove(jump)
+            chain.close_gap(jump)
             chain.seq = row.seq - 1
             chain.await_points(self._points.next(chain.id, chain.seq))
             self._take(chain, row.number, row.hash, row.members)
             return
         self._filed.add_record(row.number, row.members)
-        gap = next((gap for gap in chain.gaps if gap.first <= row.seq <= gap.last), None)
+        gap = chain.gap_of(row.seq)
         if gap:
             self._findings.add(_found(Kind.RECORD_MISPLACED, row, f"it belongs at number {row.told_number}"))
             self._fill(chain, gap)
@@ -280,7 +280,7 @@ class Chains:
         gap.missing -= 1
         if not gap.missing:
             self._findings.withdraw(gap.finding)
-            chain.gaps.remove(gap)
+            chain.close_gap(gap)
 
     def _lose(self, stored: bytes, loose: Loose) -> None:
         self._loose[stored] = loose
@@ -306,8 +306,7 @@ class Chains:
         if loose.before is None:
             del self.progress[chain.id]
             return
-        chain.seq, chain.hash = loose.before
-        chain.other = chain.jump = None
+        chain.go_back(*loose.before)
         chain.await_points(self._points.next(chain.id, chain.seq))
 
     def explain(self, chain: Progress, known: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
 
 from app.audit.chain import GENESIS
@@ -10,6 +11,7 @@ from app.audit.verification.rows import LARGEST_PLACE
 
 __all__ = ["Gap", "Loose", "Progress"]
 
+MOST_GAPS = 100_000
 NEVER = LARGEST_PLACE + 1
 """A place that no record has."""
 
@@ -49,6 +51,30 @@ class Progress:
     jump: Gap | None = None
     named: list[tuple[str, int]] = field(default_factory=list)
     left: tuple[int, bytes] | None = None
+
+    def open_gap(self, gap: Gap) -> None:
+        """Keep one, to see whether its records come up elsewhere; of more than there is room for that isn't seen."""
+        if len(self.gaps) < MOST_GAPS:
+            self.gaps.append(gap)
+
+    def gap_of(self, seq: int) -> Gap | None:
+        """The gap in which a place lies. They don't overlap, and are kept in their order."""
+        after = bisect_right(self.gaps, seq, key=lambda gap: gap.first)
+        gap = self.gaps[after - 1] if after else None
+        return gap if gap and seq <= gap.last else None
+
+    def close_gap(self, gap: Gap) -> None:
+        """Its records are accounted for."""
+        after = bisect_right(self.gaps, gap.first, key=lambda gap: gap.first)
+        if after and self.gaps[after - 1] is gap:
+            del self.gaps[after - 1]
+
+    def go_back(self, seq: int, known: bytes) -> None:
+        """Stand where it stood before a record that turned out not to be its own."""
+        self.seq, self.hash = seq, known
+        self.other = self.jump = None
+        while self.gaps and self.gaps[-1].first > seq:
+            self.gaps.pop()
 
     def await_points(self, due: list[Point]) -> None:
         """These come next."""
