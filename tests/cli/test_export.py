@@ -80,7 +80,7 @@ def test_nothing_is_a_complete_file_too(shell: Shell, form: str, written: str) -
 def test_what_is_interrupted_leaves_nothing(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, status: int
 ) -> None:
-    """Ctrl-C, an end by a supervisor or by a lost terminal in the midst ends with the status of a shell; the file that was there before is there still, and no half one."""
+    """Ctrl-C, a supervisor or a lost terminal in the midst: the status is a shell's, the file that was there stays, and no half one."""
     target = tmp_path / "out" / "record.jsonl"
     target.parent.mkdir()
     target.write_text("an older export", encoding="utf-8")
