@@ -302,7 +302,8 @@ class Asked:
     """A known caller's request for an operation, as it came in, before any check.
 
     `token_names` are the values of the header `Gateway-Token`, which may stand once. `wait` is in seconds, from `arrived`, which is on the
-    process's monotonic clock. `trace_id`: of the trace that the request belongs to (W3C Trace Context), if it says so.
+    process's monotonic clock. `trace_id`: of the trace that the request belongs to (W3C Trace Context), if it says so. `call_id`: what the
+    call shall be known by, where that was decided before.
     """
 
     request_id: str
@@ -316,6 +317,8 @@ class Asked:
     address: str | None = None
     origin: str | None = None
     trace_id: str | None = None
+    priority: Priority = Priority.INTERACTIVE
+    call_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

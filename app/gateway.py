@@ -126,7 +126,7 @@ class Gateway:
             detail = "the header Gateway-Token may stand once"
             raise RequestMalformed(detail)
         return Call(
-            id=new_id(),
+            id=asked.call_id or new_id(),
             request_id=asked.request_id,
             caller=asked.caller,
             operation=asked.operation,
@@ -138,6 +138,7 @@ class Gateway:
             address=asked.address,
             origin=asked.origin,
             trace_id=asked.trace_id,
+            priority=asked.priority,
         )
 
     async def _refuse(self, asked: Asked, call: Call | None, error: GatewayError) -> Answer:

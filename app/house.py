@@ -14,6 +14,7 @@ from app.api import Services
 from app.audit import AuditLog, GroupWriter
 from app.callers import Directory
 from app.dispatch import Dispatcher
+from app.jobbing import JobRunner
 from app.storage import current_revision, reading
 from app.vault import Vault
 
@@ -36,6 +37,7 @@ class House:
     writer: GroupWriter
     grace: float
     services: Services = field(init=False)
+    jobs: JobRunner = field(init=False)
     _revision: int = -1
     _fresh: bool = False
     _draining: bool = False
@@ -108,5 +110,6 @@ class House:
         self.dispatcher.close()
         await self.dispatcher.finish()
         await self.services.gateway.finish()
+        await self.jobs.finish()
         self.audit.flush()
         await self.writer.aclose()

@@ -34,6 +34,8 @@ from app.declaration import Keeper
 from app.dispatch import Dispatcher
 from app.gateway import Gateway
 from app.house import House
+from app.jobbing import JobRunner
+from app.joboffice import JobOffice
 from app.opening import open_state
 from app.register import open_register
 from app.settings import Settings
@@ -109,8 +111,16 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
         house = _open_lanes(stack, settings, engine, Vault(keyring), register.writer)
         await house.refresh()
         callers = await _open_callers(stack, settings, house, await _ticket_key(engine, keyring))
+        gateway = Gateway(house.vault, house.audit, house.dispatcher, time.monotonic)
+        runner = JobRunner(
+            engine=engine,
+            gateway=gateway,
+            callers=house.directory,
+            catalogue=catalogue,
+            outcome_of=register.outcome,
+        )
         house.services = Services(
-            gateway=Gateway(house.vault, house.audit, house.dispatcher, time.monotonic),
+            gateway=gateway,
             callers=callers.authentication,
             origins=callers.origins,
             tokens=house.vault,
@@ -120,6 +130,7 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
             lanes=Supervision(house.vault, house.dispatcher, house.audit),
             trials=Trial(house.vault, house.dispatcher, house.audit, catalogue.probes, time.monotonic),
             records=register.reader,
+            jobs=JobOffice(engine, house.vault, catalogue, runner.wake),
             administration=lambda actor: Administration(engine, keyring, actor),
             heed_changes=house.heed_changes,
             master_keys=list(keyring.ids),
@@ -127,8 +138,10 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
             default_wait=settings.default_wait,
             max_wait=settings.max_wait,
         )
+        house.jobs = runner
         stack.push_async_callback(house.close)
         await stack.enter_async_context(register.kept())
+        await stack.enter_async_context(runner.kept())
         await stack.enter_async_context(house.kept_fresh())
         yield house
 

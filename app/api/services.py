@@ -12,6 +12,8 @@ from app.callers import Presented, TicketAsked
 from app.dispatch import LaneReport
 from app.domain import Actor, Caller, PageTicket, TokenRef
 from app.gateway import Gateway
+from app.joboffice import BatchAsked
+from app.jobs import Job
 from app.trial import Tested
 
 __all__ = ["Readiness", "Services"]
@@ -81,6 +83,18 @@ class Records(Protocol):
     async def story(self, reference: str) -> Story: ...
 
 
+class Jobs(Protocol):
+    """Who takes jobs."""
+
+    async def take_batch(self, caller: Caller, asked: BatchAsked, by: Actor, *, origin: str | None) -> Job: ...
+
+    async def job(self, caller: Caller, job_id: str) -> Job: ...
+
+    async def jobs(self, caller: Caller, *, limit: int, before: str | None) -> list[Job]: ...
+
+    async def cancel(self, caller: Caller, job_id: str) -> Job: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """The collaborators; waits in seconds.
@@ -100,6 +114,7 @@ class Services:
     lanes: Lanes
     trials: Trials
     records: Records
+    jobs: Jobs
     administration: Callable[[Actor], Administration]
     heed_changes: Callable[[], Awaitable[bool]]
     master_keys: list[str]
