@@ -97,6 +97,20 @@ class Gateway:
             if not self._open:
                 self._none_open.set()
 
+    async def admit(self, asked: Asked) -> Call | Answer:
+        """The call that a request would be, which nobody takes in yet; or, on record, the refusal that it would get when it comes."""
+        call: Call | None = None
+        try:
+            call = self._check(asked)
+            self._dispatch.check(call)
+        except GatewayError as error:
+            return await self._refuse(asked, call, error)
+        return call
+
+    async def refuse(self, asked: Asked, error: GatewayError) -> Answer:
+        """Refuse a request for a reason that isn't the gateway's own, on record."""
+        return await self._refuse(asked, None, error)
+
     async def finish(self) -> None:
         """Wait until every call that came in has its end on record."""
         await self._none_open.wait()

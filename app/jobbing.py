@@ -16,17 +16,20 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.catalogue import Catalogue
-from app.domain import Asked, Caller, new_id, utc_now
+from app.domain import Asked, Caller, Priority, new_id, utc_now
 from app.errors import CredentialsInvalid
 from app.gateway import Answer
-from app.jobs import Job, JobStore, Part, PartEnd, PartState
+from app.jobs import Job, JobKind, JobStore, NewJob, Part, PartEnd, PartState
 from app.jobs.conclusion import Again, Halves, Verdict, concluded, resumed
 from app.storage import writing
 
 __all__ = ["JobRunner", "Watcher"]
 
 UNDER_WAY = 8
-"""Parts of one caller's jobs with one token that are calls at a time: enough to fill the lane, few enough to leave its queue to others."""
+"""Parts of one caller's jobs of one priority with one token that are calls at a time.
+
+Enough to fill the lane, few enough to leave its queue to others.
+"""
 PAGE_PARTS = 16
 LOOK_SECONDS = 0.5
 LEASE_SECONDS = 10.0
@@ -69,8 +72,8 @@ class _Run:
     paused_until: float = 0.0
 
     @property
-    def group(self) -> tuple[str, str]:
-        return self.job.caller_id, self.job.token_id
+    def group(self) -> tuple[str, str, Priority]:
+        return self.job.caller_id, self.job.token_id, self.job.priority
 
 
 class JobRunner:
@@ -116,6 +119,25 @@ class JobRunner:
         """There is something to do: a new job, or one to be cancelled."""
         self._leased_until = 0.0
         self._woken.set()
+
+    async def put_down(self, connection: AsyncConnection, new: NewJob, call_id: str, *, uncertain: bool) -> tuple[Job, Part]:
+        """Put a job of one call down, as one that is carried out here: its call has this ID.
+
+        Once that is committed, `carry` has to follow.
+        """
+        job = await self._store.add(connection, new)
+        await self._store.hold(connection, job.id, self.id, lease_until=_lease())
+        (waiting,) = await self._store.parts(connection, job.id, [PartState.WAITING], after=0, limit=1)
+        part = replace(waiting, call_id=call_id, uncertain=uncertain)
+        await self._store.take(connection, [part])
+        return await self._store.job(connection, job.id), part
+
+    def carry(self, job: Job, part: Part, asked: Asked) -> asyncio.Task[Answer]:
+        """Begin the call of such a job at once, not with the next turn: no other call may come before it. Gives its answer."""
+        answering = asyncio.ensure_future(self._gateway.handle(asked))
+        self._runs[job.id] = _Run(job, under_way=1)
+        self._spawn(part, _conclusion(job, part, answering))
+        return answering
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
@@ -170,12 +192,11 @@ class JobRunner:
         now = time.monotonic()
         if now < self._leased_until:
             return
-        lease = (datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS)).isoformat(timespec="microseconds")
-        for job in await self._store.claim(connection, self.id, lease_until=lease):
+        for job in await self._store.claim(connection, self.id, lease_until=_lease()):
             if job.id not in self._runs:
                 self._runs[job.id] = _Run(job)
                 await self._take_up(connection, job)
-        for run in self._runs.values():
+        for run in list(self._runs.values()):
             run.job = await self._store.job(connection, run.job.id)
         self._leased_until = now + LEASE_SECONDS / 3
 
@@ -272,7 +293,7 @@ class JobRunner:
             gone = CredentialsInvalid("the credential that the job was asked for with was withdrawn")
             return concluded(part, gone, uncertain=False)
         ends = datetime.fromisoformat(job.expires_at) - datetime.now(UTC)
-        answer = await self._gateway.handle(
+        answering = self._gateway.handle(
             Asked(
                 request_id=job.request_id,
                 caller=caller,
@@ -289,8 +310,17 @@ class JobRunner:
                 call_id=part.call_id,
             )
         )
-        return concluded(part, answer.result, uncertain=answer.uncertain)
+        return await _conclusion(job, part, answering)
 
     async def _ask(self, part: Part) -> Verdict:
         assert part.call_id is not None, "a part that is taken has a call"  # noqa: S101
         return resumed(part, await self._outcome_of(part.call_id))
+
+
+async def _conclusion(job: Job, part: Part, answering: Awaitable[Answer]) -> Verdict:
+    answer = await answering
+    return concluded(part, answer.result, uncertain=answer.uncertain, divisible=job.kind is JobKind.BATCH)
+
+
+def _lease() -> str:
+    return (datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS)).isoformat(timespec="microseconds")

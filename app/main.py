@@ -31,6 +31,7 @@ from app.callers import (
 from app.carrier import Carrier
 from app.catalogue import Catalogue, load_catalogue
 from app.declaration import Keeper
+from app.deferring import Deferral
 from app.dispatch import Dispatcher
 from app.gateway import Gateway
 from app.house import House
@@ -131,6 +132,7 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
             trials=Trial(house.vault, house.dispatcher, house.audit, catalogue.probes, time.monotonic),
             records=register.reader,
             jobs=JobOffice(engine, house.vault, catalogue, runner.wake),
+            deferral=Deferral(engine, gateway, runner),
             administration=lambda actor: Administration(engine, keyring, actor),
             heed_changes=house.heed_changes,
             master_keys=list(keyring.ids),

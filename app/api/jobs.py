@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -14,9 +15,9 @@ from app.api.dependencies import KnownCaller, TheServices
 from app.api.description import CREDENTIALS, problem_answer
 from app.domain import Priority
 from app.joboffice import BatchAsked
-from app.jobs import Job, JobState
+from app.jobs import Job, JobKind, JobState
 
-__all__ = ["add_job_routes"]
+__all__ = ["add_job_routes", "job_response"]
 
 JOBS = "/gateway/jobs"
 BATCHES = "/gateway/batches"
@@ -81,6 +82,7 @@ class ShownJob(BaseModel):
     """A job as it is now."""
 
     id: str = Field(description="Its ID.")
+    kind: JobKind = Field(description="One call whose answer comes later, or a batch of calls.")
     state: JobState = Field(description="How far it is.")
     operation: str = Field(description="The operation.")
     parameter: str = Field(description="The parameter that its IDs are for.")
@@ -149,6 +151,11 @@ def add_job_routes(app: FastAPI) -> None:
     app.add_api_route(JOBS, list_jobs, operation_id="list-jobs", responses=looking, **described)
     app.add_api_route(f"{JOBS}/{{job_id}}", show_job, operation_id="show-job", responses=looking, **described)
     app.add_api_route(f"{JOBS}/{{job_id}}", cancel_job, methods=["DELETE"], operation_id="cancel-job", responses=looking, **described)
+
+
+def job_response(job: Job, headers: Mapping[str, str]) -> Response:
+    """The answer to what became a job, as the job is now."""
+    return Response(_shown(job).model_dump_json(), 202, {"Location": f"{JOBS}/{job.id}", **headers}, "application/json")
 
 
 def _shown(job: Job) -> ShownJob:

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.api.dependencies import known_caller, services_of
 from app.api.description import described
 from app.api.hangup import HangUpWatch
+from app.api.later import answered_later
 from app.api.preferences import Preferences, read_preferences
 from app.api.problems import problem_response
 from app.api.shortcut import Endpoint, Shortcut, Target
@@ -80,6 +81,9 @@ def _endpoint(operation: Operation) -> Endpoint:
         headers = _heeded(request.scope)
         preferences = read_preferences(headers.get(b"prefer", ()), default=services.default_wait, longest=services.max_wait)
         asked = _asked(request, headers, caller, operation, wait=preferences.wait, arrived=arrived)
+        if preferences.respond_async:
+            later = await answered_later(request, services, asked, preferences)
+            return later if isinstance(later, Response) else _response(later, services.gateway, preferences, asked.request_id)
         with HangUpWatch(request) as watch:
             answer = await services.gateway.handle(asked)
         if watch.hung_up:

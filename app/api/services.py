@@ -9,6 +9,7 @@ from typing import Protocol
 from app.administration import Administration
 from app.audit import Page, Story, Wanted
 from app.callers import Presented, TicketAsked
+from app.deferring import Deferral
 from app.dispatch import LaneReport
 from app.domain import Actor, Caller, PageTicket, TokenRef
 from app.gateway import Gateway
@@ -115,6 +116,7 @@ class Services:
     trials: Trials
     records: Records
     jobs: Jobs
+    deferral: Deferral
     administration: Callable[[Actor], Administration]
     heed_changes: Callable[[], Awaitable[bool]]
     master_keys: list[str]

@@ -38,17 +38,18 @@ class Halves:
 Verdict = PartEnd | Again | Halves
 
 
-def concluded(part: Part, result: tuple[int, ...] | GatewayError, *, uncertain: bool) -> Verdict:
+def concluded(part: Part, result: tuple[int, ...] | GatewayError, *, uncertain: bool, divisible: bool = True) -> Verdict:
     """What an answer means for the part that it is for.
 
-    What passes by itself is waited for. What Flxpoint says of a list holds for one ID of it at least, so the list is halved.
+    What passes by itself is waited for. What Flxpoint says of a list holds for one ID of it at least, so the list is halved,
+    where it is `divisible`.
     """
     uncertain = uncertain or part.uncertain
     if not isinstance(result, GatewayError):
         return PartEnd(part=part, state=PartState.ANSWERED, linked=result, uncertain=uncertain)
     if _passes(result) and not result.uncertain:
         return Again(replace(part, uncertain=uncertain), result.retry_after or PAUSE_SECONDS)
-    if result.http_status in TELLING_STATUSES and result.code.startswith("upstream-") and len(part.ids) > 1:
+    if divisible and result.http_status in TELLING_STATUSES and result.code.startswith("upstream-") and len(part.ids) > 1:
         return Halves(replace(part, uncertain=uncertain))
     return PartEnd(part=part, state=PartState.FAILED, problem=problem_of(result), uncertain=uncertain)
 

@@ -10,7 +10,14 @@ from typing import Any
 
 from app.domain import Caller, Operation, Parameter, Priority, TokenRef
 
-__all__ = ["FINISHED", "Counts", "Job", "JobState", "NewJob", "Part", "PartEnd", "PartState", "cut"]
+__all__ = ["FINISHED", "Counts", "Job", "JobKind", "JobState", "NewJob", "Part", "PartEnd", "PartState", "cut"]
+
+
+class JobKind(StrEnum):
+    """Whether a job is one call, whose answer comes later, or many."""
+
+    CALL = "call"
+    BATCH = "batch"
 
 
 class JobState(StrEnum):
@@ -52,6 +59,7 @@ class NewJob:
     priority: Priority
     request_id: str
     expires_at: str
+    kind: JobKind = JobKind.BATCH
     trace_id: str | None = None
     address: str | None = None
     origin: str | None = None
@@ -78,6 +86,7 @@ class Job:
     """A job as it is stored. Times are UTC, ISO 8601. `basis` marks what its caller's credential rested on."""
 
     id: str
+    kind: JobKind
     caller_id: str
     caller: str
     basis: str

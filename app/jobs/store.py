@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain import Priority, new_id, utc_now
 from app.errors import NotFound
-from app.jobs.job import FINISHED, Counts, Job, JobState, NewJob, Part, PartEnd, PartState, cut
+from app.jobs.job import FINISHED, Counts, Job, JobKind, JobState, NewJob, Part, PartEnd, PartState, cut
 from app.storage.tables import job_parts, jobs
 
 __all__ = ["JobStore"]
@@ -71,6 +71,10 @@ class JobStore:
         mine = or_(jobs.c.id.in_([row["id"] for row in rows]), jobs.c.owner == owner)
         await connection.execute(update(jobs).where(jobs.c.state.in_(OPEN), mine).values(owner=owner, lease_until=lease_until))
         return [_job(row) for row in rows]
+
+    async def hold(self, connection: AsyncConnection, job_id: str, owner: str, *, lease_until: str) -> None:
+        """Have a new job from its beginning."""
+        await connection.execute(update(jobs).where(jobs.c.id == job_id).values(owner=owner, lease_until=lease_until))
 
     async def release(self, connection: AsyncConnection, owner: str) -> None:
         """Give up every job that this owner holds: it ends, and another may go on at once."""
@@ -168,6 +172,7 @@ def _end_state(job: Job) -> JobState:
 def _row_of(new: NewJob) -> dict[str, object]:
     return {
         "id": new_id(),
+        "kind": new.kind,
         "caller_id": new.caller.id,
         "caller": new.caller.name,
         "basis": new.caller.basis,
@@ -200,7 +205,7 @@ NOT_OF_A_JOB = frozenset({*COUNTS, "owner", "lease_until"})
 
 def _job(row: RowMapping) -> Job:
     members = {name: value for name, value in row.items() if name not in NOT_OF_A_JOB}
-    members |= {"priority": Priority(row["priority"]), "state": JobState(row["state"])}
+    members |= {"kind": JobKind(row["kind"]), "priority": Priority(row["priority"]), "state": JobState(row["state"])}
     members |= {"uncertain": bool(row["uncertain"]), "cancelling": bool(row["cancelling"])}
     return Job(**members, counts=Counts(**{name: row[name] for name in COUNTS}))
 

@@ -212,6 +212,7 @@ jobs = Table(
     "jobs",
     METADATA,
     Column("id", String(36), primary_key=True),
+    Column("kind", String(8), nullable=False),
     Column("caller_id", String(36), nullable=False),
     Column("caller", String(64), nullable=False),
     Column("basis", Text, nullable=False),

@@ -14,6 +14,7 @@ def upgrade() -> None:
     op.create_table(
         "jobs",
         sa.Column("id", sa.String(36), primary_key=True),
+        sa.Column("kind", sa.String(8), nullable=False),
         sa.Column("caller_id", sa.String(36), nullable=False),
         sa.Column("caller", sa.String(64), nullable=False),
         sa.Column("basis", sa.Text, nullable=False),

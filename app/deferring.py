@@ -1,0 +1,98 @@
+"""Calls that are answered later: taken in as jobs of one call, and in their lane at once."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.domain import Asked, Call, new_id
+from app.gateway import Answer
+from app.jobs import Job, JobKind, NewJob, Part
+from app.jobs.conclusion import Again, concluded
+from app.storage import writing
+
+__all__ = ["Deferral", "Deferred"]
+
+LIFETIME = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """A call that goes on whether or not anybody waits for it."""
+
+    job: Job
+    part: Part
+    answering: asyncio.Future[Answer]
+
+    async def answer_within(self, seconds: float) -> Answer | None:
+        """Its answer, if it comes in this time and is its last: a call that couldn't be sent now is tried again."""
+        await asyncio.wait({self.answering}, timeout=seconds)
+        if not self.answering.done():
+            return None
+        answer = self.answering.result()
+        verdict = concluded(self.part, answer.result, uncertain=answer.uncertain, divisible=False)
+        return None if isinstance(verdict, Again) else answer
+
+
+class Gateway(Protocol):
+    """Tells what would become of a request."""
+
+    async def admit(self, asked: Asked) -> Call | Answer: ...
+
+
+class Runner(Protocol):
+    """Carries calls out."""
+
+    async def put_down(self, connection: AsyncConnection, new: NewJob, call_id: str, *, uncertain: bool) -> tuple[Job, Part]: ...
+
+    def carry(self, job: Job, part: Part, asked: Asked) -> asyncio.Future[Answer]: ...
+
+
+class Deferral:
+    """Takes calls in that are answered later.
+
+    Args:
+        engine: the database.
+        gateway: refuses what can't be called.
+        runner: carries the calls out.
+    """
+
+    def __init__(self, engine: AsyncEngine, gateway: Gateway, runner: Runner) -> None:
+        self._engine = engine
+        self._gateway = gateway
+        self._runner = runner
+
+    async def take(self, asked: Asked) -> Deferred | Answer:
+        """Take a call in: its job is on disk when this returns, and its call in the lane.
+
+        Returns:
+            The call, or the refusal that it would get without a job, on record.
+        """
+        asked = replace(asked, wait=LIFETIME.total_seconds(), call_id=new_id())
+        call = await self._gateway.admit(asked)
+        if isinstance(call, Answer):
+            return call
+        async with writing(self._engine) as connection:
+            job, part = await self._runner.put_down(connection, _job_of(call), call.id, uncertain=False)
+        return Deferred(job, part, self._runner.carry(job, part, asked))
+
+
+def _job_of(call: Call) -> NewJob:
+    return NewJob(
+        kind=JobKind.CALL,
+        caller=call.caller,
+        operation=call.operation,
+        parameter=call.parameter,
+        ids=call.ids,
+        token=call.token,
+        priority=call.priority,
+        request_id=call.request_id,
+        expires_at=(datetime.now(UTC) + LIFETIME).isoformat(timespec="microseconds"),
+        trace_id=call.trace_id,
+        address=call.address,
+        origin=call.origin,
+    )
