@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain import Asked, Call, new_id
 from app.gateway import Answer
 from app.jobs import Job, JobKind, NewJob, Part
 from app.jobs.conclusion import Again, concluded
-from app.storage import writing
+from app.jobs.idempotency import KeptAnswer, Key
+from app.repeating import Made, Repeats
 
 __all__ = ["Deferral", "Deferred"]
 
@@ -56,29 +57,44 @@ class Deferral:
     """Takes calls in that are answered later.
 
     Args:
-        engine: the database.
+        repeats: knows the jobs of earlier requests with the same key.
         gateway: refuses what can't be called.
         runner: carries the calls out.
     """
 
-    def __init__(self, engine: AsyncEngine, gateway: Gateway, runner: Runner) -> None:
-        self._engine = engine
+    def __init__(self, repeats: Repeats, gateway: Gateway, runner: Runner) -> None:
+        self._repeats = repeats
         self._gateway = gateway
         self._runner = runner
 
-    async def take(self, asked: Asked) -> Deferred | Answer:
+    async def take(self, asked: Asked, key: Key | None) -> Deferred | Answer | KeptAnswer | Made:
         """Take a call in: its job is on disk when this returns, and its call in the lane.
 
         Returns:
-            The call, or the refusal that it would get without a job, on record.
+            The call; or the refusal that it would get without a job, on record; or what the first request with its key was given.
+
+        Raises:
+            IdempotencyMismatch, Conflict, UpstreamUnreachable, NotFound: of the first request with its key.
+            AuditUnavailable: it isn't on disk, and nothing was sent.
         """
+        first = await self._repeats.first(key, asked.operation) if key else None
+        if first:
+            return first
         asked = replace(asked, wait=LIFETIME.total_seconds(), call_id=new_id())
         call = await self._gateway.admit(asked)
         if isinstance(call, Answer):
             return call
-        async with writing(self._engine) as connection:
-            job, part = await self._runner.put_down(connection, _job_of(call), call.id, uncertain=False)
-        return Deferred(job, part, self._runner.carry(job, part, asked))
+        parts: list[Part] = []
+
+        async def add(connection: AsyncConnection, uncertain: bool) -> Job:  # noqa: FBT001 - as `Repeats` calls it
+            job, part = await self._runner.put_down(connection, _job_of(call), call.id, uncertain=uncertain)
+            parts.append(part)
+            return job
+
+        made = await self._repeats.job(key, add, asked.operation)
+        if isinstance(made, KeptAnswer) or made.repeated:
+            return made
+        return Deferred(made.job, parts[-1], self._runner.carry(made.job, parts[-1], asked))
 
 
 def _job_of(call: Call) -> NewJob:

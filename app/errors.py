@@ -13,7 +13,7 @@
     - OperationNotGranted · TokenNotGranted · TokenKindNotAccepted
     - RoleRequired · OriginNotAllowed · TicketIdsNotAllowed
   - NotFound (404) · MethodNotAllowed (405) · RequestTimeout (408) · Conflict (409)
-  - BodyTooLarge (413) · UriTooLong (414) · MediaTypeNotSupported (415) · HeadersTooLarge (431)
+  - BodyTooLarge (413) · UriTooLong (414) · MediaTypeNotSupported (415) · IdempotencyMismatch (422) · HeadersTooLarge (431)
   - UpstreamRefused (the upstream's own 4xx)
   - CallerRateExceeded (429)
   - InternalError (500)
@@ -317,7 +317,8 @@ class RequestTimeout(GatewayError):
 class Conflict(GatewayError):
     """The change clashes with what is there.
 
-    A name or a token's value is in use already, or what is to be changed is declared in the configuration file.
+    A name or a token's value is in use already, or what is to be changed is declared in the configuration file. Or the first request with
+    this `Idempotency-Key` still runs: its answer is given to who asks again, as `Retry-After` says.
     """
 
     code = "conflict"
@@ -352,6 +353,17 @@ class MediaTypeNotSupported(GatewayError):
 
     code = "media-type-not-supported"
     status = 415
+
+
+class IdempotencyMismatch(GatewayError):
+    """The key was used for another request.
+
+    Within 24 hours an `Idempotency-Key` stands for one request: its method, path, query, body and token. This request is another one than
+    the first with its key. Nothing was sent upstream. Take a new key for a new request.
+    """
+
+    code = "idempotency-mismatch"
+    status = 422
 
 
 class HeadersTooLarge(GatewayError):

@@ -68,6 +68,8 @@ class Dispatch(Protocol):
 
     def enter(self, call: Call) -> Ticket: ...
 
+    def is_waiting(self, call_id: str) -> bool: ...
+
     def state(self, token_id: str) -> LaneState | None: ...
 
 
@@ -110,6 +112,10 @@ class Gateway:
     async def refuse(self, asked: Asked, error: GatewayError) -> Answer:
         """Refuse a request for a reason that isn't the gateway's own, on record."""
         return await self._refuse(asked, None, error)
+
+    def is_waiting(self, call_id: str) -> bool:
+        """Whether a call is in its queue and nothing of it was sent."""
+        return self._dispatch.is_waiting(call_id)
 
     async def finish(self) -> None:
         """Wait until every call that came in has its end on record."""

@@ -14,6 +14,8 @@ from app.catalogue import Catalogue
 from app.domain import Actor, Caller, Operation, Priority, TokenRef
 from app.errors import NotFound, ParameterMissing, ParameterUnknown
 from app.jobs import Job, JobStore, NewJob
+from app.jobs.idempotency import Key
+from app.repeating import Made, Repeats
 from app.storage import reading, writing
 
 __all__ = ["BatchAsked", "JobOffice"]
@@ -46,22 +48,26 @@ class JobOffice:
         tokens: which token a call goes with.
         catalogue: the operations.
         wake: tells the runner that there is something to do.
+        repeats: knows the jobs of earlier requests with the same key.
     """
 
-    def __init__(self, engine: AsyncEngine, tokens: Tokens, catalogue: Catalogue, wake: Callable[[], None]) -> None:
+    def __init__(self, engine: AsyncEngine, tokens: Tokens, catalogue: Catalogue, wake: Callable[[], None], repeats: Repeats) -> None:
         self._engine = engine
         self._tokens = tokens
         self._catalogue = catalogue
         self._store = JobStore()
         self._wake = wake
+        self._repeats = repeats
 
-    async def take_batch(self, caller: Caller, asked: BatchAsked, by: Actor, *, origin: str | None) -> Job:
-        """Put a batch down; it is on disk when this returns.
+    async def take_batch(self, caller: Caller, asked: BatchAsked, by: Actor, *, origin: str | None, key: Key | None = None) -> Made:
+        """Put a batch down; it is on disk when this returns. With a key that was used for it already, that is its first job.
 
         Raises:
             NotFound: there is no such operation.
             ParameterUnknown, ParameterMissing: the operation has no such parameter, or there is no ID.
             TokenNotGranted, OperationNotGranted, TokenAmbiguous, TokenUnavailable, TokenKindNotAccepted
+            IdempotencyMismatch, Conflict, NotFound: of the first request with its key.
+            AuditUnavailable: it isn't on disk.
         """
         if asked.operation not in self._catalogue:
             message = "there is no operation of that name"
@@ -89,10 +95,10 @@ class JobOffice:
             address=by.address,
             origin=origin,
         )
-        async with writing(self._engine) as connection:
-            job = await self._store.add(connection, new)
+        made = await self._repeats.job(key, lambda connection, _: self._store.add(connection, new))
+        assert isinstance(made, Made), "what a batch is given is a job"  # noqa: S101
         self._wake()
-        return job
+        return made
 
     async def job(self, caller: Caller, job_id: str) -> Job:
         """One of the caller's jobs.

@@ -39,6 +39,7 @@ from app.jobbing import JobRunner
 from app.joboffice import JobOffice
 from app.opening import open_state
 from app.register import open_register
+from app.repeating import Repeats
 from app.settings import Settings
 from app.storage import reading, writing
 from app.supervision import Supervision
@@ -120,6 +121,7 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
             catalogue=catalogue,
             outcome_of=register.outcome,
         )
+        repeats = Repeats(engine, gateway, register.reader.outcome)
         house.services = Services(
             gateway=gateway,
             callers=callers.authentication,
@@ -131,8 +133,9 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
             lanes=Supervision(house.vault, house.dispatcher, house.audit),
             trials=Trial(house.vault, house.dispatcher, house.audit, catalogue.probes, time.monotonic),
             records=register.reader,
-            jobs=JobOffice(engine, house.vault, catalogue, runner.wake),
-            deferral=Deferral(engine, gateway, runner),
+            jobs=JobOffice(engine, house.vault, catalogue, runner.wake, repeats),
+            deferral=Deferral(repeats, gateway, runner),
+            repeats=repeats,
             administration=lambda actor: Administration(engine, keyring, actor),
             heed_changes=house.heed_changes,
             master_keys=list(keyring.ids),
@@ -141,9 +144,11 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
             max_wait=settings.max_wait,
         )
         house.jobs = runner
+        stack.push_async_callback(repeats.finish)
         stack.push_async_callback(house.close)
         await stack.enter_async_context(register.kept())
         await stack.enter_async_context(runner.kept())
+        await stack.enter_async_context(repeats.kept())
         await stack.enter_async_context(house.kept_fresh())
         yield house
 

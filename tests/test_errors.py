@@ -36,6 +36,7 @@ CONTRACT = {
     "body-too-large": 413,
     "uri-too-long": 414,
     "media-type-not-supported": 415,
+    "idempotency-mismatch": 422,
     "headers-too-large": 431,
     "caller-rate-exceeded": 429,
     "internal-error": 500,

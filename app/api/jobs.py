@@ -13,6 +13,7 @@ from app.api.actors import actor_of
 from app.api.bodies import read_model
 from app.api.dependencies import KnownCaller, TheServices
 from app.api.description import CREDENTIALS, problem_answer
+from app.api.idempotency import REPLAYED, key_of_batch
 from app.domain import Priority
 from app.joboffice import BatchAsked
 from app.jobs import Job, JobKind, JobState
@@ -46,6 +47,8 @@ ASKING = [
     "request-timeout",
     "body-too-large",
     "media-type-not-supported",
+    "conflict",
+    "idempotency-mismatch",
 ]
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
@@ -106,9 +109,10 @@ class JobPage(BaseModel):
 async def ask_batch(request: Request, response: Response, services: TheServices, caller: KnownCaller) -> ShownJob:
     """Have many IDs sent, as many calls, one after the other, while nobody waits: the job is on disk when this is answered."""
     asked = (await read_model(request, AskedBatch, MOST_BATCH_BYTES)).asked()
-    job = await services.jobs.take_batch(caller, asked, actor_of(request, caller), origin=request.headers.get("origin"))
-    response.headers["Location"] = f"{JOBS}/{job.id}"
-    return _shown(job)
+    key = key_of_batch(request.headers.getlist("idempotency-key"), caller, asked)
+    made = await services.jobs.take_batch(caller, asked, actor_of(request, caller), origin=request.headers.get("origin"), key=key)
+    response.headers.update({"Location": f"{JOBS}/{made.job.id}", **(REPLAYED if made.repeated else {})})
+    return _shown(made.job)
 
 
 async def list_jobs(
@@ -135,7 +139,10 @@ async def cancel_job(services: TheServices, caller: KnownCaller, job_id: str) ->
 def add_job_routes(app: FastAPI) -> None:
     """Add them."""
     body = {"required": True, "content": {"application/json": {"schema": AskedBatch.model_json_schema()}}}
-    asking: dict[int | str, dict[str, Any]] = {"4XX": problem_answer(ASKING), 503: problem_answer(["token-unavailable"])}
+    asking: dict[int | str, dict[str, Any]] = {
+        "4XX": problem_answer(ASKING),
+        503: problem_answer(["token-unavailable", "audit-unavailable"]),
+    }
     looking: dict[int | str, dict[str, Any]] = {"4XX": problem_answer(LOOKING)}
     described: dict[str, Any] = {"tags": ["Jobs"], "openapi_extra": {"security": CREDENTIALS}}
     app.add_api_route(

@@ -15,6 +15,8 @@ from app.domain import Actor, Caller, PageTicket, TokenRef
 from app.gateway import Gateway
 from app.joboffice import BatchAsked
 from app.jobs import Job
+from app.jobs.idempotency import Key
+from app.repeating import Made, Repeats
 from app.trial import Tested
 
 __all__ = ["Readiness", "Services"]
@@ -87,7 +89,7 @@ class Records(Protocol):
 class Jobs(Protocol):
     """Who takes jobs."""
 
-    async def take_batch(self, caller: Caller, asked: BatchAsked, by: Actor, *, origin: str | None) -> Job: ...
+    async def take_batch(self, caller: Caller, asked: BatchAsked, by: Actor, *, origin: str | None, key: Key | None = None) -> Made: ...
 
     async def job(self, caller: Caller, job_id: str) -> Job: ...
 
@@ -117,6 +119,7 @@ class Services:
     records: Records
     jobs: Jobs
     deferral: Deferral
+    repeats: Repeats
     administration: Callable[[Actor], Administration]
     heed_changes: Callable[[], Awaitable[bool]]
     master_keys: list[str]

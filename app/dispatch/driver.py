@@ -127,6 +127,11 @@ class Dispatcher:
         self.pump(track)
         return ticket
 
+    def is_waiting(self, call_id: str) -> bool:
+        """Whether a call is here and nothing of it was sent, nor will be if it leaves now."""
+        ticket = self._tickets.get(call_id)
+        return ticket is not None and not (ticket.may_be_sent or ticket.left or ticket.uncertain)
+
     def state(self, token_id: str) -> LaneState | None:
         """The quota of a token's lane as of now; None where the token is gone."""
         track = self._find(token_id)

@@ -31,6 +31,7 @@ __all__ = [
     "caller_keys",
     "callers",
     "grants",
+    "idempotency",
     "job_parts",
     "jobs",
     "revision",
@@ -259,3 +260,19 @@ job_parts = Table(
     sqlite_with_rowid=False,
 )
 """What each call of a job asks for and how it ended; IDs with commas between them."""
+
+idempotency = Table(
+    "idempotency",
+    METADATA,
+    Column("caller_id", String(36), primary_key=True),
+    Column("key_sha256", String(64), primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Column("call_id", String(36)),
+    Column("job_id", String(36)),
+    Column("uncertain", Integer, nullable=False),
+    Column("answer", Text),
+    Index("ix_idempotency_created_at", "created_at"),
+    sqlite_with_rowid=False,
+)
+"""What each key stands for: a call, with its answer once there is one, or a job. The key itself is the caller's own and not kept."""

@@ -218,6 +218,8 @@ def _drive_codes(here: Canary) -> None:
     for query, headers in odd:
         here.ask("a call", Ask("PATCH", f"/orders/link?{query}", (bearer, *headers)))
     here.ask("a call", Ask("PATCH", "/orders/link?orderIds=1", (bearer, ("Gateway-Token", "shop")), value.encode()))
+    for query in ("orderIds=1001", "orderIds=1002"):
+        here.ask("a call", Ask("PATCH", f"/orders/link?{query}", (bearer, ("Gateway-Token", "shop"), ("Idempotency-Key", f'"{value}"'))))
     here.plan(kind="rate-limited", retry_after=value, token="spare")
     here.link(name="spare")
     here.plan(kind="rate-limited", retry_after="60", token="spare")

@@ -1,4 +1,4 @@
-"""Jobs and their parts."""
+"""Jobs, their parts, and what keys of repeated requests stand for."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -57,3 +57,16 @@ def upgrade() -> None:
         sa.Column("problem", sa.Text),
         sqlite_with_rowid=False,
     )
+    op.create_table(
+        "idempotency",
+        sa.Column("caller_id", sa.String(36), primary_key=True),
+        sa.Column("key_sha256", sa.String(64), primary_key=True),
+        sa.Column("fingerprint", sa.String(64), nullable=False),
+        sa.Column("created_at", sa.String(32), nullable=False),
+        sa.Column("call_id", sa.String(36)),
+        sa.Column("job_id", sa.String(36)),
+        sa.Column("uncertain", sa.Integer, nullable=False),
+        sa.Column("answer", sa.Text),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_idempotency_created_at", "idempotency", ["created_at"])
