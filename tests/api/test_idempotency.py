@@ -131,7 +131,7 @@ async def test_while_the_first_runs_others_are_told_to_wait(rig: Rig) -> None:
 )
 async def test_a_malformed_key_is_refused(rig: Rig, key: str) -> None:
     """A key is one string in double quotes, as the draft has it, of at most 255 bytes."""
-    headers = [("Authorization", f"Bearer {rig.key}".encode()), ("Idempotency-Key", key.encode())]
+    headers = [(b"Authorization", f"Bearer {rig.key}".encode()), (b"Idempotency-Key", key.encode())]
     answer = await rig.client.patch(f"{rig.url}/orders/link?orderIds=1", headers=headers)
 
     assert (answer.status_code, code_of(answer)) == (400, "request-malformed")
