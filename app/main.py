@@ -35,6 +35,7 @@ from app.dispatch import Dispatcher
 from app.gateway import Gateway
 from app.house import House
 from app.jobbing import JobRunner
+from app.jobcalls import PartCalls
 from app.joboffice import JobOffice
 from app.opening import open_state
 from app.register import open_register
@@ -112,13 +113,8 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
         await house.refresh()
         callers = await _open_callers(stack, settings, house, await _ticket_key(engine, keyring))
         gateway = Gateway(house.vault, house.audit, house.dispatcher, time.monotonic)
-        runner = JobRunner(
-            engine=engine,
-            gateway=gateway,
-            callers=house.directory,
-            catalogue=catalogue,
-            outcome_of=register.outcome,
-        )
+        # A lock file keeps other processes out, so that whoever else holds a job is dead.
+        runner = JobRunner(engine, PartCalls(gateway, house.directory, catalogue, register.outcome), alone=True)
         house.services = Services(
             gateway=gateway,
             callers=callers.authentication,

@@ -1,6 +1,8 @@
 """Calls that outlive their request: what they are, and where they are kept."""
 
+from app.jobs.holding import HeldJobs
 from app.jobs.job import FINISHED, Counts, Job, JobState, NewJob, Part, PartEnd, PartState
+from app.jobs.run import Pause, Run
 from app.jobs.store import JobStore
 
-__all__ = ["FINISHED", "Counts", "Job", "JobState", "JobStore", "NewJob", "Part", "PartEnd", "PartState"]
+__all__ = ["FINISHED", "Counts", "HeldJobs", "Job", "JobState", "JobStore", "NewJob", "Part", "PartEnd", "PartState", "Pause", "Run"]
