@@ -16,7 +16,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.domain import new_id
 from app.errors import InternalError
-from app.jobcalls import PartCalls
 from app.jobs import HeldJobs, Job, Part, Pause, Run
 from app.jobs.conclusion import Again, Verdict, concluded
 from app.jobs.turn import LEASE_SECONDS, Turn
@@ -32,6 +31,14 @@ TURN_SECONDS = 0.05
 RETRY_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
+
+
+class Parts(Protocol):
+    """Makes calls of parts."""
+
+    async def send(self, job: Job, part: Part, may_send: Callable[[str], bool]) -> Verdict: ...
+
+    async def ask(self, job: Job, part: Part) -> Verdict: ...
 
 
 class Watcher(Protocol):
@@ -55,7 +62,7 @@ class JobRunner:
         watchers: who hears of changes.
     """
 
-    def __init__(self, engine: AsyncEngine, parts: PartCalls, *, alone: bool, watchers: tuple[Watcher, ...] = ()) -> None:
+    def __init__(self, engine: AsyncEngine, parts: Parts, *, alone: bool, watchers: tuple[Watcher, ...] = ()) -> None:
         self.id = new_id()
         self._engine = engine
         self._parts = parts
@@ -114,15 +121,15 @@ class JobRunner:
     async def _keep(self) -> None:
         while not self._stopped.is_set():
             self._woken.clear()
-            pause = TURN_SECONDS
             try:
                 await self._turn()
             except Exception:
                 # The task's outermost edge: what has ended is kept, and written with the next turn.
                 log.exception("jobs can't be carried on; trying again")
-                pause = RETRY_SECONDS
-            await _wait(self._stopped, pause)
-            await _wait(self._woken, LOOK_SECONDS)
+                await _wait(self._stopped, RETRY_SECONDS)
+            else:
+                await _wait(self._stopped, TURN_SECONDS)
+                await _wait(self._woken, LOOK_SECONDS)
 
     async def _turn(self) -> None:
         due = self._due or time.monotonic() >= self._held_until - LEASE_SECONDS * 2 / 3

@@ -41,11 +41,6 @@ class Run:
         """What pauses together where a call can't be made now."""
         return *self.group, self.job.operation
 
-    @property
-    def idle(self) -> bool:
-        """Whether it has nothing left to do, as far as is known."""
-        return not (self.page or self.more or self.calls)
-
     def turn_page(self, parts: Sequence[Part]) -> bool:
         """Take the next parts that wait, read from behind `seen`; gives whether to read once more, from the beginning."""
         self.page.extend(parts)

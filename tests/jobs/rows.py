@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.domain import Caller, Grant, Operation, Parameter, Priority, TokenKind, TokenRef
-from app.jobs import Job, JobStore, NewJob, Part, PartState
+from app.jobs import Counts, Job, JobState, JobStore, NewJob, Part, PartState, Run
 from app.opening import open_state
 from app.storage import reading, writing
 from tests.rig import settings_for
@@ -65,3 +65,32 @@ async def database(folder: Path) -> AsyncIterator[AsyncEngine]:
     """A new database."""
     async with open_state(settings_for(folder)) as (engine, _):
         yield engine
+
+
+def run_of() -> Run:
+    """A job in the hands of a process."""
+    job = Job(
+        id="job",
+        caller_id=SERVICE.id,
+        caller=SERVICE.name,
+        basis=SERVICE.basis,
+        credential_id=SERVICE.credential_id,
+        request_id="request-1",
+        trace_id=None,
+        address=None,
+        origin=None,
+        operation=LINK.id,
+        parameter=ORDERS.name,
+        token_id=SHOP.id,
+        token=SHOP.name,
+        priority=Priority.BATCH,
+        state=JobState.QUEUED,
+        counts=Counts(total=1),
+        uncertain=False,
+        cancelling=False,
+        created_at=at(timedelta()),
+        started_at=None,
+        finished_at=None,
+        expires_at=at(DAY),
+    )
+    return Run(job)
