@@ -37,6 +37,7 @@ from app.house import House
 from app.jobbing import JobRunner
 from app.jobcalls import PartCalls
 from app.joboffice import JobOffice
+from app.jobs import JobRetention
 from app.opening import open_state
 from app.register import open_register
 from app.settings import Settings
@@ -138,6 +139,7 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
         stack.push_async_callback(house.close)
         await stack.enter_async_context(register.kept())
         await stack.enter_async_context(runner.kept())
+        await stack.enter_async_context(JobRetention(engine, settings.job_retention).kept())
         await stack.enter_async_context(house.kept_fresh())
         yield house
 

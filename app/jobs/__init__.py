@@ -2,7 +2,22 @@
 
 from app.jobs.holding import HeldJobs
 from app.jobs.job import FINISHED, Counts, Job, JobState, NewJob, Part, PartEnd, PartState
+from app.jobs.retention import JobRetention
 from app.jobs.run import Pause, Run
 from app.jobs.store import JobStore
 
-__all__ = ["FINISHED", "Counts", "HeldJobs", "Job", "JobState", "JobStore", "NewJob", "Part", "PartEnd", "PartState", "Pause", "Run"]
+__all__ = [
+    "FINISHED",
+    "Counts",
+    "HeldJobs",
+    "Job",
+    "JobRetention",
+    "JobState",
+    "JobStore",
+    "NewJob",
+    "Part",
+    "PartEnd",
+    "PartState",
+    "Pause",
+    "Run",
+]
