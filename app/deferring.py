@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -11,8 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain import Asked, Call, new_id
 from app.gateway import Answer
+from app.jobcalls import Called
 from app.jobs import Job, JobKind, NewJob, Part
-from app.jobs.conclusion import Again, concluded
+from app.jobs.conclusion import Again
 from app.jobs.idempotency import KeptAnswer, Key
 from app.repeating import Made, Repeats
 
@@ -26,17 +28,14 @@ class Deferred:
     """A call that goes on whether or not anybody waits for it."""
 
     job: Job
-    part: Part
-    answering: asyncio.Future[Answer]
+    making: asyncio.Future[Called]
 
     async def answer_within(self, seconds: float) -> Answer | None:
-        """Its answer, if it comes in this time and is its last: a call that couldn't be sent now is tried again."""
-        await asyncio.wait({self.answering}, timeout=seconds)
-        if not self.answering.done():
+        """Its answer, if it comes in this time and is its last: a call that can't be made now is tried again."""
+        await asyncio.wait({self.making}, timeout=seconds)
+        if not self.making.done() or isinstance(self.making.result().verdict, Again):
             return None
-        answer = self.answering.result()
-        verdict = concluded(self.part, answer.result, uncertain=answer.uncertain, divisible=False)
-        return None if isinstance(verdict, Again) else answer
+        return self.making.result().answer
 
 
 class Gateway(Protocol):
@@ -50,7 +49,9 @@ class Runner(Protocol):
 
     async def put_down(self, connection: AsyncConnection, new: NewJob, call_id: str, *, uncertain: bool) -> tuple[Job, Part]: ...
 
-    def carry(self, job: Job, part: Part, asked: Asked) -> asyncio.Future[Answer]: ...
+    def carry(self, job: Job, part: Part, asked: Asked) -> asyncio.Future[Called]: ...
+
+    def expecting(self, call_id: str) -> AbstractContextManager[None]: ...
 
 
 class Deferral:
@@ -91,10 +92,11 @@ class Deferral:
             parts.append(part)
             return job
 
-        made = await self._repeats.job(key, add, asked.operation)
-        if isinstance(made, KeptAnswer) or made.repeated:
-            return made
-        return Deferred(made.job, parts[-1], self._runner.carry(made.job, parts[-1], asked))
+        with self._runner.expecting(call.id):
+            made = await self._repeats.job(key, add, asked.operation)
+            if isinstance(made, KeptAnswer) or made.repeated:
+                return made
+            return Deferred(made.job, self._runner.carry(made.job, parts[-1], asked))
 
 
 def _job_of(call: Call) -> NewJob:

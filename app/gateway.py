@@ -159,6 +159,7 @@ class Gateway:
             origin=asked.origin,
             trace_id=asked.trace_id,
             priority=asked.priority,
+            wanted=asked.wanted,
         )
 
     async def _refuse(self, asked: Asked, call: Call | None, error: GatewayError) -> Answer:

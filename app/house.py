@@ -56,6 +56,7 @@ class House:
         """Be not ready from now on; when the grace time is over, put the calls that still wait out, unsent."""
         if not self._draining:
             self._draining = True
+            self.jobs.rest()
             asyncio.get_running_loop().call_later(self.grace, self.dispatcher.close)
 
     async def refresh(self) -> None:

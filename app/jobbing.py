@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
-from urllib.parse import quote
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from typing import Protocol
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.catalogue import Catalogue
-from app.domain import Asked, Caller, Priority, new_id, utc_now
-from app.errors import CredentialsInvalid
-from app.gateway import Answer
-from app.jobs import Job, JobKind, JobStore, NewJob, Part, PartEnd, PartState
-from app.jobs.conclusion import Again, Halves, Verdict, concluded, resumed
+from app.domain import Asked, new_id
+from app.errors import InternalError
+from app.jobcalls import Called
+from app.jobs import HeldJobs, Job, JobStore, NewJob, Part, PartState, Pause, Run
+from app.jobs.conclusion import Again, Verdict, concluded
+from app.jobs.turn import LEASE_SECONDS, Turn, lease_from_now
 from app.storage import writing
 
 __all__ = ["JobRunner", "Watcher"]
@@ -30,297 +30,244 @@ UNDER_WAY = 8
 
 Enough to fill the lane, few enough to leave its queue to others.
 """
-PAGE_PARTS = 16
 LOOK_SECONDS = 0.5
-LEASE_SECONDS = 10.0
+TURN_SECONDS = 0.05
+"""Between two turns: what ends meanwhile shares a transaction."""
 RETRY_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
 
 
-class Gateway(Protocol):
-    """Takes calls."""
+class Parts(Protocol):
+    """Makes calls of parts."""
 
-    async def handle(self, asked: Asked) -> Answer: ...
+    async def send(self, job: Job, part: Part, may_send: Callable[[str], bool]) -> Verdict: ...
 
+    async def make(self, job: Job, part: Part, asked: Asked) -> Called: ...
 
-class Callers(Protocol):
-    """Knows who may call."""
-
-    def resting_on(self, basis: str) -> Caller | None: ...
+    async def ask(self, job: Job, part: Part) -> Verdict: ...
 
 
 class Watcher(Protocol):
     """Hears how jobs get on."""
 
     def changed(self, job: Job) -> None:
-        """Something of the job may be other than it was."""
-
-
-OutcomeOf = Callable[[str], Awaitable[Mapping[str, Any] | None]]
-"""What the record says of a call: its outcome; None where it was never taken in. Waits where that isn't known yet."""
-
-
-@dataclass(slots=True)
-class _Run:
-    """A job that is being carried out here."""
-
-    job: Job
-    waiting: deque[Part] = field(default_factory=deque)
-    seen: int = 0
-    under_way: int = 0
-    paused_until: float = 0.0
-
-    @property
-    def group(self) -> tuple[str, str, Priority]:
-        return self.job.caller_id, self.job.token_id, self.job.priority
+        """Something of the job is other than it was; that is on disk."""
 
 
 class JobRunner:
     """Carries out the jobs that no other process does.
 
     What is sent is on record before, by its call's ID, and that ID is in the job's rows before the call begins. So a process that takes
-    over another's job finds in the record what became of each part, and sends again only what has no known end.
+    over another's job finds in the record what became of each part, and sends again only what has no known end. A process sends for a job
+    only while its lease on it lasts, so that one that was held up doesn't go on beside the one that has taken over.
 
     Args:
         engine: the database.
-        gateway: where parts go.
-        callers: who may call; a part is sent in the name of its job's caller as it is then.
-        catalogue: the operations.
-        outcome_of: what the record says of a call.
+        parts: makes calls of parts.
+        alone: no other process serves from this database, so that whoever else holds a job is dead.
         watchers: who hears of changes.
     """
 
-    def __init__(  # noqa: PLR0913 - the collaborators of what is a process of its own
-        self,
-        *,
-        engine: AsyncEngine,
-        gateway: Gateway,
-        callers: Callers,
-        catalogue: Catalogue,
-        outcome_of: OutcomeOf,
-        watchers: tuple[Watcher, ...] = (),
-    ) -> None:
+    def __init__(self, engine: AsyncEngine, parts: Parts, *, alone: bool, watchers: tuple[Watcher, ...] = ()) -> None:
         self.id = new_id()
         self._engine = engine
-        self._gateway = gateway
-        self._callers = callers
-        self._catalogue = catalogue
-        self._outcome_of = outcome_of
+        self._parts = parts
+        self._alone = alone
         self._watchers = watchers
+        self._held = HeldJobs(self.id)
         self._store = JobStore()
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, Run] = {}
+        self._carried: dict[str, Run] = {}
+        self._pauses: dict[tuple[str, str, str], Pause] = {}
         self._verdicts: deque[Verdict] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._calls: set[str] = set()
+        self._sending: set[asyncio.Task[None]] = set()
+        self._asking: set[asyncio.Task[None]] = set()
         self._woken = asyncio.Event()
-        self._leased_until = 0.0
+        self._stopped = asyncio.Event()
+        self._resting = False
+        self._due = True
+        self._held_until = 0.0
 
     def wake(self) -> None:
         """There is something to do: a new job, or one to be cancelled."""
-        self._leased_until = 0.0
+        self._due = True
         self._woken.set()
 
-    async def put_down(self, connection: AsyncConnection, new: NewJob, call_id: str, *, uncertain: bool) -> tuple[Job, Part]:
-        """Put a job of one call down, as one that is carried out here: its call has this ID.
+    @contextmanager
+    def expecting(self, call_id: str) -> Iterator[None]:
+        """While a job of one call is put down and carried, nobody here looks for its call, of this ID, in the record."""
+        self._calls.add(call_id)
+        try:
+            yield
+        finally:
+            if not any(call_id in run.calls for run in self._runs.values()):
+                self._calls.discard(call_id)
 
-        Once that is committed, `carry` has to follow.
+    async def put_down(self, connection: AsyncConnection, new: NewJob, call_id: str, *, uncertain: bool) -> tuple[Job, Part]:
+        """Put a job of one call down, as one that is carried out here. Once that is committed, `carry` has to follow.
+
+        Args:
+            connection: the transaction.
+            new: the job.
+            call_id: its call's, which is expected.
+            uncertain: whether an earlier attempt may have done the call's work.
         """
         job = await self._store.add(connection, new)
-        await self._store.hold(connection, job.id, self.id, lease_until=_lease())
+        await self._held.hold(connection, job, lease_until=lease_from_now())
         (waiting,) = await self._store.parts(connection, job.id, [PartState.WAITING], after=0, limit=1)
-        part = replace(waiting, call_id=call_id, uncertain=uncertain)
-        await self._store.take(connection, [part])
+        part = replace(waiting, state=PartState.TAKEN, call_id=call_id, uncertain=uncertain)
+        await self._held.take(connection, part)
         return await self._store.job(connection, job.id), part
 
-    def carry(self, job: Job, part: Part, asked: Asked) -> asyncio.Task[Answer]:
-        """Begin the call of such a job at once, not with the next turn: no other call may come before it. Gives its answer."""
-        answering = asyncio.ensure_future(self._gateway.handle(asked))
-        self._runs[job.id] = _Run(job, under_way=1)
-        self._spawn(part, _conclusion(job, part, answering))
-        return answering
+    def carry(self, job: Job, part: Part, asked: Asked) -> asyncio.Task[Called]:
+        """Begin the call of such a job at once, not with the next turn: no other call may come before it."""
+        making = asyncio.ensure_future(self._parts.make(job, part, replace(asked, wanted=partial(self._may_send, job.id))))
+        # A turn that is under way doesn't know of it.
+        self._runs[job.id] = self._carried[job.id] = Run(job, more=False, looked_up=True)
+        self._spawn(self._sending, part, partial(_verdict, making))
+        return making
+
+    def rest(self) -> None:
+        """Begin no part any more; those under way come to their end."""
+        self._resting = True
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
         """Carry jobs out while the context lasts. After its end no part is begun; those under way come to their end with their calls."""
-        running = asyncio.create_task(self._keep())
+        keeping = asyncio.create_task(self._keep())
         try:
             yield
         finally:
-            running.cancel()
-            with suppress(asyncio.CancelledError):
-                await running
+            self.rest()
+            self._stopped.set()
+            self._woken.set()
+            await keeping
+            await _cancelled(self._asking)
 
     async def finish(self) -> None:
-        """Wait for the parts under way, write down how they ended, and let others have the jobs."""
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        async with writing(self._engine) as connection:
-            await self._settle(connection, list(self._verdicts))
-            await self._store.release(connection, self.id)
-        self._verdicts.clear()
+        """Wait for the parts under way, write down how they ended, and let others have the jobs.
+
+        Where that can't be written it is no loss: whoever takes the jobs up finds it in the record.
+        """
+        if self._sending:
+            await asyncio.wait(self._sending)
+        turn = Turn(self._held, {}, tuple(self._verdicts))
+        try:
+            async with writing(self._engine) as connection:
+                await turn.settle(connection)
+                await self._held.release(connection)
+        except SQLAlchemyError:
+            log.exception("how the last parts of jobs ended can't be written; the record has it")
 
     async def _keep(self) -> None:
-        while True:
+        while not self._stopped.is_set():
             self._woken.clear()
             try:
                 await self._turn()
             except Exception:
                 # The task's outermost edge: what has ended is kept, and written with the next turn.
                 log.exception("jobs can't be carried on; trying again")
-                await asyncio.sleep(RETRY_SECONDS)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), LOOK_SECONDS)
+                await _wait(self._stopped, RETRY_SECONDS)
+            else:
+                await _wait(self._stopped, TURN_SECONDS)
+                await _wait(self._woken, LOOK_SECONDS)
 
     async def _turn(self) -> None:
-        """One transaction: what has ended, what is new, what comes next."""
-        verdicts = list(self._verdicts)
-        async with writing(self._engine) as connection:
-            await self._settle(connection, verdicts)
-            await self._claim(connection)
-            parts = await self._next(connection)
-            await self._store.take(connection, parts)
-            touched = await self._conclude(connection)
-        for _ in verdicts:
-            self._verdicts.popleft()
-        for part in parts:
-            self._begin(part)
-        for job in touched:
+        due = self._due or time.monotonic() >= self._held_until - LEASE_SECONDS * 2 / 3
+        if not (due or self._runs or self._verdicts):
+            return
+        turn = Turn(self._held, dict(self._runs), tuple(self._verdicts), self._calls)
+        self._carried.clear()
+        self._due = False
+        try:
+            async with writing(self._engine) as connection:
+                if due:
+                    await turn.claim(connection, alone=self._alone and not self._held_until)
+                await turn.settle(connection)
+                await turn.look_up(connection)
+                await turn.choose(connection, self._room)
+                await turn.conclude(connection)
+        except BaseException:
+            turn.undo()
+            self._due = True
+            raise
+        self._adopt(turn)
+        for job in turn.changed:
             for watcher in self._watchers:
                 watcher.changed(job)
 
-    async def _claim(self, connection: AsyncConnection) -> None:
-        now = time.monotonic()
-        if now < self._leased_until:
-            return
-        for job in await self._store.claim(connection, self.id, lease_until=_lease()):
-            if job.id not in self._runs:
-                self._runs[job.id] = _Run(job)
-                await self._take_up(connection, job)
-        for run in list(self._runs.values()):
-            run.job = await self._store.job(connection, run.job.id)
-        self._leased_until = now + LEASE_SECONDS / 3
+    def _room(self, run: Run) -> int:
+        """How many calls a job's caller may have under way with its token, now."""
+        pause = self._pauses.get(run.lane)
+        if self._resting or (pause and time.monotonic() < pause.until):
+            return 0
+        return 1 if pause else UNDER_WAY
 
-    async def _take_up(self, connection: AsyncConnection, job: Job) -> None:
-        """Ask the record how the parts ended that a process had under way which is gone."""
-        after = 0
-        while parts := await self._store.parts(connection, job.id, [PartState.TAKEN], after=after, limit=PAGE_PARTS):
-            after = parts[-1].seq
-            for part in parts:
-                self._runs[job.id].under_way += 1
-                self._spawn(part, self._ask(part))
-
-    async def _next(self, connection: AsyncConnection) -> list[Part]:
-        """The parts that come next, each with the ID of its call; of a caller's jobs with one token each in turn."""
-        chosen: list[Part] = []
-        busy = Counter({run.group: 0 for run in self._runs.values()})
+    def _adopt(self, turn: Turn) -> None:
+        """The transaction is committed: what it did holds in memory too."""
+        self._runs = turn.runs | self._carried
+        if turn.held_until is not None:
+            self._held_until = turn.held_until
+        for _ in turn.verdicts:
+            self._verdicts.popleft()
+        ended = turn.ended
+        self._calls -= ended
         for run in self._runs.values():
-            busy[run.group] += run.under_way
-        runs = deque(run for run in self._runs.values() if not run.job.cancelling and run.paused_until <= time.monotonic())
-        while runs:
-            run = runs.popleft()
-            if busy[run.group] < UNDER_WAY and (part := await self._part(connection, run)):
-                chosen.append(replace(part, call_id=new_id()))
-                run.under_way += 1
-                busy[run.group] += 1
-                runs.append(run)
-        return chosen
+            run.calls -= ended
+        for part in turn.left:
+            self._spawn(self._asking, part, partial(self._parts.ask, self._runs[part.job_id].job, part))
+        for part in turn.begun:
+            self._spawn(self._sending, part, partial(self._parts.send, self._runs[part.job_id].job, part, self._may_send))
 
-    async def _part(self, connection: AsyncConnection, run: _Run) -> Part | None:
-        if not run.waiting and run.job.expires_at > utc_now():
-            page = await self._store.parts(connection, run.job.id, [PartState.WAITING], after=run.seen, limit=PAGE_PARTS)
-            run.waiting.extend(page)
-            run.seen = page[-1].seq if page else run.seen
-        return run.waiting.popleft() if run.waiting else None
+    def _spawn(self, tasks: set[asyncio.Task[None]], part: Part, work: Callable[[], Awaitable[Verdict]]) -> None:
+        assert part.call_id is not None, "a part that is taken has a call"  # noqa: S101
+        run = self._runs[part.job_id]
+        run.calls.add(part.call_id)
+        self._calls.add(part.call_id)
+        task = asyncio.ensure_future(self._follow(run, part, work))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
-    async def _settle(self, connection: AsyncConnection, verdicts: list[Verdict]) -> None:
-        ends = [one for one in verdicts if isinstance(one, PartEnd)]
-        await self._store.end(connection, ends)
-        for one in verdicts:
-            if isinstance(one, Halves):
-                await self._store.split(connection, one.part)
-            elif isinstance(one, Again):
-                await self._store.end(connection, [PartEnd(part=one.part, state=PartState.WAITING, uncertain=one.part.uncertain)])
-
-    async def _conclude(self, connection: AsyncConnection) -> list[Job]:
-        """The jobs as they are now; those with nothing left to do end."""
-        touched = []
-        for run in list(self._runs.values()):
-            if run.job.cancelling:
-                run.waiting.clear()
-                await self._store.drop_waiting(connection, run.job.id, PartState.CANCELLED)
-            elif run.job.expires_at <= utc_now():
-                await self._store.drop_waiting(connection, run.job.id, PartState.EXPIRED)
-            if not run.under_way and not run.waiting and not await self._has_more(connection, run):
-                touched.append(await self._store.finish(connection, run.job.id))
-                del self._runs[run.job.id]
-            else:
-                touched.append(await self._store.job(connection, run.job.id))
-        return touched
-
-    async def _has_more(self, connection: AsyncConnection, run: _Run) -> bool:
-        states = [PartState.WAITING, PartState.TAKEN]
-        if not await self._store.parts(connection, run.job.id, states, after=0, limit=1):
-            return False
-        run.seen = 0
-        return True
-
-    def _begin(self, part: Part) -> None:
-        self._spawn(part, self._send(self._runs[part.job_id].job, part))
-
-    def _spawn(self, part: Part, work: Awaitable[Verdict]) -> None:
-        task = asyncio.ensure_future(self._follow(part, work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _follow(self, part: Part, work: Awaitable[Verdict]) -> None:
+    async def _follow(self, run: Run, part: Part, work: Callable[[], Awaitable[Verdict]]) -> None:
         try:
-            verdict = await work
+            verdict = await work()
         except Exception:
-            # The task's outermost edge: by a defect nothing is known of the call; it is asked for again.
+            # The task's outermost edge: by a defect nothing is known of the call, so it isn't made again.
             log.exception("a part of a job failed by a defect", job=part.job_id, part=part.seq)
-            verdict = Again(replace(part, uncertain=True), RETRY_SECONDS)
-        run = self._runs.get(verdict.part.job_id)
-        if run:
-            run.under_way -= 1
-            if isinstance(verdict, Again):
-                run.paused_until = max(run.paused_until, time.monotonic() + verdict.pause)
-        self._verdicts.append(verdict)
+            verdict = concluded(part, InternalError("the gateway failed while it carried the part out"), uncertain=True)
+        self._verdicts.append(self._heed(run, verdict))
         self._woken.set()
 
-    async def _send(self, job: Job, part: Part) -> Verdict:
-        caller = self._callers.resting_on(job.basis)
-        if caller is None:
-            gone = CredentialsInvalid("the credential that the job was asked for with was withdrawn")
-            return concluded(part, gone, uncertain=False)
-        ends = datetime.fromisoformat(job.expires_at) - datetime.now(UTC)
-        answering = self._gateway.handle(
-            Asked(
-                request_id=job.request_id,
-                caller=caller,
-                operation=self._catalogue[job.operation],
-                query=f"{quote(job.parameter)}={','.join(map(str, part.ids))}".encode(),
-                has_body=False,
-                token_names=(job.token,),
-                wait=max(1.0, ends.total_seconds()),
-                arrived=time.monotonic(),
-                address=job.address,
-                origin=job.origin,
-                trace_id=job.trace_id,
-                priority=job.priority,
-                call_id=part.call_id,
-            )
-        )
-        return await _conclusion(job, part, answering)
+    def _heed(self, run: Run, verdict: Verdict) -> Verdict:
+        """Hold a lane back that is out of order, and let it go where it isn't any more; give up a part that fails by itself."""
+        if not isinstance(verdict, Again):
+            self._pauses.pop(run.lane, None)
+        elif verdict.pause:
+            if verdict.instead and run.lane not in self._pauses and run.blame(verdict.part):
+                return verdict.instead
+            self._pauses.setdefault(run.lane, Pause()).fail(time.monotonic(), verdict.pause)
+        return verdict
 
-    async def _ask(self, part: Part) -> Verdict:
-        assert part.call_id is not None, "a part that is taken has a call"  # noqa: S101
-        return resumed(part, await self._outcome_of(part.call_id))
+    def _may_send(self, job_id: str) -> bool:
+        """Whether a call of the job that waits may be sent: the job is this process's beyond doubt, and isn't to be cancelled."""
+        run = self._runs.get(job_id)
+        return run is not None and not run.job.cancelling and time.monotonic() < self._held_until
 
 
-async def _conclusion(job: Job, part: Part, answering: Awaitable[Answer]) -> Verdict:
-    answer = await answering
-    return concluded(part, answer.result, uncertain=answer.uncertain, divisible=job.kind is JobKind.BATCH)
+async def _verdict(making: Awaitable[Called]) -> Verdict:
+    return (await making).verdict
 
 
-def _lease() -> str:
-    return (datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS)).isoformat(timespec="microseconds")
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event, no longer than that."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+
+
+async def _cancelled(tasks: set[asyncio.Task[None]]) -> None:
+    """Have these tasks end."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

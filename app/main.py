@@ -36,7 +36,9 @@ from app.dispatch import Dispatcher
 from app.gateway import Gateway
 from app.house import House
 from app.jobbing import JobRunner
+from app.jobcalls import PartCalls
 from app.joboffice import JobOffice
+from app.jobs import JobRetention
 from app.opening import open_state
 from app.register import open_register
 from app.repeating import Repeats
@@ -114,13 +116,8 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
         await house.refresh()
         callers = await _open_callers(stack, settings, house, await _ticket_key(engine, keyring))
         gateway = Gateway(house.vault, house.audit, house.dispatcher, time.monotonic)
-        runner = JobRunner(
-            engine=engine,
-            gateway=gateway,
-            callers=house.directory,
-            catalogue=catalogue,
-            outcome_of=register.outcome,
-        )
+        # A lock file keeps other processes out, so that whoever else holds a job is dead.
+        runner = JobRunner(engine, PartCalls(gateway, house.directory, catalogue, register.outcome), alone=True)
         repeats = Repeats(engine, gateway, register.reader.outcome)
         house.services = Services(
             gateway=gateway,
@@ -148,6 +145,7 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
         stack.push_async_callback(house.close)
         await stack.enter_async_context(register.kept())
         await stack.enter_async_context(runner.kept())
+        await stack.enter_async_context(JobRetention(engine, settings.job_retention).kept())
         await stack.enter_async_context(repeats.kept())
         await stack.enter_async_context(house.kept_fresh())
         yield house

@@ -207,6 +207,7 @@ class Settings(BaseSettings):
     config_file: Path | None = Field(None, description="YAML file that declares callers and tokens")
     audit_retention: int | None = Field(None, ge=1, le=36_500, description="days that audit records are kept; empty: for ever")
     audit_archive_dir: Path | None = Field(None, description="folder to which audit records are exported before they are removed")
+    job_retention: int = Field(7, ge=1, le=36_500, description="days that finished jobs are kept")
     shutdown_grace: float = Field(25, ge=0, le=600, description="how long waiting calls go on after SIGTERM")
     audit_stream: AuditStream = Field("none", description="where records are written as JSON lines: `stdout`, `file:PATH` or `none`")
     audit_anchor_command: Command = Field("", description="program that gets each checkpoint of the record on standard input")

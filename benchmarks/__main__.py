@@ -14,7 +14,7 @@ from pathlib import Path
 import uvloop
 
 from app.telemetry import configure_logs
-from benchmarks import authentication, contention, fairness, latency, memory, merging, pacing, peers, queue_cost, refusals, tokens
+from benchmarks import authentication, contention, fairness, jobs, latency, memory, merging, pacing, peers, queue_cost, refusals, tokens
 from benchmarks.figures import Report
 from benchmarks.machine import describe_machine, measure_noise, noise_line
 from benchmarks.scale import FULL, QUICK, Scale
@@ -32,6 +32,7 @@ BENCHMARKS: dict[str, Callable[[Scale], Awaitable[Report]]] = {
     "authentication": authentication.measure,
     "memory": memory.measure,
     "merging": merging.measure,
+    "jobs": jobs.measure,
     "latency": latency.measure,
 }
 PINNING = frozenset({"pacing", "refusals", "tokens"})

@@ -33,6 +33,9 @@ class Scale:
         jwts: JWTs of each sort that are verified once.
         held: calls that wait while memory is measured.
         merged: callers that each link one order.
+        batch: orders of a batch.
+        job_callers: callers, and tokens, each pair of which has a job.
+        job_orders: orders of each of these jobs.
         noise: repetitions of the loop and of the fsync by which the machine's noise is told.
     """
 
@@ -55,6 +58,9 @@ class Scale:
     jwts: int
     held: int
     merged: int
+    batch: int
+    job_callers: int
+    job_orders: int
     noise: int
 
     def at_least(self, value: float) -> Bound | None:
@@ -86,6 +92,9 @@ FULL = Scale(
     jwts=1_000,
     held=5_000,
     merged=500,
+    batch=5_000,
+    job_callers=10,
+    job_orders=1_000,
     noise=200,
 )
 QUICK = Scale(
@@ -108,5 +117,8 @@ QUICK = Scale(
     jwts=50,
     held=100,
     merged=20,
+    batch=300,
+    job_callers=2,
+    job_orders=100,
     noise=20,
 )

@@ -243,6 +243,7 @@ jobs = Table(
     Column("lease_until", String(32)),
     Index("ix_jobs_caller_id", "caller_id", "id"),
     Index("ix_jobs_finished_at", "finished_at"),
+    Index("ix_jobs_state", "state"),
 )
 """Calls that outlive their request. The caller and the token may be gone: a job keeps their names."""
 
@@ -257,6 +258,7 @@ job_parts = Table(
     Column("uncertain", Integer, nullable=False),
     Column("linked", Text, nullable=False),
     Column("problem", Text),
+    Index("ix_job_parts_state", "job_id", "state", "seq"),
     sqlite_with_rowid=False,
 )
 """What each call of a job asks for and how it ended; IDs with commas between them."""

@@ -143,6 +143,11 @@ async def test_a_call_comes_before_its_callers_batch(rig: Rig) -> None:
     """A call that is answered later goes in its turn, not after the parts of a batch that are ahead of it."""
     batch = {"operation": "link-orders", "parameter": "orderIds", "ids": list(range(2001, 2401))}
     asked = await rig.client.post(f"{rig.url}/gateway/batches", json=batch, headers={"Authorization": f"Bearer {rig.key}"})
+
+    async def begun() -> bool:
+        return (await shown(rig, asked.headers["Location"]))["state"] == "running"
+
+    await until(begun)
     call = await rig.link("orderIds=1007", Prefer="respond-async, wait=20")
     job = await shown(rig, asked.headers["Location"])
     await rig.client.delete(rig.url + asked.headers["Location"], headers={"Authorization": f"Bearer {rig.key}"})

@@ -45,6 +45,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_jobs_caller_id", "jobs", ["caller_id", "id"])
     op.create_index("ix_jobs_finished_at", "jobs", ["finished_at"])
+    op.create_index("ix_jobs_state", "jobs", ["state"])
     op.create_table(
         "job_parts",
         sa.Column("job_id", sa.String(36), sa.ForeignKey("jobs.id", name="fk_job_parts_job_id", ondelete="CASCADE"), primary_key=True),
@@ -57,6 +58,7 @@ def upgrade() -> None:
         sa.Column("problem", sa.Text),
         sqlite_with_rowid=False,
     )
+    op.create_index("ix_job_parts_state", "job_parts", ["job_id", "state", "seq"])
     op.create_table(
         "idempotency",
         sa.Column("caller_id", sa.String(36), primary_key=True),
