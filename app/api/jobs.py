@@ -187,7 +187,7 @@ def add_job_routes(app: FastAPI) -> None:
 
 def shown_job(seen: JobSeen) -> ShownJob:
     """A job as the API shows it."""
-    seconds = None if seen.ends_in is None else math.ceil(seen.ends_in)
+    seconds = None if seen.ends_in is None else max(1, math.ceil(seen.ends_in))
     return ShownJob(
         **_members(seen.job),
         expected_seconds=seconds,
