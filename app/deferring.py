@@ -16,7 +16,7 @@ from app.jobcalls import Called
 from app.jobs import Job, JobKind, NewJob, Part
 from app.jobs.conclusion import Again
 from app.jobs.idempotency import KeptAnswer, Key
-from app.repeating import Made, Repeats
+from app.repeating import Add, Made, Repeats
 
 __all__ = ["Deferral", "Deferred"]
 
@@ -44,6 +44,12 @@ class Gateway(Protocol):
     async def admit(self, asked: Asked) -> Call | Answer: ...
 
 
+class Office(Protocol):
+    """Takes jobs in."""
+
+    async def take(self, new: NewJob, key: Key | None, add: Add | None = None) -> KeptAnswer | Made: ...
+
+
 class Runner(Protocol):
     """Carries calls out."""
 
@@ -58,12 +64,14 @@ class Deferral:
     """Takes calls in that are answered later.
 
     Args:
+        office: takes jobs in.
         repeats: knows the jobs of earlier requests with the same key.
         gateway: refuses what can't be called.
         runner: carries the calls out.
     """
 
-    def __init__(self, repeats: Repeats, gateway: Gateway, runner: Runner) -> None:
+    def __init__(self, office: Office, repeats: Repeats, gateway: Gateway, runner: Runner) -> None:
+        self._office = office
         self._repeats = repeats
         self._gateway = gateway
         self._runner = runner
@@ -76,7 +84,8 @@ class Deferral:
 
         Raises:
             IdempotencyMismatch, Conflict, UpstreamUnreachable, NotFound: of the first request with its key.
-            AuditUnavailable: it isn't on disk, and nothing was sent.
+            AuditUnavailable: it isn't on record or on disk, and nothing was sent.
+            JobQuotaExceeded: too much of the caller's waits.
         """
         first = await self._repeats.first(key, asked.operation) if key else None
         if first:
@@ -85,15 +94,15 @@ class Deferral:
         call = await self._gateway.admit(asked)
         if isinstance(call, Answer):
             return call
-        parts: list[Part] = []
+        new, parts = _job_of(call), list[Part]()
 
         async def add(connection: AsyncConnection, uncertain: bool) -> Job:  # noqa: FBT001 - as `Repeats` calls it
-            job, part = await self._runner.put_down(connection, _job_of(call), call.id, uncertain=uncertain)
+            job, part = await self._runner.put_down(connection, new, call.id, uncertain=uncertain)
             parts.append(part)
             return job
 
         with self._runner.expecting(call.id):
-            made = await self._repeats.job(key, add, asked.operation)
+            made = await self._office.take(new, key, add)
             if isinstance(made, KeptAnswer) or made.repeated:
                 return made
             return Deferred(made.job, self._runner.carry(made.job, parts[-1], asked))

@@ -38,7 +38,7 @@ from app.house import House
 from app.jobbing import JobRunner
 from app.jobcalls import PartCalls
 from app.joboffice import JobOffice
-from app.jobs import JobRetention
+from app.jobs import JobQuota, JobRetention
 from app.opening import open_state
 from app.register import open_register
 from app.repeating import Repeats
@@ -119,6 +119,16 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
         # A lock file keeps other processes out, so that whoever else holds a job is dead.
         runner = JobRunner(engine, PartCalls(gateway, house.directory, catalogue, register.outcome), alone=True)
         repeats = Repeats(engine, gateway, register.reader.outcome)
+        office = JobOffice(
+            engine=engine,
+            tokens=house.vault,
+            catalogue=catalogue,
+            lanes=house.dispatcher,
+            audit=house.audit,
+            quota=JobQuota(settings.jobs_per_caller, settings.job_ids_per_caller),
+            wake=runner.wake,
+            repeats=repeats,
+        )
         house.services = Services(
             gateway=gateway,
             callers=callers.authentication,
@@ -130,8 +140,8 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
             lanes=Supervision(house.vault, house.dispatcher, house.audit),
             trials=Trial(house.vault, house.dispatcher, house.audit, catalogue.probes, time.monotonic),
             records=register.reader,
-            jobs=JobOffice(engine, house.vault, catalogue, runner.wake, repeats),
-            deferral=Deferral(repeats, gateway, runner),
+            jobs=office,
+            deferral=Deferral(office, repeats, gateway, runner),
             repeats=repeats,
             administration=lambda actor: Administration(engine, keyring, actor),
             heed_changes=house.heed_changes,

@@ -20,7 +20,7 @@ from app.jobs import Job, JobStore
 from app.jobs.idempotency import KeptAnswer, Key, KeyStore, Use, is_kept, left_on_record
 from app.storage import reading, writing
 
-__all__ = ["Made", "Repeats"]
+__all__ = ["Add", "Made", "Repeats"]
 
 SWEEP_SECONDS = 600.0
 SWEPT_AT_ONCE = 500

@@ -12,10 +12,16 @@ from app.api.problems import PROBLEM_MEDIA_TYPE, PROBLEM_SCHEMA
 from app.domain import Operation, Parameter
 from app.errors import PROBLEMS
 
-__all__ = ["CREDENTIALS", "describe_api", "described", "json_body", "problem_answer"]
+__all__ = ["CREDENTIALS", "KEY_HEADER", "describe_api", "described", "json_body", "problem_answer"]
 
 NOT_OF_CALLS = {"not-found", "method-not-allowed", "role-required"}
 CREDENTIALS: list[dict[str, list[str]]] = [{"gatewayKey": []}, {"gatewayKeyAsToken": []}]
+KEY_HEADER: dict[str, Any] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "A string in double quotes, of 1 to 255 bytes: for 24 hours the same request with it gets the same answer.",
+    "schema": {"type": "string", "examples": ['"8e03978e-40d5-43dd-bc93-6894a57f9324"']},
+}
 HEADERS_IN: list[dict[str, Any]] = [
     {
         "name": "Gateway-Token",
@@ -29,12 +35,7 @@ HEADERS_IN: list[dict[str, Any]] = [
         "description": "`wait=<seconds>` (RFC 7240): how long the caller will wait in all. `respond-async`: answer with a job after that.",
         "schema": {"type": "string", "examples": ["wait=10", "respond-async", "respond-async, wait=10"]},
     },
-    {
-        "name": "Idempotency-Key",
-        "in": "header",
-        "description": "A string in double quotes, of 1 to 255 bytes: for 24 hours the same request with it gets the same answer.",
-        "schema": {"type": "string", "examples": ['"8e03978e-40d5-43dd-bc93-6894a57f9324"']},
-    },
+    KEY_HEADER,
     {
         "name": "X-Request-ID",
         "in": "header",

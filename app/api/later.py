@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -49,28 +49,30 @@ class Later:
         """A job; or the answer, if it comes while the caller waits. A caller that hangs up leaves the job behind."""
         taken = await self.services.deferral.take(self.asked, key)
         if not isinstance(taken, Deferred):
-            return self._given(taken)
+            return await self._given(taken)
         with HangUpWatch(self.request) as watch:
             answer = await taken.answer_within(self.preferences.wait) if self.preferences.wait else None
         if watch.hung_up:
             return Response(status_code=CLIENT_CLOSED_REQUEST)
         if answer:
             return self.respond(answer)
-        job = await self.services.jobs.job(self.asked.caller, taken.job.id)
-        return job_response(job, {"Preference-Applied": self.preferences.applied_later})
+        return await self._job(taken.job.id, {"Preference-Applied": self.preferences.applied_later})
 
     async def _once(self, key: Key) -> Response:
         """The answer of the first request with the key, be it this one."""
         with HangUpWatch(self.request) as watch:
             taken = await self.services.repeats.call(key, self.asked, lambda answer: kept_of(self.respond(answer)))
-        return Response(status_code=CLIENT_CLOSED_REQUEST) if watch.hung_up else self._given(taken)
+        return Response(status_code=CLIENT_CLOSED_REQUEST) if watch.hung_up else await self._given(taken)
 
-    def _given(self, taken: Answer | KeptAnswer | Made) -> Response:
+    async def _given(self, taken: Answer | KeptAnswer | Made) -> Response:
         """The answer of this request; or what the first was given: its answer, or its job as it is now."""
         match taken:
             case KeptAnswer(status, headers, body):
                 return Response(body, status, {**headers, **REPLAYED})
             case Made(job):
-                return job_response(job, REPLAYED)
+                return await self._job(job.id, REPLAYED)
             case Answer():
                 return self.respond(taken)
+
+    async def _job(self, job_id: str, headers: Mapping[str, str]) -> Response:
+        return job_response(await self.services.jobs.look(self.asked.caller, job_id), headers)

@@ -13,10 +13,10 @@ from app.deferring import Deferral
 from app.dispatch import LaneReport
 from app.domain import Actor, Caller, PageTicket, TokenRef
 from app.gateway import Gateway
-from app.joboffice import BatchAsked
-from app.jobs import Job
+from app.joboffice import BatchAsked, JobSeen
+from app.jobs import Job, JobState, Part
 from app.jobs.idempotency import Key
-from app.repeating import Made, Repeats
+from app.repeating import Repeats
 from app.trial import Tested
 
 __all__ = ["Readiness", "Services"]
@@ -89,13 +89,21 @@ class Records(Protocol):
 class Jobs(Protocol):
     """Who takes jobs."""
 
-    async def take_batch(self, caller: Caller, asked: BatchAsked, by: Actor, *, origin: str | None, key: Key | None = None) -> Made: ...
+    async def take_batch(self, caller: Caller, asked: BatchAsked, by: Actor, *, origin: str | None, key: Key | None = None) -> JobSeen: ...
 
     async def job(self, caller: Caller, job_id: str) -> Job: ...
 
-    async def jobs(self, caller: Caller, *, limit: int, before: str | None) -> list[Job]: ...
+    async def look(self, caller: Caller, job_id: str) -> JobSeen: ...
 
-    async def cancel(self, caller: Caller, job_id: str) -> Job: ...
+    async def jobs(self, caller: Caller, *, limit: int, before: str | None, state: JobState | None = None) -> list[Job]: ...
+
+    async def finished(self, caller: Caller, job_id: str) -> Job: ...
+
+    async def parts(self, job: Job, *, after: int) -> list[Part]: ...
+
+    async def cancel(self, caller: Caller, job_id: str, by: Actor) -> JobSeen: ...
+
+    def told_apart(self, job: Job) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)

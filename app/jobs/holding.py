@@ -9,8 +9,8 @@ from sqlalchemy import ColumnElement, case, delete, exists, func, insert, or_, s
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain import utc_now
-from app.jobs.job import Counts, Job, JobState, Part, PartEnd, PartState, cut
-from app.jobs.store import OPEN, ids_as_text, job_of, part_row
+from app.jobs.job import OPEN, Counts, Job, JobState, Part, PartEnd, PartState, cut
+from app.jobs.store import ids_as_text, job_of, part_row
 from app.storage.tables import job_parts, jobs
 
 __all__ = ["HeldJobs"]

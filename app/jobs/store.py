@@ -8,15 +8,12 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import RowMapping, Select, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain import Priority, new_id, utc_now
+from app.domain import Priority, utc_now
 from app.errors import NotFound
-from app.jobs.job import FINISHED, Counts, Job, JobKind, JobState, NewJob, Part, PartState, cut
+from app.jobs.job import OPEN, Counts, Job, JobKind, JobState, NewJob, Part, PartState, cut
 from app.storage.tables import job_parts, jobs
 
-__all__ = ["OPEN", "JobStore", "ids_as_text", "job_of", "part_of", "part_row"]
-
-OPEN = tuple(state.value for state in JobState if state not in FINISHED)
-"""The states of jobs that aren't finished."""
+__all__ = ["JobStore", "ids_as_text", "job_of", "part_of", "part_row"]
 
 
 class JobStore:
@@ -48,13 +45,26 @@ class JobStore:
         rows = (await connection.execute(select(jobs).where(jobs.c.id.in_(job_ids)))).mappings()
         return [job_of(row) for row in rows]
 
-    async def listed(self, connection: AsyncConnection, *, caller_id: str | None, limit: int, before: str | None = None) -> list[Job]:
-        """Jobs, newest first: a caller's, or all; those older than the job `before`."""
+    async def listed(  # noqa: PLR0913 - what a list may be narrowed to
+        self,
+        connection: AsyncConnection,
+        *,
+        caller_id: str | None,
+        limit: int,
+        before: str | None = None,
+        state: JobState | None = None,
+        credential_id: str | None = None,
+    ) -> list[Job]:
+        """Jobs, newest first: a caller's, or all; those older than the job `before`, in one state, or asked for with one credential."""
         query: Select[*tuple[object, ...]] = select(jobs).order_by(jobs.c.id.desc()).limit(limit)
         if caller_id is not None:
             query = query.where(jobs.c.caller_id == caller_id)
         if before is not None:
             query = query.where(jobs.c.id < before)
+        if state is not None:
+            query = query.where(jobs.c.state == state)
+        if credential_id is not None:
+            query = query.where(jobs.c.credential_id == credential_id)
         return [job_of(row) for row in (await connection.execute(query)).mappings()]
 
     async def open_of(self, connection: AsyncConnection, caller_id: str) -> tuple[int, int]:
@@ -82,7 +92,7 @@ class JobStore:
 
 def _row_of(new: NewJob) -> dict[str, object]:
     return {
-        "id": new_id(),
+        "id": new.id,
         "kind": new.kind,
         "caller_id": new.caller.id,
         "caller": new.caller.name,

@@ -68,7 +68,7 @@ async def test_its_call_is_on_record_as_any(rig: Rig) -> None:
     await finished(rig, answer.headers["Location"])
     found = [one for one in await rig.records() if one.get("request_id") == answer.headers["X-Request-ID"]]
 
-    assert [one["name"] for one in found] == ["call:intent", "send:intent", "send:outcome", "call:outcome"]
+    assert [one["name"] for one in found] == ["job:accepted", "call:intent", "send:intent", "send:outcome", "call:outcome"]
     assert (found[-1]["code"], found[-1]["linked_ids"]) == ("ok", ["1003"])
 
 
@@ -145,7 +145,7 @@ async def test_a_call_comes_before_its_callers_batch(rig: Rig) -> None:
     asked = await rig.client.post(f"{rig.url}/gateway/batches", json=batch, headers={"Authorization": f"Bearer {rig.key}"})
 
     async def begun() -> bool:
-        return (await shown(rig, asked.headers["Location"]))["state"] == "running"
+        return bool((await shown(rig, asked.headers["Location"]))["state"] == "running")
 
     await until(begun)
     call = await rig.link("orderIds=1007", Prefer="respond-async, wait=20")

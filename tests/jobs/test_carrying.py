@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.domain import Asked, new_id
+from app.domain import Asked, Priority, new_id
 from app.jobbing import JobRunner
 from app.jobcalls import Called
 from app.jobs import Job, JobKind, JobState
@@ -33,7 +33,7 @@ async def carried(engine: AsyncEngine, runner: JobRunner, order: int) -> tuple[J
         arrived=time.monotonic(),
         call_id=new_id(),
     )
-    new = replace(new_job([order]), kind=JobKind.CALL)
+    new = replace(new_job([order]), kind=JobKind.CALL, priority=Priority.INTERACTIVE)
     assert asked.call_id
     with runner.expecting(asked.call_id):
         async with writing(engine) as connection:
