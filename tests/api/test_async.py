@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -163,3 +164,20 @@ async def test_a_call_without_wait_isnt_bound_to_the_longest_wait(rig: Rig) -> N
     job = answer.json()
 
     assert job["expires_at"][:10] > job["created_at"][:10]
+
+
+async def test_a_call_takes_room_among_its_callers_jobs(tmp_path: Path) -> None:
+    """As many jobs as a caller may have open, calls among them; the one too many is refused, on record, unless it was asked for before."""
+    async with rigged(tmp_path, jobs_per_caller=1) as small:
+        await small.plan({"kind": "latency", "back": 1.0, "count": 1})
+        first = await small.link("orderIds=1001", Prefer="respond-async", Idempotency_Key='"first"')
+        second = await small.link("orderIds=1002", Prefer="respond-async", Idempotency_Key='"second"')
+        again = await small.link("orderIds=1001", Prefer="respond-async", Idempotency_Key='"first"')
+        await finished(small, first.headers["Location"])
+        third = await small.link("orderIds=1002", Prefer="respond-async", Idempotency_Key='"second"')
+        refused = [one["code"] for one in await small.records() if one["name"] == "call:refused"]
+
+    assert (second.status_code, code_of(second)) == (429, "job-quota-exceeded")
+    assert refused == ["job-quota-exceeded"]
+    assert (again.status_code, again.headers["Location"]) == (202, first.headers["Location"])
+    assert third.status_code == 202

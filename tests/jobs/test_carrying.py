@@ -7,7 +7,9 @@ import time
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import httpx2
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.domain import Asked, Priority, new_id
@@ -16,8 +18,10 @@ from app.jobcalls import Called
 from app.jobs import Job, JobKind, JobState
 from app.jobs.conclusion import Again
 from app.storage import writing
+from tests.cli import processes
 from tests.jobs.rows import LINK, SERVICE, added, database, job_of, new_job
 from tests.jobs.test_runner import answered, cancel, finished, running
+from tests.kills.stage import FIRST_ORDER, TOKENS, staged
 
 
 async def carried(engine: AsyncEngine, runner: JobRunner, order: int) -> tuple[Job, asyncio.Task[Called]]:
@@ -119,3 +123,34 @@ async def test_a_call_that_was_put_down_and_not_carried_is_taken_up(tmp_path: Pa
         assert [part.call_id for part in played.asked] == ["lost"]
         assert end.state is JobState.SUCCEEDED
         assert (await job_of(engine, job)).finished
+
+
+async def shown(client: httpx2.AsyncClient, url: str) -> dict[str, Any]:
+    """The job at that address."""
+    return (await client.get(url)).raise_for_status().json()  # type: ignore[no-any-return]
+
+
+async def test_a_job_outlives_its_process(tmp_path: Path) -> None:
+    """A call that was answered with a job and then killed amid its send is made again by the next process, and the job says so."""
+    async with staged(tmp_path) as stage:
+        hanging = {"kind": "latency", "back": 60.0, "holding": FIRST_ORDER}
+        faults = f"{stage.upstream}/_simulator/faults"
+        httpx2.delete(faults, trust_env=False).raise_for_status()
+        httpx2.post(faults, json=[hanging], trust_env=False).raise_for_status()
+        token = next(iter(TOKENS))
+        given = {"Authorization": f"Bearer {stage.keys[0]}", "Gateway-Token": token, "Prefer": "respond-async"}
+        async with httpx2.AsyncClient(trust_env=False, headers=given) as client:
+            with stage.gateway() as gateway:
+                await asyncio.to_thread(gateway.wait_for, f"{stage.url}/gateway/health/ready")
+                answer = await client.patch(f"{stage.url}/orders/link?orderIds={FIRST_ORDER}")
+                await asyncio.to_thread(processes.until, lambda: stage.targets()[token])
+            httpx2.delete(faults, trust_env=False).raise_for_status()
+            with stage.gateway() as gateway:
+                await asyncio.to_thread(gateway.wait_for, f"{stage.url}/gateway/health/ready")
+                async with asyncio.timeout(20):
+                    while not (job := await shown(client, stage.url + answer.headers["Location"]))["finished_at"]:
+                        await asyncio.sleep(0.05)
+
+        assert answer.status_code == 202
+        assert (job["kind"], job["state"], job["uncertain"]) == ("call", "succeeded", True)
+        assert len(stage.targets()[token]) == 2
