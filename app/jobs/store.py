@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from itertools import islice
 
 from sqlalchemy import RowMapping, Select, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,6 +16,7 @@ from app.storage.tables import job_parts, jobs
 
 __all__ = ["OPEN", "JobStore", "ids_as_text", "job_of", "part_of", "part_row"]
 
+ROWS_AT_ONCE = 200
 OPEN = tuple(state.value for state in JobState if state not in FINISHED)
 """The states of jobs that aren't finished."""
 
@@ -28,7 +30,9 @@ class JobStore:
         await connection.execute(insert(jobs).values(job))
         pieces = cut(new.ids, new.parameter.max_items)
         job_id = str(job["id"])
-        await connection.execute(insert(job_parts), [part_row(job_id, seq, ids) for seq, ids in enumerate(pieces, start=1)])
+        rows = (part_row(job_id, seq, ids) for seq, ids in enumerate(pieces, start=1))
+        while some := list(islice(rows, ROWS_AT_ONCE)):
+            await connection.execute(insert(job_parts), some)
         return await self.job(connection, job_id)
 
     async def job(self, connection: AsyncConnection, job_id: str) -> Job:
