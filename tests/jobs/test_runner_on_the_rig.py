@@ -43,11 +43,17 @@ async def test_a_batch_is_carried_out(tmp_path: Path) -> None:
         assert (await rig.statistics())["arrivals"] == 2
 
 
+async def row(rig: Rig, job: str) -> Job:
+    """The job from its row, whoever may look at it and however often."""
+    async with reading(rig.house.engine) as connection:
+        return await JobStore().job(connection, job)
+
+
 async def under_way(rig: Rig, job: str) -> None:
     """Wait until some of the job's IDs are answered."""
 
     async def begun() -> bool:
-        return bool((await shown(rig, job))["counts"]["answered"])
+        return (await row(rig, job)).counts.answered > 0
 
     await until(begun)
 
@@ -81,8 +87,12 @@ async def test_a_job_whose_caller_is_removed_fails(tmp_path: Path) -> None:
         job = await batch(rig, list(range(1, 1001)))
         await under_way(rig, job)
         await rig.administer(lambda administration: administration.set_caller_enabled("order-service", enabled=False))
-        end = await ended(rig, job)
 
+        async def is_finished() -> bool:
+            return (await row(rig, job)).finished
+
+        await until(is_finished)
+        end = await row(rig, job)
         assert end.state is JobState.PARTLY_FAILED
         assert end.counts.answered + end.counts.failed == 1000
 
@@ -109,17 +119,3 @@ async def test_a_job_outlives_an_outage(tmp_path: Path) -> None:
         assert (end["state"], end["uncertain"]) == ("succeeded", True)
         assert (await rig.statistics())["arrivals"] == 4
         assert [record["code"] for record in await rig.records() if record["name"] == "call:outcome"] == ["upstream-error", "ok"]
-
-
-async def ended(rig: Rig, job: str) -> Job:
-    """The job from its row, once it is finished."""
-
-    async def read() -> Job:
-        async with reading(rig.house.engine) as connection:
-            return await JobStore().job(connection, job)
-
-    async def is_finished() -> bool:
-        return (await read()).finished
-
-    await until(is_finished)
-    return await read()
