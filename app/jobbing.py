@@ -21,7 +21,7 @@ from app.jobcalls import Called
 from app.jobs import HeldJobs, Job, JobStore, NewJob, Part, PartState, Pause, Run
 from app.jobs.conclusion import Again, Verdict, concluded
 from app.jobs.turn import LEASE_SECONDS, Turn, lease_from_now
-from app.storage import writing
+from app.storage import reading, writing
 
 __all__ = ["JobRunner", "Watcher"]
 
@@ -75,8 +75,8 @@ class JobRunner:
         self._parts = parts
         self._alone = alone
         self._watchers = watchers
-        self._held = HeldJobs(self.id)
         self._store = JobStore()
+        self._held = HeldJobs(self.id)
         self._runs: dict[str, Run] = {}
         self._carried: dict[str, Run] = {}
         self._pauses: dict[tuple[str, str, str], Pause] = {}
@@ -168,6 +168,7 @@ class JobRunner:
                 await self._turn()
             except Exception:
                 # The task's outermost edge: what has ended is kept, and written with the next turn.
+                self._due = True
                 log.exception("jobs can't be carried on; trying again")
                 await _wait(self._stopped, RETRY_SECONDS)
             else:
@@ -176,7 +177,7 @@ class JobRunner:
 
     async def _turn(self) -> None:
         due = self._due or time.monotonic() >= self._held_until - LEASE_SECONDS * 2 / 3
-        if not (due or self._runs or self._verdicts):
+        if not (self._runs or self._verdicts) and not (due and await self._find_any()):
             return
         turn = Turn(self._held, dict(self._runs), tuple(self._verdicts), self._calls)
         self._carried.clear()
@@ -191,12 +192,19 @@ class JobRunner:
                 await turn.conclude(connection)
         except BaseException:
             turn.undo()
-            self._due = True
             raise
         self._adopt(turn)
         for job in turn.changed:
             for watcher in self._watchers:
                 watcher.changed(job)
+
+    async def _find_any(self) -> bool:
+        """Whether there is a job to be carried out. While there is none nobody waits for the lock on writing because of us."""
+        self._due, now = False, time.monotonic()
+        async with reading(self._engine) as connection:
+            found = await self._store.any_open(connection)
+        self._held_until = self._held_until if found else now + LEASE_SECONDS
+        return found
 
     def _room(self, run: Run) -> int:
         """How many calls a job's caller may have under way with its token, now."""

@@ -15,6 +15,7 @@ from app.storage import writing
 
 __all__ = ["JobRetention"]
 
+FIRST_SECONDS = 300.0
 EVERY_SECONDS = 3_600.0
 PAUSE_SECONDS = 0.05
 JOBS_AT_ONCE = 5
@@ -38,7 +39,7 @@ class JobRetention:
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
-        """Remove in the background, at once and then every hour, while the context lasts."""
+        """Remove in the background while the context lasts: first after 5 minutes, then every hour."""
         keeping = asyncio.create_task(self._keep())
         try:
             yield
@@ -64,6 +65,7 @@ class JobRetention:
             return await self._store.sweep(connection, before, most=JOBS_AT_ONCE)
 
     async def _keep(self) -> None:
+        await asyncio.sleep(FIRST_SECONDS)
         while True:
             try:
                 if removed := await self.sweep():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from itertools import islice
 
 from sqlalchemy import RowMapping, Select, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,6 +16,8 @@ from app.storage.tables import job_parts, jobs
 
 __all__ = ["JobStore", "ids_as_text", "job_of", "part_of", "part_row"]
 
+ROWS_AT_ONCE = 200
+
 
 class JobStore:
     """What is known of jobs."""
@@ -25,7 +28,9 @@ class JobStore:
         await connection.execute(insert(jobs).values(job))
         pieces = cut(new.ids, new.parameter.max_items)
         job_id = str(job["id"])
-        await connection.execute(insert(job_parts), [part_row(job_id, seq, ids) for seq, ids in enumerate(pieces, start=1)])
+        rows = (part_row(job_id, seq, ids) for seq, ids in enumerate(pieces, start=1))
+        while some := list(islice(rows, ROWS_AT_ONCE)):
+            await connection.execute(insert(job_parts), some)
         return await self.job(connection, job_id)
 
     async def job(self, connection: AsyncConnection, job_id: str) -> Job:
@@ -66,6 +71,10 @@ class JobStore:
         if credential_id is not None:
             query = query.where(jobs.c.credential_id == credential_id)
         return [job_of(row) for row in (await connection.execute(query)).mappings()]
+
+    async def any_open(self, connection: AsyncConnection) -> bool:
+        """Whether there is a job that isn't finished, whoever holds it."""
+        return (await connection.execute(select(jobs.c.id).where(jobs.c.state.in_(OPEN)).limit(1))).first() is not None
 
     async def open_of(self, connection: AsyncConnection, caller_id: str) -> tuple[int, int]:
         """How many jobs of a caller aren't finished, and how many IDs wait in them."""

@@ -27,7 +27,7 @@ from tests.kills.stage import FIRST_ORDER, TOKENS, Stage, kill, staged
 
 KILLS = int(os.environ.get("JOB_KILLS", "2"))
 SEED = int(os.environ.get("KILLS_SEED", str(time.time_ns())))
-IDS = min(200 * KILLS, 2_000)
+IDS = min(250 * KILLS, 2_000)
 """Of each batch: enough that the kills come before its end."""
 BATCHES = dict(enumerate(list(TOKENS)[:3]))
 
@@ -40,6 +40,8 @@ async def test_a_batch_survives_kills(tmp_path: Path) -> None:
         jobs: list[str] = []
         for _ in range(KILLS):
             await _live_and_die(stage, dice, jobs)
+        await _live_and_end(stage)
+        assert not _held(stage.database)
         shown = await _live_to_the_end(stage, jobs)
         parts, evidence = _parts(stage.database), chained(stage.database, Trusted((await stage.signer()).public))
         targets = stage.targets()
@@ -61,6 +63,28 @@ async def _live_and_die(stage: Stage, dice: random.Random, jobs: list[str]) -> N
             jobs += [_ask(stage, number, token) for number, token in BATCHES.items()]
         await asyncio.sleep(dice.uniform(0, 3))
         kill(gateway)
+
+
+async def _live_and_end(stage: Stage) -> None:
+    """A life that ends in order, amid the batches: by SIGTERM, once something was sent."""
+    arrived = _arrivals(stage)
+    with stage.gateway() as gateway:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while _arrivals(stage) == arrived:
+                await asyncio.sleep(0.05)
+        gateway.process.terminate()
+        assert await asyncio.to_thread(gateway.process.wait, PATIENCE_SECONDS) == 0, gateway.err
+
+
+def _arrivals(stage: Stage) -> int:
+    return sum(len(stage._told("targets", token=token)) for token in BATCHES.values())
+
+
+def _held(database: Path) -> list[tuple[Any, ...]]:
+    """What a process that ended in order should have let go: parts that it had taken, and jobs."""
+    with closing(sqlite3.connect(database)) as connection:
+        taken = connection.execute("SELECT job_id, seq FROM job_parts WHERE state = 'taken'").fetchall()
+        return taken + connection.execute("SELECT id FROM jobs WHERE owner IS NOT NULL").fetchall()
 
 
 async def _live_to_the_end(stage: Stage, jobs: list[str]) -> list[dict[str, Any]]:
