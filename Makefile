@@ -36,8 +36,8 @@ bench-record: $(VENV)/.dev ## reading a record of ten million: takes ten minutes
 networks: $(VENV)/.dev ## the pacing rule in simulated time: 1,000 runs over each of six networks
 	$(BIN)/python -m benchmarks.networks
 
-kills: $(VENV)/.dev ## kill a gateway under load fifty times, and see that nothing is lost
-	KILLS=$${KILLS:-50} $(BIN)/python -m pytest -n0 -s tests/kills
+kills: $(VENV)/.dev ## kill a gateway under load fifty times, and amid batches ten times, and see that nothing is lost
+	KILLS=$${KILLS:-50} JOB_KILLS=$${JOB_KILLS:-10} $(BIN)/python -m pytest -n0 -s tests/kills
 
 mutants: $(VENV)-mutants/.done ## mutation testing of dispatch's pure core; docs/mutants.md explains those that live
 	$(VENV)-mutants/bin/mutmut run

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from app.domain import Call, Caller, Operation, Outcome, Send, Stamps, TokenRef, TokenValue, TurnLost
-from app.errors import GatewayError
+from app.errors import DeadlineExceeded, GatewayError
 
 __all__ = ["Carrier"]
 
@@ -50,7 +50,9 @@ class Carrier:
         self._upstream = upstream
 
     def refusal(self, call: Call) -> GatewayError | None:
-        """Why a call that was let in may not be sent any more: what let it in, or its token's kind, changed meanwhile."""
+        """Why a call that was let in may not be sent any more: what let it in, or its token's kind, changed, or it is given up."""
+        if not call.wanted():
+            return _given_up()
         if call.test:
             return None
         try:
@@ -64,10 +66,11 @@ class Carrier:
         """Carry one send out.
 
         Raises:
-            AuditUnavailable, TokenUnavailable, TurnLost: it was not sent.
+            AuditUnavailable, TokenUnavailable, DeadlineExceeded, TurnLost: it was not sent.
         """
         await self._audit.sending(send)
         try:
+            _require_wanted(send)
             outcome = await self._upstream.send(send, self._value(send), stamps)
         except BaseException:
             # Refused, its turn lost, cancelled, or a defect: a send that was announced has an end on record.
@@ -84,3 +87,13 @@ class Carrier:
         if token.lane != send.lane:
             raise TurnLost
         return value
+
+
+def _require_wanted(send: Send) -> None:
+    """Make sure, right before the write, that somebody still wants the send: the process may have been held up since its turn came."""
+    if not any(call.wanted() for call in send.calls):
+        raise _given_up()
+
+
+def _given_up() -> DeadlineExceeded:
+    return DeadlineExceeded("whoever made the call gave it up before its turn came; nothing was sent")

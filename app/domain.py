@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -76,6 +76,10 @@ def new_id() -> str:
 def utc_now() -> str:
     """The time in UTC, ISO 8601 with microseconds, as every record and row has it."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _always() -> bool:
+    return True
 
 
 class TokenKind(StrEnum):
@@ -302,7 +306,8 @@ class Asked:
     """A known caller's request for an operation, as it came in, before any check.
 
     `token_names` are the values of the header `Gateway-Token`, which may stand once. `wait` is in seconds, from `arrived`, which is on the
-    process's monotonic clock. `trace_id`: of the trace that the request belongs to (W3C Trace Context), if it says so.
+    process's monotonic clock. `trace_id`: of the trace that the request belongs to (W3C Trace Context), if it says so. `call_id`: what the
+    call shall be known by, where that was decided before. `wanted` is asked when its turn comes: whether it shall be sent still.
     """
 
     request_id: str
@@ -316,6 +321,9 @@ class Asked:
     address: str | None = None
     origin: str | None = None
     trace_id: str | None = None
+    priority: Priority = Priority.INTERACTIVE
+    call_id: str | None = None
+    wanted: Callable[[], bool] = field(default=_always, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,7 +331,7 @@ class Call:
     """One request of one caller for one operation, checked and with its token chosen.
 
     `arrived` and `deadline` are on the process's monotonic clock, in seconds. `test`: an operator tests the token with it: that needs no
-    grant and no kind, goes alone, and tells no breaker.
+    grant and no kind, goes alone, and tells no breaker. `wanted` is asked when its turn comes: whether it shall be sent still.
     """
 
     id: str
@@ -340,6 +348,7 @@ class Call:
     trace_id: str | None = None
     priority: Priority = Priority.INTERACTIVE
     test: bool = False
+    wanted: Callable[[], bool] = field(default=_always, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

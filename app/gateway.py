@@ -70,6 +70,8 @@ class Dispatch(Protocol):
 
     def enter(self, call: Call) -> Ticket: ...
 
+    def is_waiting(self, call_id: str) -> bool: ...
+
     def state(self, token_id: str) -> LaneState | None: ...
 
 
@@ -98,6 +100,24 @@ class Gateway:
             self._open -= 1
             if not self._open:
                 self._none_open.set()
+
+    async def admit(self, asked: Asked) -> Call | Answer:
+        """The call that a request would be, which nobody takes in yet; or, on record, the refusal that it would get when it comes."""
+        call: Call | None = None
+        try:
+            call = self._check(asked)
+            self._dispatch.check(call)
+        except GatewayError as error:
+            return await self._refuse(asked, call, error)
+        return call
+
+    async def refuse(self, asked: Asked, error: GatewayError) -> Answer:
+        """Refuse a request for a reason that isn't the gateway's own, on record."""
+        return await self._refuse(asked, None, error)
+
+    def is_waiting(self, call_id: str) -> bool:
+        """Whether a call is in its queue and nothing of it was sent."""
+        return self._dispatch.is_waiting(call_id)
 
     async def finish(self) -> None:
         """Wait until every call that came in has its end on record."""
@@ -128,7 +148,7 @@ class Gateway:
             detail = "the header Gateway-Token may stand once"
             raise RequestMalformed(detail)
         return Call(
-            id=new_id(),
+            id=asked.call_id or new_id(),
             request_id=asked.request_id,
             caller=asked.caller,
             operation=asked.operation,
@@ -140,6 +160,8 @@ class Gateway:
             address=asked.address,
             origin=asked.origin,
             trace_id=asked.trace_id,
+            priority=asked.priority,
+            wanted=asked.wanted,
         )
 
     async def _refuse(self, asked: Asked, call: Call | None, error: GatewayError) -> Answer:

@@ -14,6 +14,7 @@ from app.api import Services
 from app.audit import AuditLog, GroupWriter
 from app.callers import Directory
 from app.dispatch import Dispatcher
+from app.jobbing import JobRunner
 from app.storage import current_revision, reading
 from app.vault import Vault
 
@@ -36,6 +37,7 @@ class House:
     writer: GroupWriter
     grace: float
     services: Services = field(init=False)
+    jobs: JobRunner = field(init=False)
     _revision: int = -1
     _fresh: bool = False
     _draining: bool = False
@@ -54,6 +56,7 @@ class House:
         """Be not ready from now on; when the grace time is over, put the calls that still wait out, unsent."""
         if not self._draining:
             self._draining = True
+            self.jobs.rest()
             asyncio.get_running_loop().call_later(self.grace, self.dispatcher.close)
 
     async def refresh(self) -> None:
@@ -108,5 +111,6 @@ class House:
         self.dispatcher.close()
         await self.dispatcher.finish()
         await self.services.gateway.finish()
+        await self.jobs.finish()
         self.audit.flush()
         await self.writer.aclose()

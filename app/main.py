@@ -31,11 +31,17 @@ from app.callers import (
 from app.carrier import Carrier
 from app.catalogue import Catalogue, load_catalogue
 from app.declaration import Keeper
+from app.deferring import Deferral
 from app.dispatch import Dispatcher
 from app.gateway import Gateway
 from app.house import House
+from app.jobbing import JobRunner
+from app.jobcalls import PartCalls
+from app.joboffice import JobOffice
+from app.jobs import JobQuota, JobRetention
 from app.opening import open_state
 from app.register import open_register
+from app.repeating import Repeats
 from app.settings import Settings
 from app.storage import reading, writing
 from app.supervision import Supervision
@@ -109,8 +115,22 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
         house = _open_lanes(stack, settings, engine, Vault(keyring), register.writer)
         await house.refresh()
         callers = await _open_callers(stack, settings, house, await _ticket_key(engine, keyring))
+        gateway = Gateway(house.vault, house.audit, house.dispatcher, time.monotonic)
+        # A lock file keeps other processes out, so that whoever else holds a job is dead.
+        runner = JobRunner(engine, PartCalls(gateway, house.directory, catalogue, register.outcome), alone=True)
+        repeats = Repeats(engine, gateway, register.reader.outcome)
+        office = JobOffice(
+            engine=engine,
+            tokens=house.vault,
+            catalogue=catalogue,
+            lanes=house.dispatcher,
+            audit=house.audit,
+            quota=JobQuota(settings.jobs_per_caller, settings.job_ids_per_caller),
+            wake=runner.wake,
+            repeats=repeats,
+        )
         house.services = Services(
-            gateway=Gateway(house.vault, house.audit, house.dispatcher, time.monotonic),
+            gateway=gateway,
             callers=callers.authentication,
             origins=callers.origins,
             tokens=house.vault,
@@ -120,6 +140,9 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
             lanes=Supervision(house.vault, house.dispatcher, house.audit),
             trials=Trial(house.vault, house.dispatcher, house.audit, catalogue.probes, time.monotonic),
             records=register.reader,
+            jobs=office,
+            deferral=Deferral(office, repeats, gateway, runner),
+            repeats=repeats,
             administration=lambda actor: Administration(engine, keyring, actor),
             heed_changes=house.heed_changes,
             master_keys=list(keyring.ids),
@@ -127,8 +150,13 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
             default_wait=settings.default_wait,
             max_wait=settings.max_wait,
         )
+        house.jobs = runner
+        stack.push_async_callback(repeats.finish)
         stack.push_async_callback(house.close)
         await stack.enter_async_context(register.kept())
+        await stack.enter_async_context(runner.kept())
+        await stack.enter_async_context(JobRetention(engine, settings.job_retention).kept())
+        await stack.enter_async_context(repeats.kept())
         await stack.enter_async_context(house.kept_fresh())
         yield house
 

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.audit import AuditReader, GroupWriter, Ledger, Listener, Recovery, Signer, Spool, anchored, streamed
+from app.audit import AuditReader, GroupWriter, Ledger, Listener, OutcomeMissing, Recovery, Signer, Spool, anchored, streamed
 from app.retention import SERVER, open_retention
 from app.settings import Settings
 from app.storage import DatabaseThread, ReadingThread, writing
@@ -19,6 +19,7 @@ from app.vault import CHECKPOINT_SIGNING, Keyring, own_key
 __all__ = ["Register", "open_register"]
 
 Thread = TypeVar("Thread", bound=DatabaseThread)
+LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,14 @@ class Register:
     _spool: Spool
     _ledger: Ledger
     _recovery: Recovery
+
+    async def outcome(self, call_id: str) -> dict[str, Any] | None:
+        """How a call ended that another process had under way; waits until that is on record. None: it was never taken in."""
+        while True:
+            try:
+                return await self.reader.outcome(call_id)
+            except OutcomeMissing:
+                await asyncio.sleep(LOOK_SECONDS)
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:

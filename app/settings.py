@@ -197,6 +197,8 @@ class Settings(BaseSettings):
         default=False, description="send waiting calls together where the catalogue says that their results can be told apart"
     )
     caller_rate: CallerRate = Field("100/second", description="the gateway's own limit on a caller, unless the caller has one of its own")
+    jobs_per_caller: int = Field(100, ge=1, le=1_000_000, description="jobs of one caller that aren't finished, at most")
+    job_ids_per_caller: int = Field(1_000_000, ge=1, le=1_000_000_000, description="IDs that wait in them, at most")
     trusted_proxies: Listed[IPvAnyNetwork] = Field(
         (), description="networks of the proxies in front, with commas; only they are believed what `X-Forwarded-For` says"
     )
@@ -207,6 +209,7 @@ class Settings(BaseSettings):
     config_file: Path | None = Field(None, description="YAML file that declares callers and tokens")
     audit_retention: int | None = Field(None, ge=1, le=36_500, description="days that audit records are kept; empty: for ever")
     audit_archive_dir: Path | None = Field(None, description="folder to which audit records are exported before they are removed")
+    job_retention: int = Field(7, ge=1, le=36_500, description="days that finished jobs are kept")
     shutdown_grace: float = Field(25, ge=0, le=600, description="how long waiting calls go on after SIGTERM")
     audit_stream: AuditStream = Field("none", description="where records are written as JSON lines: `stdout`, `file:PATH` or `none`")
     audit_anchor_command: Command = Field("", description="program that gets each checkpoint of the record on standard input")

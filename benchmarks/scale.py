@@ -39,6 +39,9 @@ class Scale:
         middle_history: records of the smaller database that is verified.
         large_history: records of the larger database, in which orders are looked up, and which is verified too.
         lookups: orders that are looked up in each.
+        batch: orders of a batch.
+        job_callers: callers, and tokens, each pair of which has a job.
+        job_orders: orders of each of these jobs.
         noise: repetitions of the loop and of the fsync by which the machine's noise is told.
     """
 
@@ -67,6 +70,9 @@ class Scale:
     middle_history: int
     large_history: int
     lookups: int
+    batch: int
+    job_callers: int
+    job_orders: int
     noise: int
 
     def at_least(self, value: float) -> Bound | None:
@@ -104,6 +110,9 @@ FULL = Scale(
     middle_history=1_000_000,
     large_history=10_000_000,
     lookups=2_000,
+    batch=5_000,
+    job_callers=10,
+    job_orders=1_000,
     noise=200,
 )
 QUICK = Scale(
@@ -132,5 +141,8 @@ QUICK = Scale(
     middle_history=20_000,
     large_history=200_000,
     lookups=100,
+    batch=300,
+    job_callers=2,
+    job_orders=100,
     noise=20,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from app.audit.records import send_outcome
 from app.carrier import Carrier
 from app.domain import Linked, Outcome, Send, TokenRef, TokenValue
+from app.errors import DeadlineExceeded
 from tests.calls import SHOP, make_call
 
 
@@ -89,3 +90,16 @@ async def test_an_echo_of_the_token_is_on_record() -> None:
     await Carrier(room, room, room, room)(send, Moments(was_written=True, echoes=2))
 
     assert room.told == [("intent", None), ("outcome", True), ("echoed", 2)]
+
+
+async def test_what_nobody_wants_any_more_is_not_sent() -> None:
+    """Asked at its turn the call is refused; given up while its send was put on record, it isn't written, and the record says so."""
+    room = Room()
+    call = replace(make_call(), wanted=lambda: False)
+    send = Send(attempt=1, lane=SHOP.lane, ids=(1,), calls=(call,), released=0)
+    carrier = Carrier(room, room, room, room)
+
+    assert isinstance(carrier.refusal(call), DeadlineExceeded)
+    with pytest.raises(DeadlineExceeded):
+        await carrier(send, Moments(was_written=False))
+    assert room.told == [("intent", None), ("outcome", False)]

@@ -15,6 +15,7 @@ from app.api.dependencies import CallerLimit
 from app.api.description import describe_api
 from app.api.failures import FailureLimit
 from app.api.handlers import answer_in_problems
+from app.api.jobs import add_job_routes
 from app.api.me import add_me_route
 from app.api.operations import add_operations
 from app.api.own import add_own_routes
@@ -62,6 +63,7 @@ def build_app(catalogue: Catalogue, settings: Settings, *, version: str, lifespa
     add_me_route(app, catalogue)
     add_admin_routes(app)
     add_ticket_routes(app)
+    add_job_routes(app)
     add_preflights(app)
     # The last that is added is the outermost: also what the frame refuses is counted by the client's address, and readable for pages.
     app.add_middleware(ClientAddress, trusted=settings.trusted_proxies)

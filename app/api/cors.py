@@ -28,6 +28,7 @@ HEADERS_OUT = (
     "Gateway-Attempts",
     "Gateway-Token",
     "Gateway-Uncertain",
+    "Idempotent-Replayed",
     "Location",
     "Preference-Applied",
     "RateLimit",

@@ -12,10 +12,16 @@ from app.api.problems import PROBLEM_MEDIA_TYPE, PROBLEM_SCHEMA
 from app.domain import Operation, Parameter
 from app.errors import PROBLEMS
 
-__all__ = ["CREDENTIALS", "describe_api", "described", "json_body", "problem_answer"]
+__all__ = ["CREDENTIALS", "KEY_HEADER", "describe_api", "described", "json_body", "problem_answer"]
 
-NOT_OF_CALLS = {"not-found", "method-not-allowed", "conflict", "role-required"}
+NOT_OF_CALLS = {"not-found", "method-not-allowed", "role-required"}
 CREDENTIALS: list[dict[str, list[str]]] = [{"gatewayKey": []}, {"gatewayKeyAsToken": []}]
+KEY_HEADER: dict[str, Any] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "A string in double quotes, of 1 to 255 bytes: for 24 hours the same request with it gets the same answer.",
+    "schema": {"type": "string", "examples": ['"8e03978e-40d5-43dd-bc93-6894a57f9324"']},
+}
 HEADERS_IN: list[dict[str, Any]] = [
     {
         "name": "Gateway-Token",
@@ -26,9 +32,10 @@ HEADERS_IN: list[dict[str, Any]] = [
     {
         "name": "Prefer",
         "in": "header",
-        "description": "`wait=<seconds>` (RFC 7240): how long the caller will wait in all.",
-        "schema": {"type": "string", "examples": ["wait=10"]},
+        "description": "`wait=<seconds>` (RFC 7240): how long the caller will wait in all. `respond-async`: answer with a job after that.",
+        "schema": {"type": "string", "examples": ["wait=10", "respond-async", "respond-async, wait=10"]},
     },
+    KEY_HEADER,
     {
         "name": "X-Request-ID",
         "in": "header",
@@ -36,6 +43,10 @@ HEADERS_IN: list[dict[str, Any]] = [
         "schema": {"type": "string"},
     },
 ]
+JOB_OUT: dict[str, str] = {
+    "Location": "Where the job is.",
+    "Preference-Applied": "What was heeded of `Prefer`.",
+}
 HEADERS_OUT: dict[str, str] = {
     "X-Request-ID": "The request's ID, in every answer and record.",
     "Gateway-Token": "The name of the token that the call went with.",
@@ -44,14 +55,19 @@ HEADERS_OUT: dict[str, str] = {
     "Server-Timing": "Milliseconds in the queue and upstream: `queue;dur=…, upstream;dur=…`.",
     "RateLimit-Policy": "The lane's quota: `q` sends in `w` seconds.",
     "RateLimit": "What remains of it, and in how many seconds it is whole again.",
+    "Idempotent-Replayed": "`true` where it is the answer to an earlier request with the same `Idempotency-Key`.",
 }
 
 
 def described(operation: Operation) -> dict[str, Any]:
     """What FastAPI is to write of an operation's route: its parameters, answers and problems."""
-    headers = {name: {"description": text, "schema": {"type": "string"}} for name, text in HEADERS_OUT.items()}
     success = operation.responses.get("200")
-    responses: dict[int | str, dict[str, Any]] = {200: {**(success if isinstance(success, dict) else {}), "headers": headers}}
+    responses: dict[int | str, dict[str, Any]] = {200: {**(success if isinstance(success, dict) else {}), "headers": _headers(HEADERS_OUT)}}
+    responses[202] = {
+        "description": "The call goes on as this job.",
+        "headers": _headers(JOB_OUT),
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ShownJob"}}},
+    }
     for status, codes in sorted(_codes_by_status().items()):
         responses[status] = problem_answer(codes)
     responses["4XX"] = problem_answer(["upstream-<status>"])
@@ -80,6 +96,10 @@ def describe_api(app: FastAPI) -> dict[str, Any]:
         },
     }
     return document
+
+
+def _headers(texts: dict[str, str]) -> dict[str, Any]:
+    return {name: {"description": text, "schema": {"type": "string"}} for name, text in texts.items()}
 
 
 def _codes_by_status() -> dict[int, list[str]]:

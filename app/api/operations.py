@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -15,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.api.dependencies import known_caller, services_of
 from app.api.description import described
 from app.api.hangup import CLIENT_CLOSED_REQUEST, HangUpWatch
+from app.api.later import Later
 from app.api.preferences import Preferences, read_preferences
 from app.api.problems import problem_response
 from app.api.shortcut import Endpoint, Shortcut, Target
@@ -26,7 +28,7 @@ from app.gateway import Answer, Gateway, Journey
 
 __all__ = ["add_operations"]
 
-HEEDED = frozenset({b"prefer", b"gateway-token", b"origin", b"traceparent", b"transfer-encoding", b"content-length"})
+HEEDED = frozenset({b"prefer", b"gateway-token", b"origin", b"traceparent", b"transfer-encoding", b"content-length", b"idempotency-key"})
 
 Headers = Mapping[bytes, Sequence[str]]
 """All values of each header, by its name."""
@@ -79,6 +81,10 @@ def _endpoint(operation: Operation) -> Endpoint:
         headers = _heeded(request.scope)
         preferences = read_preferences(headers.get(b"prefer", ()), default=services.default_wait, longest=services.max_wait)
         asked = _asked(request, headers, caller, operation, wait=preferences.wait, arrived=arrived)
+        keys = headers.get(b"idempotency-key", ())
+        if preferences.respond_async or keys:
+            respond = partial(_response, gateway=services.gateway, preferences=preferences, request_id=asked.request_id)
+            return await Later(request, services, asked, preferences, respond).answer(keys)
         with HangUpWatch(request) as watch:
             answer = await services.gateway.handle(asked)
         if watch.hung_up:

@@ -8,15 +8,25 @@ from dataclasses import dataclass
 
 __all__ = ["Preferences", "read_preferences"]
 
+RESPOND_ASYNC = "respond-async"
 SECONDS = re.compile(r'"?([0-9]{1,9})"?', re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """How long the caller will wait in all, in seconds, and what to say in `Preference-Applied`."""
+    """How long the caller will wait in all, in seconds, and what to say in `Preference-Applied` of an answer that came in this time.
+
+    `respond_async`: what has no answer by then is answered with a job that goes on; the wait is none then, unless it is asked for too.
+    """
 
     wait: float
     applied: str | None = None
+    respond_async: bool = False
+
+    @property
+    def applied_later(self) -> str:
+        """What to say in `Preference-Applied` of an answer that is a job."""
+        return f"{RESPOND_ASYNC}, {self.applied}" if self.applied else RESPOND_ASYNC
 
 
 def read_preferences(headers: Sequence[str], *, default: float, longest: float) -> Preferences:
@@ -29,10 +39,11 @@ def read_preferences(headers: Sequence[str], *, default: float, longest: float) 
     """
     if not headers:
         return Preferences(default)
-    preferences = (part.partition(";")[0].partition("=") for header in headers for part in header.split(","))
-    waits = [value.strip() for name, _, value in preferences if name.strip().lower() == "wait"]
-    match = SECONDS.fullmatch(waits[0]) if waits else None
+    parts = (part.partition(";")[0].partition("=") for header in headers for part in header.split(","))
+    given = [(name.strip().lower(), value.strip()) for name, _, value in parts]
+    respond_async = any(value in {"", '""'} for name, value in given if name == RESPOND_ASYNC)
+    match = next((SECONDS.fullmatch(value) for name, value in given if name == "wait"), None)
     if match is None:
-        return Preferences(default)
+        return Preferences(0 if respond_async else default, respond_async=respond_async)
     wait = min(float(match[1]), longest)
-    return Preferences(wait, f"wait={wait:g}")
+    return Preferences(wait, f"wait={wait:g}", respond_async)

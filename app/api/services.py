@@ -9,9 +9,14 @@ from typing import Protocol
 from app.administration import Administration
 from app.audit import Page, Story, Wanted
 from app.callers import Presented, TicketAsked
+from app.deferring import Deferral
 from app.dispatch import LaneReport
 from app.domain import Actor, Caller, PageTicket, TokenRef
 from app.gateway import Gateway
+from app.joboffice import BatchAsked, JobSeen
+from app.jobs import Job, JobState, Part
+from app.jobs.idempotency import Key
+from app.repeating import Repeats
 from app.trial import Tested
 
 __all__ = ["Readiness", "Services"]
@@ -81,6 +86,26 @@ class Records(Protocol):
     async def story(self, reference: str) -> Story: ...
 
 
+class Jobs(Protocol):
+    """Who takes jobs."""
+
+    async def take_batch(self, caller: Caller, asked: BatchAsked, by: Actor, *, origin: str | None, key: Key | None = None) -> JobSeen: ...
+
+    async def job(self, caller: Caller, job_id: str) -> Job: ...
+
+    async def look(self, caller: Caller, job_id: str) -> JobSeen: ...
+
+    async def jobs(self, caller: Caller, *, limit: int, before: str | None, state: JobState | None = None) -> list[Job]: ...
+
+    async def finished(self, caller: Caller, job_id: str) -> Job: ...
+
+    async def parts(self, job: Job, *, after: int) -> list[Part]: ...
+
+    async def cancel(self, caller: Caller, job_id: str, by: Actor) -> JobSeen: ...
+
+    def told_apart(self, job: Job) -> bool: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """The collaborators; waits in seconds.
@@ -100,6 +125,9 @@ class Services:
     lanes: Lanes
     trials: Trials
     records: Records
+    jobs: Jobs
+    deferral: Deferral
+    repeats: Repeats
     administration: Callable[[Actor], Administration]
     heed_changes: Callable[[], Awaitable[bool]]
     master_keys: list[str]

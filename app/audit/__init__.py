@@ -6,7 +6,7 @@ from app.audit.export import Format, heading, rendered
 from app.audit.finding import Selected, Span, Stored
 from app.audit.ledger import Ledger, Listener
 from app.audit.log import AuditLog
-from app.audit.reader import MOST_IN_PAGE, AuditReader, Page, list_records
+from app.audit.reader import MOST_IN_PAGE, AuditReader, OutcomeMissing, Page, list_records
 from app.audit.records import Name, Record
 from app.audit.recovery import Recovery
 from app.audit.seals import Seal, Signer, Trusted
@@ -26,6 +26,7 @@ __all__ = [
     "Ledger",
     "Listener",
     "Name",
+    "OutcomeMissing",
     "Page",
     "Record",
     "Recovery",

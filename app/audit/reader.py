@@ -15,14 +15,15 @@ from sqlalchemy import select as rows_of
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.audit.cursors import cursor_of, span_of
-from app.audit.finding import Selected, Span, Stored, beginning, select
+from app.audit.finding import Selected, Span, Stored, beginning, numbers_of, select, stored
+from app.audit.records import Name
 from app.audit.storing import Execute, last_number
 from app.audit.story import Story, story_of
 from app.audit.wanted import Wanted
 from app.storage import ReadingThread
 from app.storage.tables import audit_records
 
-__all__ = ["MOST_IN_PAGE", "AuditReader", "Page", "list_records"]
+__all__ = ["MOST_IN_PAGE", "AuditReader", "OutcomeMissing", "Page", "list_records"]
 
 MOST_IN_PAGE = 1_000
 
@@ -35,6 +36,10 @@ class Page:
 
     records: list[Stored]
     next: str | None
+
+
+class OutcomeMissing(Exception):
+    """A call is on record and its outcome isn't, yet."""
 
 
 class AuditReader:
@@ -70,6 +75,20 @@ class AuditReader:
     async def story(self, reference: str) -> Story:
         """All of what a request's ID, or that of a record, a call or a send, or a record's number leads to."""
         return await self._read(lambda execute: story_of(execute, reference))
+
+    async def outcome(self, call_id: str) -> dict[str, Any] | None:
+        """How a call ended; None where it was never taken in.
+
+        Raises:
+            OutcomeMissing: it was taken in and hasn't ended, as far as is known.
+        """
+        found = await self._read(
+            lambda execute: [one.members() for one in stored(execute, numbers_of(execute, "value", call_id, MOST_IN_PAGE))]
+        )
+        ends = [one for one in found if one["name"] == Name.CALL_OUTCOME]
+        if found and not ends:
+            raise OutcomeMissing(call_id)
+        return ends[0] if ends else None
 
     async def last(self) -> int:
         """The last record's number; 0 where there is none."""

@@ -28,7 +28,7 @@ IDS = (
     f"SELECT value, number FROM audit_records, json_each(body, '$.ids') WHERE {STRETCH} "  # noqa: S608 - a constant
     f"UNION SELECT value, number FROM audit_records, json_each(body, '$.linked_ids') WHERE {STRETCH} "
     f"UNION SELECT value, number FROM audit_records, json_each(body, '$.call_ids') WHERE {STRETCH} "
-    f"UNION SELECT json_extract(body, '$.call_id'), number FROM audit_records WHERE {STRETCH} AND name = 'call:intent' "
+    f"UNION SELECT json_extract(body, '$.call_id'), number FROM audit_records WHERE {STRETCH} AND name IN ('call:intent', 'call:outcome') "
     f"UNION SELECT json_extract(body, '$.send_id'), number FROM audit_records WHERE {STRETCH} AND name = 'send:intent'"
 )
 """What the trigger on records reads out of them."""

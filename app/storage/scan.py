@@ -40,7 +40,7 @@ RawRow = tuple[int, Any, Any]
 
 READABLE = "typeof(r.body) = 'text' AND json_valid(r.body)"
 LISTS = ("ids", "linked_ids", "call_ids")
-BEGINNINGS = (("call:intent", "call_id"), ("send:intent", "send_id"))
+BEGINNINGS = (("call:intent", "call_id"), ("call:outcome", "call_id"), ("send:intent", "send_id"))
 TOLD = (
     *((f"json_each(r.body, '$.{name}') AS i", "i.value", "TRUE") for name in LISTS),
     *(("(SELECT 1)", f"json_extract(r.body, '$.{member}')", f"json_extract(r.body, '$.name') = '{name}'") for name, member in BEGINNINGS),

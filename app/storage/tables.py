@@ -32,6 +32,9 @@ __all__ = [
     "caller_keys",
     "callers",
     "grants",
+    "idempotency",
+    "job_parts",
+    "jobs",
     "revision",
     "sealed_keys",
     "tokens",
@@ -136,7 +139,7 @@ INDEX_IDS = DDL(  # type: ignore[no-untyped-call]
     "INSERT OR IGNORE INTO audit_ids SELECT value, new.number FROM json_each(new.body -> '$.ids') "
     "UNION ALL SELECT value, new.number FROM json_each(new.body -> '$.linked_ids') "
     "UNION ALL SELECT value, new.number FROM json_each(new.body -> '$.call_ids') "
-    "UNION ALL SELECT json_extract(new.body, '$.call_id'), new.number WHERE new.name = 'call:intent' "
+    "UNION ALL SELECT json_extract(new.body, '$.call_id'), new.number WHERE new.name IN ('call:intent', 'call:outcome') "
     "UNION ALL SELECT json_extract(new.body, '$.send_id'), new.number WHERE new.name = 'send:intent'; "
     "END"
 )
@@ -177,8 +180,8 @@ audit_ids = Table(
     Column("number", Integer, primary_key=True),
     sqlite_with_rowid=False,
 )
-"""Which records ask for an order's ID or tell of it, which begin a call or a send, and which tell of a send that carries a call. A trigger
-reads it out of the body, since an index can't hold a list's members."""
+"""Which records ask for an order's ID or tell of it, which begin or end a call or begin a send, and which tell of a send that carries a
+call. A trigger reads it out of the body, since an index can't hold a list's members."""
 
 audit_chains = Table(
     "audit_chains",
@@ -215,3 +218,73 @@ audit_tombstones = Table(
     UniqueConstraint("chain", "seq"),
 )
 """What stands for the removed beginning of a chain: signed, up to which record and with which hash."""
+
+jobs = Table(
+    "jobs",
+    METADATA,
+    Column("id", String(36), primary_key=True),
+    Column("kind", String(8), nullable=False),
+    Column("caller_id", String(36), nullable=False),
+    Column("caller", String(64), nullable=False),
+    Column("basis", Text, nullable=False),
+    Column("credential_id", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("trace_id", String(32)),
+    Column("address", Text),
+    Column("origin", Text),
+    Column("operation", Text, nullable=False),
+    Column("parameter", Text, nullable=False),
+    Column("token_id", String(36), nullable=False),
+    Column("token", String(64), nullable=False),
+    Column("priority", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("answered", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("cancelled", Integer, nullable=False),
+    Column("linked", Integer, nullable=False),
+    Column("uncertain", Integer, nullable=False),
+    Column("cancelling", Integer, nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Column("started_at", String(32)),
+    Column("finished_at", String(32)),
+    Column("expires_at", String(32), nullable=False),
+    Column("owner", String(36)),
+    Column("lease_until", String(32)),
+    Index("ix_jobs_caller_id", "caller_id", "id"),
+    Index("ix_jobs_finished_at", "finished_at"),
+    Index("ix_jobs_state", "state"),
+)
+"""Calls that outlive their request. The caller and the token may be gone: a job keeps their names."""
+
+job_parts = Table(
+    "job_parts",
+    METADATA,
+    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("ids", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("call_id", String(36)),
+    Column("uncertain", Integer, nullable=False),
+    Column("linked", Text, nullable=False),
+    Column("problem", Text),
+    Index("ix_job_parts_state", "job_id", "state", "seq"),
+    sqlite_with_rowid=False,
+)
+"""What each call of a job asks for and how it ended; IDs with commas between them."""
+
+idempotency = Table(
+    "idempotency",
+    METADATA,
+    Column("caller_id", String(36), primary_key=True),
+    Column("key_sha256", String(64), primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Column("call_id", String(36)),
+    Column("job_id", String(36)),
+    Column("uncertain", Integer, nullable=False),
+    Column("answer", Text),
+    Index("ix_idempotency_created_at", "created_at"),
+    sqlite_with_rowid=False,
+)
+"""What each key stands for: a call, with its answer once there is one, or a job. The key itself is the caller's own and not kept."""

@@ -70,7 +70,7 @@ class Drive:
                 yield Ask(method, target, credential)
             for query in (f"orderIds={quote(self.secret)}", f"{quote(self.secret)}=1", "orderIds=1001&channelIds=1"):
                 yield Ask(method, f"{target}?{query}", mightiest)
-            for header in ("Gateway-Token", "Prefer", "Accept", "Cookie", "If-Match"):
+            for header in ("Gateway-Token", "Prefer", "Accept", "Cookie", "If-Match", "Idempotency-Key"):
                 yield Ask(method, target, (*mightiest, (header, self.secret)))
             for kind, body in self._bodies(method, path):
                 yield Ask(method, target, (*mightiest, ("Content-Type", kind)), body)

@@ -38,6 +38,7 @@ UNDRIVEN_CODES = {
     "shutting-down": "it takes calls that outlive the server; its detail is a constant",
     "upstream-timeout": "it takes 30 s; its detail is a constant",
     "request-timeout": "it takes 10 s; its detail is a constant",
+    "job-quota-exceeded": "it takes a hundred open jobs; its detail holds numbers only",
     "internal-error": "it takes a defect, which the other half of the canary makes",
 }
 
@@ -218,6 +219,8 @@ def _drive_codes(here: Canary) -> None:
     for query, headers in odd:
         here.ask("a call", Ask("PATCH", f"/orders/link?{query}", (bearer, *headers)))
     here.ask("a call", Ask("PATCH", "/orders/link?orderIds=1", (bearer, ("Gateway-Token", "shop")), value.encode()))
+    for query in ("orderIds=1001", "orderIds=1002"):
+        here.ask("a call", Ask("PATCH", f"/orders/link?{query}", (bearer, ("Gateway-Token", "shop"), ("Idempotency-Key", f'"{value}"'))))
     here.plan(kind="rate-limited", retry_after=value, token="spare")
     here.link(name="spare")
     here.plan(kind="rate-limited", retry_after="60", token="spare")

@@ -11,7 +11,7 @@ from app.storage.scan import RawRow
 __all__ = ["Sum", "filed_ids"]
 
 LISTS = ("ids", "linked_ids", "call_ids")
-BEGINNINGS = {"call:intent": "call_id", "send:intent": "send_id"}
+BEGINNINGS = {"call:intent": "call_id", "call:outcome": "call_id", "send:intent": "send_id"}
 SUM_BITS = (1 << 64) - 1
 
 

@@ -36,7 +36,7 @@ def upgrade() -> None:
         "INSERT OR IGNORE INTO audit_ids SELECT value, new.number FROM json_each(new.body -> '$.ids') "
         "UNION ALL SELECT value, new.number FROM json_each(new.body -> '$.linked_ids') "
         "UNION ALL SELECT value, new.number FROM json_each(new.body -> '$.call_ids') "
-        "UNION ALL SELECT json_extract(new.body, '$.call_id'), new.number WHERE new.name = 'call:intent' "
+        "UNION ALL SELECT json_extract(new.body, '$.call_id'), new.number WHERE new.name IN ('call:intent', 'call:outcome') "
         "UNION ALL SELECT json_extract(new.body, '$.send_id'), new.number WHERE new.name = 'send:intent'; "
         "END"
     )

@@ -1,0 +1,40 @@
+"""Calls that outlive their request: what they are, and where they are kept."""
+
+from app.jobs.holding import HeldJobs
+from app.jobs.job import FINISHED, Counts, Job, JobKind, JobState, NewJob, Part, PartEnd, PartState
+from app.jobs.outlook import Outlook, outlook
+from app.jobs.quota import JobQuota
+from app.jobs.reading import MOST_IDS, ids_of_csv, ids_of_list, ids_of_text
+from app.jobs.results import FAILING, IdOutcome, IdResult, others_linked, results_of
+from app.jobs.retention import JobRetention
+from app.jobs.run import Pause, Run
+from app.jobs.store import JobStore
+
+__all__ = [
+    "FAILING",
+    "FINISHED",
+    "MOST_IDS",
+    "Counts",
+    "HeldJobs",
+    "IdOutcome",
+    "IdResult",
+    "Job",
+    "JobKind",
+    "JobQuota",
+    "JobRetention",
+    "JobState",
+    "JobStore",
+    "NewJob",
+    "Outlook",
+    "Part",
+    "PartEnd",
+    "PartState",
+    "Pause",
+    "Run",
+    "ids_of_csv",
+    "ids_of_list",
+    "ids_of_text",
+    "others_linked",
+    "outlook",
+    "results_of",
+]

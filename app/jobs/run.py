@@ -1,0 +1,81 @@
+"""A job that is being carried out here: what of it is at hand, and what is under way. Pure; times in seconds, monotonic."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from app.domain import Priority
+from app.jobs.job import Job, Part
+
+__all__ = ["Pause", "Run"]
+
+LONGEST_PAUSE_SECONDS = 60.0
+MOST_FAULTS = 3
+
+
+@dataclass(slots=True)
+class Run:
+    """A job in the hands of this process.
+
+    In memory are the parts of one page at most, `page`, which holds those up to the place `seen`. `more`: the rows may hold parts that
+    wait. `calls` are the IDs of the calls under way. `looked_up`: it is known which parts are left that another process had taken.
+    """
+
+    job: Job
+    page: deque[Part] = field(default_factory=deque)
+    seen: int = 0
+    more: bool = True
+    calls: set[str] = field(default_factory=set)
+    looked_up: bool = False
+    _returned: bool = False
+    _faults: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def group(self) -> tuple[str, str, Priority]:
+        """Whose jobs share a bound on the calls under way: one caller's with one token, of one priority."""
+        return self.job.caller_id, self.job.token_id, self.job.priority
+
+    @property
+    def lane(self) -> tuple[str, str, str]:
+        """What pauses together where a call can't be made now."""
+        return self.job.caller_id, self.job.token_id, self.job.operation
+
+    def turn_page(self, parts: Sequence[Part]) -> bool:
+        """Take the next parts that wait, read from behind `seen`; gives whether to read once more, from the beginning."""
+        self.page.extend(parts)
+        if parts:
+            self.seen = parts[-1].seq
+            return False
+        self.more, self._returned, self.seen = self._returned, False, 0
+        return self.more
+
+    def give_back(self) -> None:
+        """A part waits again. It comes after the others: were it first, it could hold them up for ever."""
+        self.more = self._returned = True
+
+    def blame(self, part: Part) -> bool:
+        """It failed while its lane was well: gives whether that has happened often enough to give it up."""
+        self._faults[part.seq] += 1
+        return self._faults[part.seq] >= MOST_FAULTS
+
+    def forget(self) -> None:
+        """Have the rows read again: they may be other than they were thought to be."""
+        self.page.clear()
+        self.seen, self.more, self.looked_up = 0, True, False
+
+
+@dataclass(slots=True)
+class Pause:
+    """Why a lane is held back: it failed. It doubles with each failure in a row, and after it one call at a time finds out."""
+
+    until: float = 0.0
+    _failures: int = 0
+
+    def fail(self, now: float, least: float) -> None:
+        """A call failed, which asks for so many seconds. Of those that were under way together only one counts."""
+        if now >= self.until:
+            self._failures += 1
+        seconds = min(max(least, 2.0 ** min(self._failures - 1, 10)), LONGEST_PAUSE_SECONDS)
+        self.until = max(self.until, now + seconds)

@@ -1,0 +1,167 @@
+"""A turn of those who carry jobs out: one transaction that writes down what has ended, finds what is new and takes what comes next."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain import Priority, new_id, utc_now
+from app.jobs.conclusion import Halves, Verdict
+from app.jobs.holding import HeldJobs
+from app.jobs.job import Job, Part, PartEnd, PartState
+from app.jobs.run import Run
+from app.jobs.store import JobStore
+
+__all__ = ["LEASE_SECONDS", "Turn", "lease_from_now"]
+
+LEASE_SECONDS = 10.0
+PAGE_PARTS = 16
+
+
+@dataclass(slots=True)
+class Turn:
+    """What one transaction does. It becomes true in memory once it is committed; where it isn't, `undo`.
+
+    Its cost hangs on what has ended and what is begun, not on how many jobs there are, but for the renewal of the lease.
+
+    Args:
+        held: the jobs of this process.
+        runs: the jobs that it holds, by their IDs, in the order in which their parts come next.
+        verdicts: how parts ended.
+        calls: the IDs of all calls that are under way here.
+
+    What comes out: `begun` are the parts to be sent, `left` those that another process had taken, `changed` the jobs that are other than
+    they were; `held_until` is when the lease ends (monotonic, in seconds), None where it wasn't renewed.
+    """
+
+    held: HeldJobs
+    runs: dict[str, Run]
+    verdicts: tuple[Verdict, ...]
+    calls: AbstractSet[str] = frozenset()
+    begun: list[Part] = field(default_factory=list)
+    left: list[Part] = field(default_factory=list)
+    changed: list[Job] = field(default_factory=list)
+    held_until: float | None = None
+    _store: JobStore = field(default_factory=JobStore)
+    _touched: set[str] = field(default_factory=set)
+
+    @property
+    def ended(self) -> set[str]:
+        """The IDs of the calls that have ended."""
+        return {one.part.call_id for one in self.verdicts if one.part.call_id}
+
+    def undo(self) -> None:
+        """It isn't committed, or that isn't known: what is thought of the rows is forgotten."""
+        for run in self.runs.values():
+            run.forget()
+
+    async def claim(self, connection: AsyncConnection, *, alone: bool) -> None:
+        """Renew the lease and take what is free; what another has taken is let go."""
+        now = time.monotonic()
+        mine = await self.held.claim(connection, lease_until=lease_from_now(), alone=alone)
+        now_held = {job.id: job for job in mine}
+        self.runs = {job_id: run for job_id, run in self.runs.items() if job_id in now_held}
+        for job in mine:
+            self.runs.setdefault(job.id, Run(job)).job = job
+        self.held_until = now + LEASE_SECONDS
+
+    async def settle(self, connection: AsyncConnection) -> None:
+        """Write down how parts ended."""
+        for verdict in self.verdicts:
+            part = verdict.part
+            self._touched.add(part.job_id)
+            if isinstance(verdict, PartEnd):
+                await self.held.end(connection, verdict)
+                continue
+            if isinstance(verdict, Halves):
+                await self.held.split(connection, part)
+            else:
+                await self.held.end(connection, PartEnd(part=part, state=PartState.WAITING, uncertain=part.uncertain))
+            if run := self.runs.get(part.job_id):
+                run.give_back()
+
+    async def look_up(self, connection: AsyncConnection) -> None:
+        """Find the parts of jobs that are new here which another process had under way, or this one lost sight of."""
+        for run in [run for run in self.runs.values() if not run.looked_up]:
+            after = 0
+            while parts := await self._store.parts(connection, run.job.id, [PartState.TAKEN], after=after, limit=PAGE_PARTS):
+                after = parts[-1].seq
+                self.left += [part for part in parts if part.call_id not in self.calls]
+            run.looked_up = True
+
+    async def choose(self, connection: AsyncConnection, room: Callable[[Run], int]) -> None:
+        """Take the parts that come next, each with the ID of its call; of a caller's jobs with one token each in turn.
+
+        Args:
+            connection: the transaction.
+            room: how many calls a job's caller may have under way with its token, now.
+        """
+        busy = self._busy()
+        line = deque(run for run in self.runs.values() if run.page or run.more)
+        while line:
+            run = line.popleft()
+            if _is_over(run) or busy[run.group] >= room(run):
+                continue
+            part = await self._next(connection, run)
+            if part is None:
+                continue
+            part = replace(part, state=PartState.TAKEN, call_id=new_id())
+            if await self.held.take(connection, part):
+                self.begun.append(part)
+                self._touched.add(part.job_id)
+                busy[run.group] += 1
+                # To the end of the line, in the turns to come too.
+                self.runs[part.job_id] = self.runs.pop(part.job_id)
+                line.append(run)
+
+    async def conclude(self, connection: AsyncConnection) -> None:
+        """End what waits of jobs that are over, and the jobs that have nothing left to do; read those that changed."""
+        ended = self.ended
+        busy = {part.job_id for part in (*self.begun, *self.left)}
+        for run in list(self.runs.values()):
+            if _is_over(run) and (run.page or run.more):
+                await self._drop(connection, run)
+            if run.page or run.more or run.job.id in busy or run.calls - ended:
+                continue
+            self._touched.add(run.job.id)
+            if await self.held.finish(connection, run.job):
+                del self.runs[run.job.id]
+            else:
+                run.forget()
+        self.changed = await self._store.jobs(connection, self._touched) if self._touched else []
+
+    def _busy(self) -> Counter[tuple[str, str, Priority]]:
+        """How many calls each group has under way."""
+        busy, ended = Counter[tuple[str, str, Priority]](), self.ended
+        for run in self.runs.values():
+            busy[run.group] += len(run.calls - ended)
+        for part in self.left:
+            busy[self.runs[part.job_id].group] += 1
+        return busy
+
+    async def _next(self, connection: AsyncConnection, run: Run) -> Part | None:
+        while run.more and not run.page:
+            waiting = await self._store.parts(connection, run.job.id, [PartState.WAITING], after=run.seen, limit=PAGE_PARTS)
+            run.turn_page(waiting)
+        return run.page.popleft() if run.page else None
+
+    async def _drop(self, connection: AsyncConnection, run: Run) -> None:
+        await self.held.drop_waiting(connection, run.job.id, PartState.CANCELLED if run.job.cancelling else PartState.EXPIRED)
+        run.page.clear()
+        run.more = False
+
+
+def lease_from_now() -> str:
+    """Until when a lease lasts that is taken now; UTC, ISO 8601."""
+    return (datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS)).isoformat(timespec="microseconds")
+
+
+def _is_over(run: Run) -> bool:
+    """Whether nothing more of it shall be sent."""
+    return run.job.cancelling or run.job.expires_at <= utc_now()

@@ -1,0 +1,341 @@
+"""The runner, with calls that a test ends as it likes, on real rows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+import app.jobbing
+from app.domain import Asked
+from app.errors import DeadlineExceeded, UpstreamBadRequest, UpstreamError
+from app.gateway import Answer
+from app.jobbing import UNDER_WAY, JobRunner
+from app.jobcalls import Called
+from app.jobs import Job, JobState, JobStore, Part, PartEnd, PartState
+from app.jobs.conclusion import Again, Verdict, concluded
+from app.storage import writing
+from tests.jobs.rows import DESK, added, at, database, job_of, new_job, parts_of
+from tests.rig import until
+
+OUT_OF_ORDER = UpstreamError("out of order", uncertain=True, upstream_status=503)
+
+
+@dataclass
+class Played:
+    """Calls that wait until the test ends them; `asked` are the parts whose end the record was asked for."""
+
+    open: dict[str, tuple[Part, asyncio.Future[Verdict]]] = field(default_factory=dict)
+    sent: list[Part] = field(default_factory=list)
+    asked: list[Part] = field(default_factory=list)
+    may_send: dict[str, Callable[[], bool]] = field(default_factory=dict)
+    by_itself: Callable[[Part], Verdict] | None = None
+
+    async def send(self, job: Job, part: Part, may_send: Callable[[str], bool]) -> Verdict:
+        """Wait for the test, unless it has said how calls end."""
+        self.sent.append(part)
+        assert part.call_id
+        self.may_send[part.call_id] = lambda: may_send(job.id)
+        if self.by_itself:
+            return self.by_itself(part)
+        end: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self.open[part.call_id] = part, end
+        return await end
+
+    async def make(self, job: Job, part: Part, asked: Asked) -> Called:
+        """The same, of a call that is one job."""
+        return Called(await self.send(job, part, lambda _: asked.wanted()), Answer(part.ids, None))
+
+    async def ask(self, _job: Job, part: Part) -> Verdict:
+        """The record says that it was answered."""
+        self.asked.append(part)
+        return answered(part)
+
+    def end(self, how: Callable[[Part], Verdict], most: int = 1_000) -> None:
+        """Have the calls that are under way end so."""
+        for call_id in list(self.open)[:most]:
+            part, end = self.open.pop(call_id)
+            end.set_result(how(part))
+
+    async def under_way(self, count: int) -> None:
+        """Wait until so many calls are."""
+
+        async def reached() -> bool:
+            return len(self.open) >= count
+
+        await until(reached)
+
+
+def answered(part: Part) -> PartEnd:
+    """All of it was linked."""
+    return PartEnd(part=part, state=PartState.ANSWERED, linked=part.ids, uncertain=part.uncertain)
+
+
+@asynccontextmanager
+async def running(engine: AsyncEngine, *, alone: bool = True) -> AsyncIterator[tuple[JobRunner, Played]]:
+    """A runner; at the end its calls are ended as by a shutdown."""
+    played = Played()
+    runner = JobRunner(engine, played, alone=alone)
+    async with runner.kept():
+        yield runner, played
+    played.end(Again)
+    await runner.finish()
+
+
+async def finished(engine: AsyncEngine, job: Job) -> Job:
+    """The job, once it is finished."""
+
+    async def is_finished() -> bool:
+        return (await job_of(engine, job)).finished
+
+    await until(is_finished)
+    return await job_of(engine, job)
+
+
+async def cancel(engine: AsyncEngine, runner: JobRunner, job: Job) -> None:
+    """Have nothing more of the job sent."""
+    async with writing(engine) as connection:
+        await JobStore().ask_to_cancel(connection, job.id)
+    runner.wake()
+
+
+async def test_every_part_is_sent_once(tmp_path: Path) -> None:
+    """Over many pages, with never more than a few under way."""
+    async with database(tmp_path) as engine:
+        job = await added(engine, new_job(range(1, 301)))
+        async with running(engine) as (_, played):
+            await played.under_way(UNDER_WAY)
+            assert len(played.open) == UNDER_WAY
+            played.by_itself = answered
+            played.end(answered)
+            end = await finished(engine, job)
+
+        assert end.state is JobState.SUCCEEDED
+        assert (end.counts.answered, end.counts.linked) == (300, 300)
+        assert sorted(part.seq for part in played.sent) == list(range(1, 101))
+
+
+async def test_jobs_of_one_caller_with_one_token_take_turns(tmp_path: Path) -> None:
+    """They share the bound on what is under way; one with another token has its own."""
+    async with database(tmp_path) as engine:
+        first, second = await added(engine, new_job(range(1, 100))), await added(engine, new_job(range(1, 100)))
+        other = await added(engine, new_job(range(1, 100), token=DESK))
+        async with running(engine) as (_, played):
+            await played.under_way(2 * UNDER_WAY)
+
+            shares = [sum(part.job_id == job.id for part in played.sent) for job in (first, second, other)]
+            assert shares == [UNDER_WAY / 2, UNDER_WAY / 2, UNDER_WAY]
+            for _ in range(4):
+                played.end(answered, most=1)
+                await played.under_way(2 * UNDER_WAY)
+            shares = [sum(part.job_id == job.id for part in played.sent) for job in (first, second)]
+            assert abs(shares[0] - shares[1]) <= 1
+
+
+async def test_a_new_job_is_taken_at_once(tmp_path: Path) -> None:
+    """Also one that comes while a turn is under way."""
+    async with database(tmp_path) as engine, running(engine) as (runner, played):
+        for number in range(1, 4):
+            await added(engine, new_job([number]))
+            runner.wake()
+            await played.under_way(number)
+
+        assert len(played.sent) == 3
+
+
+async def test_a_refused_id_is_found(tmp_path: Path) -> None:
+    """The list that holds it is halved until it stands alone; all others are answered."""
+
+    def refuse(part: Part) -> Verdict:
+        return concluded(part, UpstreamBadRequest("no") if 5 in part.ids else part.ids, uncertain=False)
+
+    async with database(tmp_path) as engine:
+        job = await added(engine, new_job(range(1, 10)))
+        async with running(engine) as (_, played):
+            played.by_itself = refuse
+            await played.under_way(0)
+            end = await finished(engine, job)
+        failed = [part.ids for part in await parts_of(engine, job) if part.state is PartState.FAILED]
+
+        assert (end.state, end.counts.answered, failed) == (JobState.PARTLY_FAILED, 8, [(5,)])
+
+
+async def test_a_cancelled_job_sends_nothing_more(tmp_path: Path) -> None:
+    """What waits in the queue may not be sent; what was sent comes to its end, and is counted."""
+    async with database(tmp_path) as engine:
+        job = await added(engine, new_job(range(1, 61)))
+        async with running(engine) as (runner, played):
+            await played.under_way(UNDER_WAY)
+            assert all(may() for may in played.may_send.values())
+            await cancel(engine, runner, job)
+
+            async def told() -> bool:
+                return not any(may() for may in played.may_send.values())
+
+            await until(told)
+            played.end(answered, most=1)
+            played.end(lambda part: concluded(part, DeadlineExceeded("given up"), uncertain=False))
+            end = await finished(engine, job)
+
+        assert end.state is JobState.CANCELLED
+        assert (end.counts.answered, end.counts.cancelled) == (3, 57)
+        assert len(played.sent) == UNDER_WAY
+
+
+async def test_a_job_expires(tmp_path: Path) -> None:
+    """What wasn't sent by then isn't."""
+    async with database(tmp_path) as engine:
+        job = await added(engine, new_job([1, 2, 3], lasts=-timedelta(seconds=1)))
+        async with running(engine) as (_, played):
+            end = await finished(engine, job)
+
+        assert (end.state, end.counts.failed) == (JobState.EXPIRED, 3)
+        assert not played.sent
+
+
+async def test_an_outage_is_survived(tmp_path: Path) -> None:
+    """While the upstream is out of order one call at a time finds out; then the job goes on, and what is uncertain is marked."""
+    async with database(tmp_path) as engine:
+        job = await added(engine, new_job(range(1, 61)))
+        async with running(engine) as (_, played):
+            await played.under_way(UNDER_WAY)
+            played.end(lambda part: concluded(part, OUT_OF_ORDER, uncertain=False))
+            await played.under_way(1)
+            assert len(played.sent) == UNDER_WAY + 1
+            played.by_itself = answered
+            played.end(answered)
+            end = await finished(engine, job)
+        uncertain = [part.seq for part in await parts_of(engine, job) if part.uncertain]
+
+        assert (end.state, end.counts.answered, end.uncertain) == (JobState.SUCCEEDED, 60, True)
+        assert uncertain == list(range(1, UNDER_WAY + 1))
+
+
+async def test_a_defect_fails_its_part_and_no_other(tmp_path: Path) -> None:
+    """Nothing is known of such a call, so it isn't made again."""
+
+    def fail(part: Part) -> Verdict:
+        if part.seq == 2:
+            raise ZeroDivisionError
+        return answered(part)
+
+    async with database(tmp_path) as engine:
+        job = await added(engine, new_job(range(1, 10)))
+        async with running(engine) as (_, played):
+            played.by_itself = fail
+            end = await finished(engine, job)
+
+        assert (end.state, end.counts.answered, end.counts.failed, end.uncertain) == (JobState.PARTLY_FAILED, 6, 3, True)
+        assert len(played.sent) == 3
+
+
+async def test_what_ends_while_the_store_fails_is_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No end is lost, nothing is sent twice, and the runner goes on by itself."""
+    monkeypatch.setattr(app.jobbing, "RETRY_SECONDS", 0.05)
+    async with database(tmp_path) as engine:
+        job = await added(engine, new_job(range(1, 61)))
+        async with running(engine) as (_, played):
+            await played.under_way(UNDER_WAY)
+            failures = 0
+
+            def fail(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+                nonlocal failures
+                if statement.startswith("UPDATE job_parts"):
+                    failures += 1
+                    raise OperationalError(statement, None, OSError())
+
+            async def failed_thrice() -> bool:
+                return failures >= 3
+
+            event.listen(engine.sync_engine, "before_cursor_execute", fail)
+            played.end(answered)
+            await until(failed_thrice)
+            event.remove(engine.sync_engine, "before_cursor_execute", fail)
+            played.by_itself = answered
+            end = await finished(engine, job)
+
+        assert (end.state, end.counts.answered) == (JobState.SUCCEEDED, 60)
+        assert sorted(part.seq for part in played.sent) == list(range(1, 21))
+
+
+async def test_a_shutdown_gives_jobs_up_as_they_are(tmp_path: Path) -> None:
+    """What waited in the queue waits again; the next process goes on at once, and asks the record for nothing."""
+    async with database(tmp_path) as engine:
+        job = await added(engine, new_job(range(1, 61)))
+        async with running(engine) as (_, played):
+            await played.under_way(UNDER_WAY)
+            played.end(answered, most=2)
+        between = await parts_of(engine, job)
+        async with running(engine, alone=False) as (_, next_played):
+            next_played.by_itself = answered
+            end = await finished(engine, job)
+
+        assert {part.state for part in between} == {PartState.WAITING, PartState.ANSWERED}
+        assert not next_played.asked
+        assert (end.state, end.counts.answered) == (JobState.SUCCEEDED, 60)
+
+
+async def test_the_record_is_asked_for_what_a_dead_process_had_under_way(tmp_path: Path) -> None:
+    """By the call's ID; nothing that it knows the end of is sent again."""
+    async with database(tmp_path) as engine:
+        job = await added(engine, new_job(range(1, 61)))
+        dead = Played()
+        async with JobRunner(engine, dead, alone=True).kept():
+            await dead.under_way(UNDER_WAY)
+        async with running(engine) as (_, played):
+            played.by_itself = answered
+            end = await finished(engine, job)
+        dead.end(answered)
+
+        assert {part.call_id for part in played.asked} == {part.call_id for part in dead.sent}
+        assert {part.seq for part in played.sent}.isdisjoint(part.seq for part in dead.sent)
+        assert (end.state, end.counts.answered) == (JobState.SUCCEEDED, 60)
+
+
+async def test_a_process_that_was_held_up_doesnt_go_on_beside_its_successor(tmp_path: Path) -> None:
+    """Once its lease has run out its calls may not be sent; what it learns of them changes nothing."""
+    async with database(tmp_path) as engine:
+        job = await added(engine, new_job(range(1, 61)))
+        async with running(engine) as (paused, played):
+            await played.under_way(UNDER_WAY)
+            await _overtaken(engine, paused)
+            async with running(engine, alone=False) as (_, successor):
+                await successor.under_way(1)
+
+                async def noticed() -> bool:
+                    return not any(may() for may in played.may_send.values())
+
+                paused.wake()
+                await until(noticed)
+                played.end(lambda part: PartEnd(part=part, state=PartState.FAILED))
+                successor.by_itself = answered
+                successor.end(answered)
+                end = await finished(engine, job)
+
+        assert (end.state, end.counts.answered, end.counts.failed) == (JobState.SUCCEEDED, 60, 0)
+
+
+async def _overtaken(engine: AsyncEngine, runner: JobRunner) -> None:
+    """Have the runner's leases run out, as if it had been held up for longer than they last."""
+    runner._held_until += 60  # it renews none until it is woken
+    async with writing(engine) as connection:
+        await runner._held.claim(connection, lease_until=at(-timedelta(minutes=1)), alone=False)
+
+
+async def test_nothing_is_sent_once_a_lease_has_run_out(tmp_path: Path) -> None:
+    """Not even while nobody else has taken the job over."""
+    async with database(tmp_path) as engine:
+        await added(engine, new_job(range(1, 61)))
+        async with running(engine) as (runner, played):
+            await played.under_way(UNDER_WAY)
+            runner._held_until = 0.0
+
+            assert not any(may() for may in played.may_send.values())
