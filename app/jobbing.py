@@ -194,6 +194,8 @@ class JobRunner:
             turn.undo()
             raise
         self._adopt(turn)
+        if turn.full:
+            self._woken.set()
         for job in turn.changed:
             for watcher in self._watchers:
                 watcher.changed(job)

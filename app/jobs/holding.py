@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from itertools import count
 
 from sqlalchemy import ColumnElement, case, delete, exists, func, insert, or_, select, true, update
@@ -57,11 +58,13 @@ class HeldJobs:
         """A part that waits is about to be sent, with the call ID that it has now; False: it isn't this process's to send."""
         values = {"state": PartState.TAKEN, "call_id": part.call_id, "uncertain": int(part.uncertain)}
         waits = (*_place(part), job_parts.c.state == PartState.WAITING, self._holds_job_of(job_parts.c.job_id))
-        if not (await connection.execute(update(job_parts).where(*waits).values(values))).rowcount:
-            return False
-        begun = update(jobs).where(jobs.c.id == part.job_id, jobs.c.state == JobState.QUEUED)
-        await connection.execute(begun.values(state=JobState.RUNNING, started_at=utc_now()))
-        return True
+        return (await connection.execute(update(job_parts).where(*waits).values(values))).rowcount > 0
+
+    async def begin(self, connection: AsyncConnection, job_ids: Collection[str]) -> None:
+        """Parts of these jobs are about to be sent, of some for the first time."""
+        if job_ids:
+            queued = update(jobs).where(jobs.c.id.in_(job_ids), jobs.c.state == JobState.QUEUED)
+            await connection.execute(queued.values(state=JobState.RUNNING, started_at=utc_now()))
 
     async def end(self, connection: AsyncConnection, end: PartEnd) -> None:
         """A part that is under way with this call has ended, or goes back to wait."""

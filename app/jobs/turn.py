@@ -22,6 +22,8 @@ __all__ = ["LEASE_SECONDS", "Turn", "lease_from_now"]
 
 LEASE_SECONDS = 10.0
 PAGE_PARTS = 16
+MOST_BEGUN = 32
+"""Parts that a turn begins: while it writes, the record waits."""
 
 
 @dataclass(slots=True)
@@ -55,6 +57,11 @@ class Turn:
     def ended(self) -> set[str]:
         """The IDs of the calls that have ended."""
         return {one.part.call_id for one in self.verdicts if one.part.call_id}
+
+    @property
+    def full(self) -> bool:
+        """Whether it begins as many parts as a turn may: there may be more to begin at once."""
+        return len(self.begun) >= MOST_BEGUN
 
     def undo(self) -> None:
         """It isn't committed, or that isn't known: what is thought of the rows is forgotten."""
@@ -104,7 +111,7 @@ class Turn:
         """
         busy = self._busy()
         line = deque(run for run in self.runs.values() if run.page or run.more)
-        while line:
+        while line and not self.full:
             run = line.popleft()
             if _is_over(run) or busy[run.group] >= room(run):
                 continue
@@ -119,6 +126,7 @@ class Turn:
                 # To the end of the line, in the turns to come too.
                 self.runs[part.job_id] = self.runs.pop(part.job_id)
                 line.append(run)
+        await self.held.begin(connection, {part.job_id for part in self.begun})
 
     async def conclude(self, connection: AsyncConnection) -> None:
         """End what waits of jobs that are over, and the jobs that have nothing left to do; read those that changed."""

@@ -160,7 +160,7 @@ async def test_a_jobs_end_follows_from_those_of_its_parts(
         assert await claimed(engine, THEIRS, alone=True) == []
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(["answered", "failed", "again", "halves", "twice"]), min_size=1, max_size=30))
 async def test_no_id_is_lost_and_none_is_counted_twice(tmp_path_factory: pytest.TempPathFactory, fates: list[str]) -> None:
     """Whatever befalls its parts, in whatever order, each ID stands in one part, and the counts are those of the parts that ended."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,10 +20,11 @@ from app.errors import DeadlineExceeded, UpstreamBadRequest, UpstreamError
 from app.gateway import Answer
 from app.jobbing import UNDER_WAY, JobRunner
 from app.jobcalls import Called
-from app.jobs import Job, JobState, JobStore, Part, PartEnd, PartState
+from app.jobs import HeldJobs, Job, JobState, JobStore, Part, PartEnd, PartState
 from app.jobs.conclusion import Again, Verdict, concluded
+from app.jobs.turn import MOST_BEGUN, Turn
 from app.storage import writing
-from tests.jobs.rows import DESK, added, at, database, job_of, new_job, parts_of
+from tests.jobs.rows import DESK, SHOP, added, at, database, job_of, new_job, parts_of
 from tests.rig import until
 
 OUT_OF_ORDER = UpstreamError("out of order", uncertain=True, upstream_status=503)
@@ -339,3 +340,20 @@ async def test_nothing_is_sent_once_a_lease_has_run_out(tmp_path: Path) -> None:
             runner._held_until = 0.0
 
             assert not any(may() for may in played.may_send.values())
+
+
+async def test_a_turn_begins_a_bounded_number_of_parts(tmp_path: Path) -> None:
+    """The next one follows at once, until every token has its calls."""
+    tokens = [replace(SHOP, id=f"token-{number}") for number in range(2 * MOST_BEGUN // UNDER_WAY)]
+    async with database(tmp_path) as engine:
+        for token in tokens:
+            await added(engine, new_job(range(1, 100), token=token))
+        turn = Turn(HeldJobs("us"), {}, ())
+        async with engine.connect() as connection:
+            await turn.claim(connection, alone=True)
+            await turn.choose(connection, lambda _: UNDER_WAY)
+        async with running(engine) as (_, played):
+            await played.under_way(2 * MOST_BEGUN)
+
+        assert (len(turn.begun), turn.full) == (MOST_BEGUN, True)
+        assert len(played.sent) == UNDER_WAY * len(tokens)
