@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from app.audit import AuditReader, Format, Wanted, heading, rendered
+from app.cli.output import complete_file
 from app.cli.records import Caller, Code, Name, Order, RequestID, Since, Token, Until, read_record, wanted_of
 from app.errors import StartRefused
 
@@ -46,7 +46,7 @@ def export(  # noqa: PLR0913 - options of the command line
         with _standard_output() as file, _progress(visible=not sys.stdout.isatty()) as told:
             read_record(lambda reader: _write_all(reader, wanted, form, file, told))
         return
-    with _complete(output) as file, _progress(visible=True) as told:
+    with complete_file(output) as file, _progress(visible=True) as told:
         count = read_record(lambda reader: _write_all(reader, wanted, form, file, told))
     print(f"exported {count} records to {output}")
 
@@ -92,29 +92,6 @@ def _let_go() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
-
-
-@contextmanager
-def _complete(path: Path) -> Iterator[BinaryIO]:
-    """A file of its owner's alone, which takes its place once it is complete and on disk; what is broken off leaves nothing.
-
-    Raises:
-        StartRefused: it can't be written.
-    """
-    try:
-        descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            Path(beside).replace(path)
-        except BaseException:
-            Path(beside).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        message = f"{path} can't be written: {error.strerror or error}"
-        raise StartRefused(message) from error
 
 
 @contextmanager

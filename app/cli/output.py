@@ -1,14 +1,21 @@
-"""What commands print: tables for people, JSON for programs."""
+"""What commands give out: tables for people, JSON for programs, files that are whole or not there."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
 
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["print_json", "print_members", "print_table", "screen"]
+from app.errors import StartRefused
+
+__all__ = ["complete_file", "print_json", "print_members", "print_table", "screen"]
 
 
 WIDE = 1_000
@@ -38,3 +45,26 @@ def print_members(members: Mapping[str, object]) -> None:
     for name, value in members.items():
         table.add_row(name, "" if value is None else str(value))
     screen().print(table)
+
+
+@contextmanager
+def complete_file(path: Path) -> Iterator[BinaryIO]:
+    """A file of its owner's alone, which takes its place once it is complete and on disk; what is broken off leaves nothing.
+
+    Raises:
+        StartRefused: it can't be written.
+    """
+    try:
+        descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            Path(beside).replace(path)
+        except BaseException:
+            Path(beside).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        message = f"{path} can't be written: {error.strerror or error}"
+        raise StartRefused(message) from error
