@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.callers import check_ids
@@ -19,6 +20,8 @@ from app.storage import reading, writing
 __all__ = ["BatchAsked", "JobOffice"]
 
 LIFETIME = timedelta(hours=24)
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +121,33 @@ class JobOffice:
             _own(caller, await self._store.job(connection, job_id))
             await self._store.ask_to_cancel(connection, job_id)
             job = await self._store.job(connection, job_id)
+        self._wake()
+        return job
+
+    async def every(self, *, limit: int, before: str | None) -> list[Job]:
+        """All callers' jobs, newest first, those older than `before`: for the gateway's own people."""
+        async with reading(self._engine) as connection:
+            return await self._store.listed(connection, caller_id=None, limit=limit, before=before)
+
+    async def anyones(self, job_id: str) -> Job:
+        """A job, whosever it is: for the gateway's own people.
+
+        Raises:
+            NotFound
+        """
+        async with reading(self._engine) as connection:
+            return await self._store.job(connection, job_id)
+
+    async def cancel_anyones(self, job_id: str, *, by: Actor) -> Job:
+        """Have nothing more sent of a job, whosever it is: for the gateway's own people.
+
+        Raises:
+            NotFound
+        """
+        async with writing(self._engine) as connection:
+            await self._store.ask_to_cancel(connection, job_id)
+            job = await self._store.job(connection, job_id)
+        log.warning("a job was cancelled over the socket", job=job.id, caller=job.caller, by=by.by)
         self._wake()
         return job
 

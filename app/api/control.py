@@ -6,6 +6,8 @@ import asyncio
 import os
 import socket
 import struct
+from dataclasses import asdict
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -17,9 +19,13 @@ from app.api.handlers import answer_in_problems
 from app.api.protocol import BoundedProtocol
 from app.api.services import Services
 from app.domain import Actor
+from app.errors import RequestMalformed
+from app.jobs import Job
 
 __all__ = ["ControlProtocol", "build_control"]
 
+MOST_JOBS = 200
+NOT_SHOWN = frozenset({"basis", "credential_id", "token_id", "caller_id"})
 PEER_CREDENTIALS = struct.Struct("3i")  # process, user, group: unix(7), SO_PEERCRED
 
 
@@ -47,11 +53,28 @@ def build_control(services: Services) -> Starlette:
         tested = await services.trials.run(request.path_params["name"], by=_actor_of(request), request_id=request.state.request_id)
         return JSONResponse(shown_test(tested).model_dump(mode="json"))
 
+    async def jobs(request: Request) -> JSONResponse:
+        limit, cursor = request.query_params.get("limit", ""), request.query_params.get("cursor")
+        if not limit.isdecimal() or not 1 <= int(limit) <= MOST_JOBS:
+            message = f"limit must be a number from 1 to {MOST_JOBS}"
+            raise RequestMalformed(message)
+        found = await services.jobs.every(limit=int(limit), before=cursor)
+        return JSONResponse({"jobs": [shown_to_operator(job) for job in found], "next": found[-1].id if len(found) == int(limit) else None})
+
+    async def job(request: Request) -> JSONResponse:
+        return JSONResponse(shown_to_operator(await services.jobs.anyones(request.path_params["id"])))
+
+    async def cancel(request: Request) -> JSONResponse:
+        return JSONResponse(shown_to_operator(await services.jobs.cancel_anyones(request.path_params["id"], by=_actor_of(request))))
+
     async def master_keys(_: Request) -> JSONResponse:
         return JSONResponse(services.master_keys)
 
     routes = [
         Route("/master-keys", master_keys),
+        Route("/jobs", jobs),
+        Route("/jobs/{id}", job),
+        Route("/jobs/{id}", cancel, methods=["DELETE"]),
         Route("/lanes", lanes),
         Route("/lanes/{name}/resume", resume, methods=["POST"]),
         Route("/tokens/{name}/test", test, methods=["POST"]),
@@ -60,6 +83,11 @@ def build_control(services: Services) -> Starlette:
     control.state.services = services
     answer_in_problems(control)
     return control
+
+
+def shown_to_operator(job: Job) -> dict[str, Any]:
+    """A job as the gateway's own people see it: with its caller, and what of the request is known."""
+    return {name: value for name, value in asdict(job).items() if name not in NOT_SHOWN}
 
 
 def _actor_of(request: Request) -> Actor:

@@ -15,6 +15,7 @@ from app.cli import (
     demo,
     description,
     export,
+    jobs,
     keys,
     lanes,
     proof,
@@ -46,6 +47,7 @@ proof.add_to(audit.group)
 groups = {
     "token": tokens.group,
     "caller": callers.group,
+    "jobs": jobs.group,
     "key": keys.group,
     "vault": vault.group,
     "audit": audit.group,
