@@ -18,6 +18,7 @@ from app.cli import (
     jobs,
     keys,
     lanes,
+    link,
     proof,
     retention,
     serve,
@@ -39,7 +40,7 @@ program = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve.serve, demo.demo, simulate.simulate, lanes.lanes, description.openapi, check.check):
+for command in (serve.serve, demo.demo, simulate.simulate, lanes.lanes, link.link, description.openapi, check.check):
     program.command()(command)
 for of_the_record in (export.export, retention.prune):
     audit.group.command()(of_the_record)
