@@ -20,7 +20,7 @@ from app.cli.idlist import IdList, read_ids
 from app.cli.output import complete_file
 from app.cli.progress import Watching, watching
 from app.cli.records import legible
-from app.cli.remote import code_of
+from app.cli.remote import check_job_id, code_of
 from app.domain import Parameter, Priority
 from app.errors import GatewayError, StartRefused
 from app.jobs import JobState
@@ -83,6 +83,7 @@ class _Run:
 
     def follow(self, job_id: str) -> None:
         """Follow a job to its end, and write its result."""
+        check_job_id(job_id)
         self.under_way = job_id
         for job in self.batches.followed(job_id):
             self.watching.show(job)

@@ -22,6 +22,7 @@ __all__ = [
     "answer_of",
     "caller_client",
     "cancelled_by_running",
+    "check_job_id",
     "code_of",
     "job_of_running",
     "jobs_of_running",
@@ -41,7 +42,7 @@ CALLERS = "/gateway"
 MOST_IN_PAGE = 200
 OPERATORS = "/gateway/admin"
 WITH_ROLE = "a caller with the role admin or auditor"
-ID_PATTERN = re.compile(r"[0-9A-Za-z-]{1,64}", re.ASCII)
+ID_PATTERN = re.compile(r"[0-9a-z-]{1,64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +183,19 @@ def _check_name(token: str) -> None:
         raise NotFound(message)
 
 
-def _job(method: str, job_id: str) -> dict[str, Any]:
-    if not ID_PATTERN.fullmatch(job_id):
+def check_job_id(text: str) -> None:
+    """Keep what is no job's ID out of addresses, and out of what is printed.
+
+    Raises:
+        NotFound
+    """
+    if not ID_PATTERN.fullmatch(text):
         message = "there is no job of that ID"
         raise NotFound(message)
+
+
+def _job(method: str, job_id: str) -> dict[str, Any]:
+    check_job_id(job_id)
     way = _way_to_jobs()
     answer = _ask(way, method, f"/jobs/{job_id}")
     if not isinstance(answer, dict) or "state" not in answer:

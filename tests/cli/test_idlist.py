@@ -64,7 +64,7 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         (b"id\n1001.0\n", 2),
         (b"id\n9223372036854775808\n", 2),
         (b"id\n1001 1002\n", 2),
-        ("id\n١٢\n".encode(), 2),
+        ("id\n\u0661\u0662\n".encode(), 2),
         (b"id\nid\n", 2),
         (b"id,name\n,a\n", 2),
         (b'id,name\n1001,"a\nb\nc"\nx,d\n', 5),
