@@ -15,7 +15,7 @@
   - NotFound (404) · MethodNotAllowed (405) · RequestTimeout (408) · Conflict (409)
   - BodyTooLarge (413) · UriTooLong (414) · MediaTypeNotSupported (415) · HeadersTooLarge (431)
   - UpstreamRefused (the upstream's own 4xx)
-  - CallerRateExceeded (429)
+  - CallerRateExceeded · JobQuotaExceeded (429)
   - InternalError (500)
   - BadGateway (502)
     - UpstreamRejectedToken · UpstreamError · UpstreamInvalidResponse · UpstreamUnreachable
@@ -307,7 +307,7 @@ class MethodNotAllowed(GatewayError):
 class RequestTimeout(GatewayError):
     """The request didn't come in time.
 
-    Its body must be whole 10 s after its headers.
+    Its body must be whole 10 s after its headers, that of a batch 60 s.
     """
 
     code = "request-timeout"
@@ -317,7 +317,8 @@ class RequestTimeout(GatewayError):
 class Conflict(GatewayError):
     """The change clashes with what is there.
 
-    A name or a token's value is in use already, or what is to be changed is declared in the configuration file.
+    A name or a token's value is in use already, or what is to be changed is declared in the configuration file, or the result is asked
+    for of a job that isn't finished.
     """
 
     code = "conflict"
@@ -345,9 +346,9 @@ class UriTooLong(GatewayError):
 
 
 class MediaTypeNotSupported(GatewayError):
-    """The body isn't JSON.
+    """The body isn't of a type that is taken here.
 
-    Send it with `Content-Type: application/json`.
+    Send JSON, with `Content-Type: application/json`. A batch may be `text/csv` or `text/plain` too. Text is in UTF-8, and not compressed.
     """
 
     code = "media-type-not-supported"
@@ -392,6 +393,18 @@ class CallerRateExceeded(GatewayError):
     """
 
     code = "caller-rate-exceeded"
+    status = 429
+
+
+class JobQuotaExceeded(GatewayError):
+    """The caller has too many jobs.
+
+    So many jobs of a caller may be open, and so many IDs may wait in them. Nothing was taken in. Wait until some have finished, or cancel
+    some (`DELETE /gateway/jobs/<id>`), and ask again. `open_jobs` and `waiting_ids` say what there is, `most_jobs` and `most_ids` what
+    there may be.
+    """
+
+    code = "job-quota-exceeded"
     status = 429
 
 

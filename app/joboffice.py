@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import chain, islice
 from typing import Protocol
 
-import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.callers import check_ids
 from app.catalogue import Catalogue
-from app.domain import Actor, Caller, Operation, Priority, TokenRef
-from app.errors import NotFound, ParameterMissing, ParameterUnknown
-from app.jobs import Job, JobStore, NewJob
+from app.domain import Actor, Caller, CredentialKind, Operation, Parameter, Priority, TokenRef
+from app.errors import Conflict, NotFound, ParameterMissing, ParameterUnknown
+from app.jobs import FAILING, IdResult, Job, JobQuota, JobState, JobStore, NewJob, Part, PartState, outlook, results_of
 from app.storage import reading, writing
 
-__all__ = ["BatchAsked", "JobOffice"]
+__all__ = ["BatchAsked", "JobOffice", "JobSeen"]
 
 LIFETIME = timedelta(hours=24)
-
-log = structlog.get_logger(__name__)
+SHOWN_FAILURES = 100
+PAGE_PARTS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +36,36 @@ class BatchAsked:
     priority: Priority = Priority.BATCH
 
 
+@dataclass(frozen=True, slots=True)
+class JobSeen:
+    """A job as it is now; `ends_in` is when it will end if things stay as they are, in seconds: None where it has, or nobody can tell.
+
+    `failures` are the first 100 of the IDs that failed.
+    """
+
+    job: Job
+    ends_in: float | None = None
+    failures: tuple[IdResult, ...] = ()
+
+
 class Tokens(Protocol):
     """Chooses tokens."""
 
     def choose(self, caller: Caller, operation: Operation, wanted: str | None) -> TokenRef: ...
+
+
+class Lanes(Protocol):
+    """Knows how long sends take."""
+
+    def wait_behind_interactive(self, token_id: str, sends: int) -> float | None: ...
+
+
+class Audit(Protocol):
+    """What is needed of the record."""
+
+    async def job_accepted(self, asked: NewJob) -> None: ...
+
+    async def job_cancelled(self, job_id: str, *, caller: str, by: Actor) -> None: ...
 
 
 class JobOffice:
@@ -48,38 +75,137 @@ class JobOffice:
         engine: the database.
         tokens: which token a call goes with.
         catalogue: the operations.
+        lanes: how long sends take.
+        audit: the record.
+        quota: how much of a caller's may wait.
         wake: tells the runner that there is something to do.
     """
 
-    def __init__(self, engine: AsyncEngine, tokens: Tokens, catalogue: Catalogue, wake: Callable[[], None]) -> None:
+    def __init__(  # noqa: PLR0913 - the collaborators, each a room of its own
+        self,
+        *,
+        engine: AsyncEngine,
+        tokens: Tokens,
+        catalogue: Catalogue,
+        lanes: Lanes,
+        audit: Audit,
+        quota: JobQuota,
+        wake: Callable[[], None],
+    ) -> None:
         self._engine = engine
         self._tokens = tokens
         self._catalogue = catalogue
+        self._lanes = lanes
+        self._audit = audit
+        self._quota = quota
         self._store = JobStore()
         self._wake = wake
+        # From the look at the quota to the job's row, one at a time: two would find room for one.
+        self._taking = asyncio.Lock()
 
-    async def take_batch(self, caller: Caller, asked: BatchAsked, by: Actor, *, origin: str | None) -> Job:
-        """Put a batch down; it is on disk when this returns.
+    async def take_batch(self, caller: Caller, asked: BatchAsked, by: Actor, *, origin: str | None) -> JobSeen:
+        """Put a batch down; it is on record and on disk when this returns.
 
         Raises:
             NotFound: there is no such operation.
             ParameterUnknown, ParameterMissing: the operation has no such parameter, or there is no ID.
+            TicketIdsNotAllowed: the caller's ticket is for other IDs.
             TokenNotGranted, OperationNotGranted, TokenAmbiguous, TokenUnavailable, TokenKindNotAccepted
+            JobQuotaExceeded: too much of the caller's waits.
+            AuditUnavailable: it can't be put on record; nothing was taken in.
         """
-        if asked.operation not in self._catalogue:
-            message = "there is no operation of that name"
-            raise NotFound(message)
-        operation = self._catalogue[asked.operation]
-        parameter = next((one for one in operation.parameters if one.name == asked.parameter), None)
-        if parameter is None:
-            message = f"{operation.id} has no parameter of that name"
-            raise ParameterUnknown(message, declared=[one.name for one in operation.parameters])
+        return await self._see(await self._take(self._drawn_up(caller, asked, by, origin)))
+
+    async def job(self, caller: Caller, job_id: str) -> Job:
+        """One of the caller's jobs.
+
+        Raises:
+            NotFound: there is none of that ID, or it is another's.
+        """
+        async with reading(self._engine) as connection:
+            return _own(caller, await self._store.job(connection, job_id))
+
+    async def look(self, caller: Caller, job_id: str) -> JobSeen:
+        """One of the caller's jobs, with what failed, and when it will end.
+
+        Raises:
+            NotFound
+        """
+        return await self._see(await self.job(caller, job_id))
+
+    async def jobs(self, caller: Caller, *, limit: int, before: str | None, state: JobState | None = None) -> list[Job]:
+        """The caller's jobs, newest first, those older than `before`; a ticket's own only."""
+        credential_id = caller.credential_id if caller.credential is CredentialKind.TICKET else None
+        async with reading(self._engine) as connection:
+            return await self._store.listed(
+                connection, caller_id=caller.id, limit=limit, before=before, state=state, credential_id=credential_id
+            )
+
+    async def finished(self, caller: Caller, job_id: str) -> Job:
+        """One of the caller's jobs, of which nothing will change any more.
+
+        Raises:
+            NotFound
+            Conflict: it isn't finished.
+        """
+        job = await self.job(caller, job_id)
+        if not job.finished:
+            message = "the job isn't finished; ask again later, or with partial=true for what is known by now"
+            raise Conflict(message, retry_after=(await self._see(job)).ends_in)
+        return job
+
+    async def parts(self, job: Job, *, after: int) -> list[Part]:
+        """The next parts of a job behind the place `after`, in their order; none: there are no more."""
+        async with reading(self._engine) as connection:
+            return await self._store.parts(connection, job.id, list(PartState), after=after, limit=PAGE_PARTS)
+
+    async def cancel(self, caller: Caller, job_id: str, by: Actor) -> JobSeen:
+        """Have nothing more of a job sent; what is under way comes to its end. One that is finished stays as it is.
+
+        Raises:
+            NotFound
+            AuditUnavailable: it can't be put on record; the job goes on.
+        """
+        await self._cancel(await self.job(caller, job_id), by)
+        return await self.look(caller, job_id)
+
+    async def every(self, *, limit: int, before: str | None) -> list[Job]:
+        """All callers' jobs, newest first, those older than `before`: for the gateway's own people."""
+        async with reading(self._engine) as connection:
+            return await self._store.listed(connection, caller_id=None, limit=limit, before=before)
+
+    async def look_at_anyones(self, job_id: str) -> JobSeen:
+        """A job, whosever it is, as `look`: for the gateway's own people.
+
+        Raises:
+            NotFound
+        """
+        return await self._see(await self._anyones(job_id))
+
+    async def cancel_anyones(self, job_id: str, *, by: Actor) -> JobSeen:
+        """Cancel a job, whosever it is, as `cancel`: for the gateway's own people.
+
+        Raises:
+            NotFound
+            AuditUnavailable: it can't be put on record; the job goes on.
+        """
+        await self._cancel(await self._anyones(job_id), by)
+        return await self.look_at_anyones(job_id)
+
+    def told_apart(self, job: Job) -> bool:
+        """Whether the upstream's answers say of each of the job's IDs if it was linked: they list IDs of the same sort."""
+        if job.operation not in self._catalogue:
+            return False
+        return any(one.coalesce for one in self._catalogue[job.operation].parameters if one.name == job.parameter)
+
+    def _drawn_up(self, caller: Caller, asked: BatchAsked, by: Actor, origin: str | None) -> NewJob:
+        operation, parameter = self._called(asked)
         ids = tuple(dict.fromkeys(asked.ids))
         if not ids:
             message = "there is no ID in the list"
             raise ParameterMissing(message)
         check_ids(caller, parameter, ids)
-        new = NewJob(
+        return NewJob(
             caller=caller,
             operation=operation,
             parameter=parameter,
@@ -92,68 +218,61 @@ class JobOffice:
             address=by.address,
             origin=origin,
         )
+
+    async def _cancel(self, job: Job, by: Actor) -> None:
+        if job.finished or job.cancelling:
+            return
+        await self._audit.job_cancelled(job.id, caller=job.caller, by=by)
         async with writing(self._engine) as connection:
-            job = await self._store.add(connection, new)
+            await self._store.ask_to_cancel(connection, job.id)
         self._wake()
-        return job
 
-    async def job(self, caller: Caller, job_id: str) -> Job:
-        """One of the caller's jobs.
-
-        Raises:
-            NotFound: there is none of that ID, or it is another's.
-        """
-        async with reading(self._engine) as connection:
-            return _own(caller, await self._store.job(connection, job_id))
-
-    async def jobs(self, caller: Caller, *, limit: int, before: str | None) -> list[Job]:
-        """The caller's jobs, newest first, those older than `before`."""
-        async with reading(self._engine) as connection:
-            return await self._store.listed(connection, caller_id=caller.id, limit=limit, before=before)
-
-    async def cancel(self, caller: Caller, job_id: str) -> Job:
-        """Have nothing more of a job sent; what is under way comes to its end.
-
-        Raises:
-            NotFound
-        """
-        async with writing(self._engine) as connection:
-            _own(caller, await self._store.job(connection, job_id))
-            await self._store.ask_to_cancel(connection, job_id)
-            job = await self._store.job(connection, job_id)
-        self._wake()
-        return job
-
-    async def every(self, *, limit: int, before: str | None) -> list[Job]:
-        """All callers' jobs, newest first, those older than `before`: for the gateway's own people."""
-        async with reading(self._engine) as connection:
-            return await self._store.listed(connection, caller_id=None, limit=limit, before=before)
-
-    async def anyones(self, job_id: str) -> Job:
-        """A job, whosever it is: for the gateway's own people.
-
-        Raises:
-            NotFound
-        """
+    async def _anyones(self, job_id: str) -> Job:
         async with reading(self._engine) as connection:
             return await self._store.job(connection, job_id)
 
-    async def cancel_anyones(self, job_id: str, *, by: Actor) -> Job:
-        """Have nothing more sent of a job, whosever it is: for the gateway's own people.
+    def _called(self, asked: BatchAsked) -> tuple[Operation, Parameter]:
+        if asked.operation not in self._catalogue:
+            message = "there is no operation of that name"
+            raise NotFound(message)
+        operation = self._catalogue[asked.operation]
+        parameter = next((one for one in operation.parameters if one.name == asked.parameter), None)
+        if parameter is None:
+            message = f"{operation.id} has no parameter of that name"
+            raise ParameterUnknown(message, declared=[one.name for one in operation.parameters])
+        return operation, parameter
 
-        Raises:
-            NotFound
-        """
-        async with writing(self._engine) as connection:
-            await self._store.ask_to_cancel(connection, job_id)
-            job = await self._store.job(connection, job_id)
-        log.warning("a job was cancelled over the socket", job=job.id, caller=job.caller, by=by.by)
+    async def _take(self, new: NewJob) -> Job:
+        async with self._taking:
+            async with reading(self._engine) as connection:
+                open_jobs, waiting_ids = await self._store.open_of(connection, new.caller.id)
+            self._quota.check(open_jobs, waiting_ids, more=len(new.ids))
+            # On record first: the record has its own connection, which couldn't write while this one did.
+            await self._audit.job_accepted(new)
+            async with writing(self._engine) as connection:
+                job = await self._store.add(connection, new)
         self._wake()
         return job
 
+    async def _see(self, job: Job) -> JobSeen:
+        async with reading(self._engine) as connection:
+            failures = await self._failures(connection, job)
+            if job.finished:
+                return JobSeen(job, None, failures)
+            sends = (await outlook(connection, [job.token_id], self._catalogue)).sends_until(job.token_id, job.id)
+        return JobSeen(job, self._lanes.wait_behind_interactive(job.token_id, sends), failures)
+
+    async def _failures(self, connection: AsyncConnection, job: Job) -> tuple[IdResult, ...]:
+        if not job.counts.failed:
+            return ()
+        parts = await self._store.parts(connection, job.id, FAILING, after=0, limit=SHOWN_FAILURES)
+        return tuple(islice(chain.from_iterable(results_of(part, told_apart=False) for part in parts), SHOWN_FAILURES))
+
 
 def _own(caller: Caller, job: Job) -> Job:
-    if job.caller_id != caller.id:
+    """A ticket's visitor sees what was asked for with that ticket, not what its caller and other visitors asked for."""
+    is_own = job.caller_id == caller.id and (caller.credential is not CredentialKind.TICKET or job.credential_id == caller.credential_id)
+    if not is_own:
         message = f"there is no job {job.id}"
         raise NotFound(message)
     return job

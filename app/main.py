@@ -36,6 +36,7 @@ from app.gateway import Gateway
 from app.house import House
 from app.jobbing import JobRunner
 from app.joboffice import JobOffice
+from app.jobs import JobQuota
 from app.opening import open_state
 from app.register import open_register
 from app.settings import Settings
@@ -130,7 +131,15 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
             lanes=Supervision(house.vault, house.dispatcher, house.audit),
             trials=Trial(house.vault, house.dispatcher, house.audit, catalogue.probes, time.monotonic),
             records=register.reader,
-            jobs=JobOffice(engine, house.vault, catalogue, runner.wake),
+            jobs=JobOffice(
+                engine=engine,
+                tokens=house.vault,
+                catalogue=catalogue,
+                lanes=house.dispatcher,
+                audit=house.audit,
+                quota=JobQuota(settings.jobs_per_caller, settings.job_ids_per_caller),
+                wake=runner.wake,
+            ),
             administration=lambda actor: Administration(engine, keyring, actor),
             heed_changes=house.heed_changes,
             master_keys=list(keyring.ids),

@@ -197,6 +197,8 @@ class Settings(BaseSettings):
         default=False, description="send waiting calls together where the catalogue says that their results can be told apart"
     )
     caller_rate: CallerRate = Field("100/second", description="the gateway's own limit on a caller, unless the caller has one of its own")
+    jobs_per_caller: int = Field(100, ge=1, le=1_000_000, description="jobs of one caller that aren't finished, at most")
+    job_ids_per_caller: int = Field(1_000_000, ge=1, le=1_000_000_000, description="IDs that wait in them, at most")
     trusted_proxies: Listed[IPvAnyNetwork] = Field(
         (), description="networks of the proxies in front, with commas; only they are believed what `X-Forwarded-For` says"
     )

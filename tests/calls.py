@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from app.catalogue import load_catalogue
 from app.domain import Asked, Call, Caller, Parameter, TokenKind, TokenRef, new_id
 from app.settings import SHIPPED_CATALOGUE
@@ -26,7 +28,7 @@ def make_call(*ids: int, caller: str = "service", token: TokenRef = SHOP, arrive
     )
 
 
-def make_asked(caller: Caller, query: bytes = b"orderIds=1", **given: str) -> Asked:
+def make_asked(caller: Caller, query: bytes = b"orderIds=1", **given: Any) -> Asked:
     """A request as it came in."""
     return Asked(
         request_id=new_id(), caller=caller, operation=LINK, query=query, has_body=False, token_names=(), wait=60.0, arrived=0.0, **given

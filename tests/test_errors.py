@@ -38,6 +38,7 @@ CONTRACT = {
     "media-type-not-supported": 415,
     "headers-too-large": 431,
     "caller-rate-exceeded": 429,
+    "job-quota-exceeded": 429,
     "internal-error": 500,
     "upstream-rejected-token": 502,
     "upstream-error": 502,

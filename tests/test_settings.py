@@ -79,6 +79,8 @@ def test_variables_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
         "CALLER_DEPTH": "4",
         "COALESCE": "True",
         "CALLER_RATE": "7/minute",
+        "JOBS_PER_CALLER": "3",
+        "JOB_IDS_PER_CALLER": "500",
         "TRUSTED_PROXIES": "10.0.0.0/8, fd00::/8",
         "ALLOWED_HOSTS": "gateway.example",
         "CORS_ORIGINS": "https://shop.example,https://desk.example:8443",

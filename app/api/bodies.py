@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterable
 from typing import TypeVar
 
 import orjson
@@ -12,12 +13,13 @@ from starlette.requests import ClientDisconnect, Request
 
 from app.errors import BodyTooLarge, MediaTypeNotSupported, RequestMalformed, RequestTimeout
 
-__all__ = ["MOST_BODY_BYTES", "read_json", "read_model"]
+__all__ = ["JSON_TYPE", "MOST_BODY_BYTES", "fitted", "media_type", "read_bytes", "read_json", "read_model"]
 
 MOST_BODY_BYTES = 64 * 1024
 BODY_SECONDS = 10.0
 JSON_TYPE = "application/json"
-UTF_8 = {"", "utf-8", "utf8"}
+UTF_8 = {"utf-8", "utf8"}
+PARAMETERS = {"charset", "header"}
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -29,8 +31,17 @@ async def read_model(request: Request, model: type[M], limit: int = MOST_BODY_BY
         MediaTypeNotSupported, BodyTooLarge, RequestTimeout, RequestMalformed: as `read_json`.
         RequestMalformed: a member is missing, unknown or wrong; the detail names the model's own members only.
     """
+    return fitted(await read_json(request, limit), model)
+
+
+def fitted(document: object, model: type[M]) -> M:
+    """A document as a model.
+
+    Raises:
+        RequestMalformed: a member is missing, unknown or wrong; the detail names the model's own members only.
+    """
     try:
-        return model.model_validate(await read_json(request, limit))
+        return model.model_validate(document)
     except ValidationError as error:
         raise RequestMalformed(_reason(error, model)) from None
 
@@ -48,26 +59,42 @@ async def read_json(request: Request, limit: int = MOST_BODY_BYTES) -> object:
         RequestTimeout: it is slower. The connection ends with the answer.
         RequestMalformed: it is no JSON, or names a member twice.
     """
-    _check_type(request)
+    media_type(request, [JSON_TYPE])
+    return _parsed(await read_bytes(request, limit))
+
+
+async def read_bytes(request: Request, limit: int, seconds: float | None = None) -> bytes:
+    """The body, whole, which must be so that many seconds later: 10, unless told otherwise.
+
+    Raises:
+        BodyTooLarge, RequestTimeout: as `read_json`.
+        RequestMalformed: it broke off.
+    """
+    seconds = BODY_SECONDS if seconds is None else seconds
     if int(request.headers.get("content-length", "0")) > limit:
         raise _too_large(limit)
     try:
-        async with asyncio.timeout(BODY_SECONDS):
-            body = await _read(request, limit)
+        async with asyncio.timeout(seconds):
+            return await _read(request, limit)
     except TimeoutError:
-        detail = f"the body was not whole after {BODY_SECONDS:g} s"
+        detail = f"the body was not whole after {seconds:g} s"
         raise RequestTimeout(detail) from None
-    return _parsed(body)
 
 
-def _check_type(request: Request) -> None:
-    """The type, in UTF-8 and unencoded: a compressed body would be larger than it seems."""
-    kind, _, parameters = request.headers.get("content-type", "").partition(";")
-    charset = parameters.strip().lower().removeprefix("charset=").strip('"')
-    encoded = request.headers.get("content-encoding", "identity").lower() != "identity"
-    if kind.strip().lower() != JSON_TYPE or charset not in UTF_8 or encoded:
-        detail = f"the body must be {JSON_TYPE}, in UTF-8 and not encoded"
+def media_type(request: Request, taken: Iterable[str]) -> tuple[str, dict[str, str]]:
+    """The body's type, and its parameters but for the charset; UTF-8 and unencoded: a compressed body would be larger than it seems.
+
+    Raises:
+        MediaTypeNotSupported: it is none of those that are taken, or in another charset, or encoded.
+    """
+    kind, *parts = (part.strip().lower() for part in request.headers.get("content-type", "").split(";"))
+    pairs = [part.partition("=") for part in parts if part]
+    parameters = {name: value.strip('"') for name, _, value in pairs}
+    understood = len(parameters) == len(pairs) and parameters.keys() <= PARAMETERS and parameters.pop("charset", "utf-8") in UTF_8
+    if kind not in taken or not understood or request.headers.get("content-encoding", "identity").lower() != "identity":
+        detail = f"the body must be {' or '.join(taken)}, in UTF-8 and not encoded"
         raise MediaTypeNotSupported(detail)
+    return kind, parameters
 
 
 async def _read(request: Request, limit: int) -> bytes:

@@ -6,7 +6,6 @@ import asyncio
 import os
 import socket
 import struct
-from dataclasses import asdict
 from typing import Any
 
 from starlette.applications import Starlette
@@ -16,6 +15,7 @@ from starlette.routing import Route
 
 from app.api.admin import Resumed, shown, shown_test
 from app.api.handlers import answer_in_problems
+from app.api.jobs import ListedJob, listed_job, shown_job
 from app.api.protocol import BoundedProtocol
 from app.api.services import Services
 from app.domain import Actor
@@ -25,7 +25,6 @@ from app.jobs import Job
 __all__ = ["ControlProtocol", "build_control"]
 
 MOST_JOBS = 200
-NOT_SHOWN = frozenset({"basis", "credential_id", "token_id", "caller_id"})
 PEER_CREDENTIALS = struct.Struct("3i")  # process, user, group: unix(7), SO_PEERCRED
 
 
@@ -59,13 +58,16 @@ def build_control(services: Services) -> Starlette:
             message = f"limit must be a number from 1 to {MOST_JOBS}"
             raise RequestMalformed(message)
         found = await services.jobs.every(limit=int(limit), before=cursor)
-        return JSONResponse({"jobs": [shown_to_operator(job) for job in found], "next": found[-1].id if len(found) == int(limit) else None})
+        shown_jobs = [_with_caller(job, listed_job(job)) for job in found]
+        return JSONResponse({"jobs": shown_jobs, "next": found[-1].id if len(found) == int(limit) else None})
 
     async def job(request: Request) -> JSONResponse:
-        return JSONResponse(shown_to_operator(await services.jobs.anyones(request.path_params["id"])))
+        seen = await services.jobs.look_at_anyones(request.path_params["id"])
+        return JSONResponse(_with_caller(seen.job, shown_job(seen)))
 
     async def cancel(request: Request) -> JSONResponse:
-        return JSONResponse(shown_to_operator(await services.jobs.cancel_anyones(request.path_params["id"], by=_actor_of(request))))
+        seen = await services.jobs.cancel_anyones(request.path_params["id"], by=_actor_of(request))
+        return JSONResponse(_with_caller(seen.job, shown_job(seen)))
 
     async def master_keys(_: Request) -> JSONResponse:
         return JSONResponse(services.master_keys)
@@ -85,9 +87,9 @@ def build_control(services: Services) -> Starlette:
     return control
 
 
-def shown_to_operator(job: Job) -> dict[str, Any]:
-    """A job as the gateway's own people see it: with its caller, and what of the request is known."""
-    return {name: value for name, value in asdict(job).items() if name not in NOT_SHOWN}
+def _with_caller(job: Job, shown: ListedJob) -> dict[str, Any]:
+    """A job as the API shows it, and whose it is."""
+    return {"id": job.id, "caller": job.caller} | shown.model_dump(mode="json")
 
 
 def _actor_of(request: Request) -> Actor:

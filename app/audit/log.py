@@ -8,6 +8,7 @@ from functools import partial
 from typing import Protocol
 
 from app.audit.records import (
+    JobAsked,
     Record,
     TokenResumed,
     TokenTested,
@@ -15,6 +16,8 @@ from app.audit.records import (
     call_outcome,
     call_refused,
     changed_by,
+    job_accepted,
+    job_cancelled,
     refusals_counted,
     send_intent,
     send_outcome,
@@ -181,6 +184,22 @@ class AuditLog:
         """
         record = ticket_issued(ticket, request_id=request_id, trace_id=trace_id, caller=caller, address=address)
         await self._announce(record, "the ticket can't be put on record, so it wasn't given out")
+
+    async def job_accepted(self, asked: JobAsked) -> None:
+        """A job is about to be taken in.
+
+        Raises:
+            AuditUnavailable: it isn't on disk.
+        """
+        await self._announce(job_accepted(asked), "the job can't be put on record, so it wasn't taken in")
+
+    async def job_cancelled(self, job_id: str, *, caller: str, by: Actor) -> None:
+        """Nothing more of a job is about to be sent; `caller` is the name of who asked for it.
+
+        Raises:
+            AuditUnavailable: it isn't on disk.
+        """
+        await self._announce(job_cancelled(job_id, caller=caller, by=by), "this can't be put on record, so the job goes on")
 
     async def tested(self, token: str, *, by: Actor, probes: list[str], seems: str | None, code: str) -> None:
         """A token was tested; its sends are on record themselves.

@@ -2,6 +2,6 @@
 
 from app.catalogue.catalogue import Catalogue, load_catalogue
 from app.catalogue.deduction import Deduction
-from app.catalogue.rule import check_request, read_request
+from app.catalogue.rule import LARGEST_ID, check_request, read_id, read_request
 
-__all__ = ["Catalogue", "Deduction", "check_request", "load_catalogue", "read_request"]
+__all__ = ["LARGEST_ID", "Catalogue", "Deduction", "check_request", "load_catalogue", "read_id", "read_request"]

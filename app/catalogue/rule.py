@@ -12,7 +12,7 @@ from urllib.parse import unquote_plus
 from app.domain import Operation, Parameter
 from app.errors import BodyNotAllowed, ParameterConflict, ParameterInvalid, ParameterMissing, ParameterUnknown
 
-__all__ = ["check_request", "read_request"]
+__all__ = ["LARGEST_ID", "check_request", "read_id", "read_request"]
 
 LARGEST_ID = 2**63 - 1
 ID_PATTERN = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
@@ -52,8 +52,13 @@ def read_request(operation: Operation, query: bytes) -> tuple[Parameter, tuple[i
     declared = [one for one in operation.parameters if one.name in given]
     if len(declared) != 1:
         return None
-    ids = dict.fromkeys(number for text in _texts(given[declared[0].name]) if (number := _number(text)))
+    ids = dict.fromkeys(number for text in _texts(given[declared[0].name]) if (number := read_id(text)))
     return declared[0], tuple(islice(ids, declared[0].max_items))
+
+
+def read_id(text: str) -> int | None:
+    """The ID that the text is, if it is one: a positive 64-bit integer in plain decimal digits."""
+    return number if ID_PATTERN.fullmatch(text) and (number := int(text)) <= LARGEST_ID else None
 
 
 def _decode(query: bytes) -> dict[str, list[str]]:
@@ -95,13 +100,8 @@ def _texts(values: list[str]) -> list[str]:
     return [text for value in values for text in value.split(",")]
 
 
-def _number(text: str) -> int | None:
-    """The ID that the text is, if it is one."""
-    return number if ID_PATTERN.fullmatch(text) and (number := int(text)) <= LARGEST_ID else None
-
-
 def _id(parameter: Parameter, place: int, text: str) -> int:
-    if number := _number(text):
+    if number := read_id(text):
         return number
     # The value itself is not repeated: it may be a secret that went into the wrong place.
     fault = "holds something else" if text else "is empty"

@@ -18,7 +18,7 @@ from app.dispatch.report import LaneReport, report_of
 from app.dispatch.sharing import union
 from app.dispatch.ticket import Flight, Place, Ticket
 from app.dispatch.track import FlightStamps, Track
-from app.domain import Call, Outcome, Send, Stamps, TokenRef, TurnLost
+from app.domain import Call, Outcome, Priority, Send, Stamps, TokenRef, TurnLost
 from app.errors import DeadlineExceeded, GatewayError, InternalError, ShuttingDown, TokenSuspended, TokenUnavailable, WaitTooLong
 
 __all__ = ["Dispatcher", "Sender"]
@@ -131,6 +131,17 @@ class Dispatcher:
         """The quota of a token's lane as of now; None where the token is gone."""
         track = self._find(token_id)
         return track.lane.state(self._clock()) if track else None
+
+    def wait_behind_interactive(self, token_id: str, sends: int) -> float | None:
+        """How long, in seconds from now, until the last of so many sends has its answer, if they go after the interactive calls that wait.
+
+        None where the token is gone or disabled.
+        """
+        track = self._find(token_id)
+        if track is None or not track.token.enabled:
+            return None
+        ahead = sum(waiting.priority is Priority.INTERACTIVE for waiting in track.lane.queue)
+        return track.lane.wait_after(max(0, ahead + sends - 1), self._clock())
 
     def reports(self) -> Iterator[LaneReport]:
         """Every token's lane as operators see it, by the tokens' names, each as of the moment when it is asked for.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
 from typing import Any
 
-from app.domain import Caller, Operation, Parameter, Priority, TokenRef
+from app.domain import Caller, Operation, Parameter, Priority, TokenRef, new_id
 
-__all__ = ["FINISHED", "Counts", "Job", "JobState", "NewJob", "Part", "PartEnd", "PartState", "cut"]
+__all__ = ["FINISHED", "OPEN", "Counts", "Job", "JobState", "NewJob", "Part", "PartEnd", "PartState", "cut"]
 
 
 class JobState(StrEnum):
@@ -27,6 +27,7 @@ class JobState(StrEnum):
 
 FINISHED = frozenset(JobState) - {JobState.QUEUED, JobState.RUNNING}
 """The states that a job doesn't leave any more."""
+OPEN = tuple(state.value for state in JobState if state not in FINISHED)
 
 
 class PartState(StrEnum):
@@ -55,6 +56,7 @@ class NewJob:
     trace_id: str | None = None
     address: str | None = None
     origin: str | None = None
+    id: str = field(default_factory=new_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,15 +9,14 @@ from itertools import count
 from sqlalchemy import ColumnElement, RowMapping, Select, case, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain import Priority, new_id, utc_now
+from app.domain import Priority, utc_now
 from app.errors import NotFound
-from app.jobs.job import FINISHED, Counts, Job, JobState, NewJob, Part, PartEnd, PartState, cut
+from app.jobs.job import OPEN, Counts, Job, JobState, NewJob, Part, PartEnd, PartState, cut
 from app.storage.tables import job_parts, jobs
 
 __all__ = ["JobStore"]
 
 COUNTED = {PartState.ANSWERED: "answered", PartState.FAILED: "failed", PartState.CANCELLED: "cancelled", PartState.EXPIRED: "failed"}
-OPEN = tuple(state.value for state in JobState if state not in FINISHED)
 
 
 class JobStore:
@@ -47,13 +46,26 @@ class JobStore:
             raise NotFound(message)
         return _job(row)
 
-    async def listed(self, connection: AsyncConnection, *, caller_id: str | None, limit: int, before: str | None = None) -> list[Job]:
-        """Jobs, newest first: a caller's, or all; those older than the job `before`."""
+    async def listed(  # noqa: PLR0913 - what a list may be narrowed to
+        self,
+        connection: AsyncConnection,
+        *,
+        caller_id: str | None,
+        limit: int,
+        before: str | None = None,
+        state: JobState | None = None,
+        credential_id: str | None = None,
+    ) -> list[Job]:
+        """Jobs, newest first: a caller's, or all; those older than the job `before`, in one state, or asked for with one credential."""
         query: Select[*tuple[object, ...]] = select(jobs).order_by(jobs.c.id.desc()).limit(limit)
         if caller_id is not None:
             query = query.where(jobs.c.caller_id == caller_id)
         if before is not None:
             query = query.where(jobs.c.id < before)
+        if state is not None:
+            query = query.where(jobs.c.state == state)
+        if credential_id is not None:
+            query = query.where(jobs.c.credential_id == credential_id)
         return [_job(row) for row in (await connection.execute(query)).mappings()]
 
     async def open_of(self, connection: AsyncConnection, caller_id: str) -> tuple[int, int]:
@@ -167,7 +179,7 @@ def _end_state(job: Job) -> JobState:
 
 def _row_of(new: NewJob) -> dict[str, object]:
     return {
-        "id": new_id(),
+        "id": new.id,
         "caller_id": new.caller.id,
         "caller": new.caller.name,
         "basis": new.caller.basis,

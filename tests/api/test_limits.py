@@ -34,6 +34,10 @@ PUBLIC = {
     "ANY /gateway/docs/assets/",
     "OPTIONS /orders/link",
     "OPTIONS /gateway/me",
+    "OPTIONS /gateway/batches",
+    "OPTIONS /gateway/jobs",
+    "OPTIONS /gateway/jobs/{job_id}",
+    "OPTIONS /gateway/jobs/{job_id}/result",
 }
 """What needs no credential. A new route stands here, or in the other list."""
 
@@ -41,6 +45,11 @@ LIMITED = {
     "PATCH /orders/link",
     "GET /gateway/me",
     "POST /gateway/tickets",
+    "POST /gateway/batches",
+    "GET /gateway/jobs",
+    "GET /gateway/jobs/{job_id}",
+    "DELETE /gateway/jobs/{job_id}",
+    "GET /gateway/jobs/{job_id}/result",
     "GET /gateway/admin/lanes",
     "POST /gateway/admin/lanes/{token}/resume",
     "GET /gateway/admin/tokens",

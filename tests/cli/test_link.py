@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import pty
@@ -80,12 +81,30 @@ def test_standard_input_is_linked(shell: Shell) -> None:
 
 def test_some_that_failed_are_status_1(shell: Shell, state: Linking, file: Callable[..., str]) -> None:
     """Where Flxpoint refuses an ID, the command ends with status 1 and says how many and which."""
-    state.plan(kind="status", status=422, body="no such order", count=2)
+    state.plan(kind="status", status=422, body="no such order", count=1)
 
     ran = shell(*ORDERS, file(1103), *FAST)
 
     assert ran.status == 1
     assert without_ids(ran.out) == "job ID: failed\n1 IDs: 0 answered, 0 linked, 1 failed, 0 cancelled\n"
+    assert ran.err.splitlines()[-1].startswith("1103: upstream-422: ")
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_a_result_says_what_became_of_each_id(
+    shell: Shell, file: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """The result holds a line for each ID, also where the file became several jobs; a table has one heading."""
+    monkeypatch.setattr("app.cli.link.JOB_IDS", 2)
+    target = tmp_path / f"result.{form}"
+
+    ran = shell(*ORDERS, file(*range(1190, 1195)), *FAST, "--output", str(target))
+
+    with target.open(encoding="utf-8", newline="") as written:
+        lines = list(csv.DictReader(written)) if form == "csv" else list(map(json.loads, written))
+    assert ran.status == 0
+    assert [int(line["id"]) for line in lines] == list(range(1190, 1195))
+    assert {line["outcome"] for line in lines} == {"answered"}
 
 
 def test_files_longer_than_a_job_become_several(shell: Shell, file: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
 from typing import Annotated, Any, TypeVar
-from urllib.parse import parse_qsl
 
 from fastapi import FastAPI, Path, Request, Response
 from pydantic import BaseModel, Field
@@ -12,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.api.admin.access import ADMIN, Reader, common, refusals
 from app.api.dependencies import TheServices
+from app.api.queries import page_limit, read_query
 from app.audit import MOST_IN_PAGE, Name, Stored, Wanted
 from app.errors import AuditUnavailable, NotFound, ParameterInvalid, RequestMalformed
 
@@ -63,8 +63,8 @@ Reference = Annotated[str, Path(description="A request's ID, a record's, a call'
 
 async def list_records(request: Request, services: TheServices) -> Response:
     """The records that were asked for, newest first. Records that are added meanwhile don't move those of the pages to come."""
-    given = _given(request)
-    limit = _limit(given.pop("limit", str(USUAL_LIMIT)))
+    given = read_query(request, [*FILTERS, *PAGING])
+    limit = page_limit(given.pop("limit", str(USUAL_LIMIT)), MOST_IN_PAGE)
     cursor = given.pop("cursor", None)
     try:
         page = await _read(services.records.page(Wanted.of(given), limit=limit, cursor=cursor))
@@ -93,31 +93,6 @@ async def _read(reading: Awaitable[T]) -> T:
     except SQLAlchemyError:
         detail = "the record can't be read now"
         raise AuditUnavailable(detail, retry_after=1) from None
-
-
-def _given(request: Request) -> dict[str, str]:
-    """The query's parameters, each of which stands once.
-
-    Raises:
-        RequestMalformed: another one is there, or one has no value or more than one.
-    """
-    try:
-        pairs = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True, errors="strict")
-    except ValueError:
-        pairs = [("", "")]
-    given = dict(pairs)
-    if len(given) != len(pairs) or not set(given) <= {*FILTERS, *PAGING} or not all(given.values()):
-        detail = f"the query may have these parameters only, each once and with a value: {', '.join([*FILTERS, *PAGING])}"
-        raise RequestMalformed(detail)
-    return given
-
-
-def _limit(text: str) -> int:
-    limit = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(MOST_IN_PAGE)) else 0
-    if not 1 <= limit <= MOST_IN_PAGE:
-        detail = f"limit: a number from 1 to {MOST_IN_PAGE}"
-        raise RequestMalformed(detail)
-    return limit
 
 
 def _document(records: Sequence[Stored], beside: str) -> Response:

@@ -33,6 +33,7 @@ from app.audit.records.changes import (
     VaultResealed,
     changed_by,
 )
+from app.audit.records.jobs import JobAccepted, JobAsked, JobCancelled, job_accepted, job_cancelled
 from app.audit.records.members import ChainHead, TokenState, TokenTraits
 from app.audit.records.names import Name
 from app.audit.records.record import Record, Told
@@ -51,6 +52,9 @@ __all__ = [
     "ChainHead",
     "ChainOpened",
     "ChangedBy",
+    "JobAccepted",
+    "JobAsked",
+    "JobCancelled",
     "KeyAdded",
     "KeyChanged",
     "KeyRevoked",
@@ -78,6 +82,8 @@ __all__ = [
     "call_refused",
     "chain_opened",
     "changed_by",
+    "job_accepted",
+    "job_cancelled",
     "refusals_counted",
     "send_intent",
     "send_outcome",
@@ -91,6 +97,8 @@ KINDS: tuple[type[Told], ...] = (
     CallOutcome,
     CallRefused,
     RefusalsCounted,
+    JobAccepted,
+    JobCancelled,
     SendIntent,
     SendOutcome,
     TokenEchoed,

@@ -41,10 +41,12 @@ from app.domain import Asked, Call, Caller, Linked, PageTicket, Parameter
 from app.errors import GatewayError
 
 __all__ = [
+    "Accepted",
     "CallIntent",
     "CallOutcome",
     "CallRefused",
     "RefusalsCounted",
+    "Requested",
     "TicketIssued",
     "call_intent",
     "call_outcome",
@@ -58,7 +60,7 @@ Refused = Annotated[Literal["refused"], Field(description="The gateway didn't ta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Requested(Told):
+class Requested(Told):
     """What came in with a request, and whose it was."""
 
     request_id: RequestId
@@ -70,7 +72,7 @@ class _Requested(Told):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Accepted(_Requested):
+class _Accepted(Requested):
     """A call that was taken in, and what it asks for."""
 
     decision: Accepted = "accepted"
@@ -108,7 +110,7 @@ class CallOutcome(_Accepted):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CallRefused(_Requested):
+class CallRefused(Requested):
     """A known caller's call was refused here; nothing was sent. It has its parameter and IDs where they could be read."""
 
     name: Literal[Name.CALL_REFUSED] = Name.CALL_REFUSED
@@ -133,7 +135,7 @@ class RefusalsCounted(Told):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TicketIssued(_Requested):
+class TicketIssued(Requested):
     """A ticket is given out; `origin` is that of the page which it is good on."""
 
     name: Literal[Name.TICKET_ISSUED] = Name.TICKET_ISSUED

@@ -15,6 +15,8 @@ class Name(StrEnum):
     CALL_OUTCOME = "call:outcome"
     CALL_REFUSED = "call:refused"
     REFUSALS_COUNTED = "refusals:counted"
+    JOB_ACCEPTED = "job:accepted"
+    JOB_CANCELLED = "job:cancelled"
     SEND_INTENT = "send:intent"
     SEND_OUTCOME = "send:outcome"
     TOKEN_ECHOED = "token:echoed"
