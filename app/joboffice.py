@@ -169,10 +169,10 @@ class JobOffice:
         await self._cancel(await self.job(caller, job_id), by)
         return await self.look(caller, job_id)
 
-    async def every(self, *, limit: int, before: str | None) -> list[Job]:
+    async def every(self, *, limit: int, before: str | None, state: JobState | None) -> list[Job]:
         """All callers' jobs, newest first, those older than `before`: for the gateway's own people."""
         async with reading(self._engine) as connection:
-            return await self._store.listed(connection, caller_id=None, limit=limit, before=before)
+            return await self._store.listed(connection, caller_id=None, limit=limit, before=before, state=state)
 
     async def look_at_anyones(self, job_id: str) -> JobSeen:
         """A job, whosever it is, as `look`: for the gateway's own people.

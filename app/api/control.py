@@ -15,16 +15,14 @@ from starlette.routing import Route
 
 from app.api.admin import Resumed, shown, shown_test
 from app.api.handlers import answer_in_problems
-from app.api.jobs import ListedJob, listed_job, shown_job
+from app.api.jobs import ListedJob, listed_job, page_asked, shown_job
 from app.api.protocol import BoundedProtocol
 from app.api.services import Services
 from app.domain import Actor
-from app.errors import RequestMalformed
 from app.jobs import Job
 
 __all__ = ["ControlProtocol", "build_control"]
 
-MOST_JOBS = 200
 PEER_CREDENTIALS = struct.Struct("3i")  # process, user, group: unix(7), SO_PEERCRED
 
 
@@ -53,13 +51,10 @@ def build_control(services: Services) -> Starlette:
         return JSONResponse(shown_test(tested).model_dump(mode="json"))
 
     async def jobs(request: Request) -> JSONResponse:
-        limit, cursor = request.query_params.get("limit", ""), request.query_params.get("cursor")
-        if not limit.isdecimal() or not 1 <= int(limit) <= MOST_JOBS:
-            message = f"limit must be a number from 1 to {MOST_JOBS}"
-            raise RequestMalformed(message)
-        found = await services.jobs.every(limit=int(limit), before=cursor)
+        limit, before, state = page_asked(request)
+        found = await services.jobs.every(limit=limit, before=before, state=state)
         shown_jobs = [_with_caller(job, listed_job(job)) for job in found]
-        return JSONResponse({"jobs": shown_jobs, "next": found[-1].id if len(found) == int(limit) else None})
+        return JSONResponse({"jobs": shown_jobs, "next": found[-1].id if len(found) == limit else None})
 
     async def job(request: Request) -> JSONResponse:
         seen = await services.jobs.look_at_anyones(request.path_params["id"])

@@ -21,7 +21,7 @@ from app.errors import RequestMalformed
 from app.joboffice import JobSeen
 from app.jobs import IdResult, Job, JobState
 
-__all__ = ["JOBS", "ListedJob", "ShownJob", "add_job_routes", "listed_job", "shown_job"]
+__all__ = ["JOBS", "ListedJob", "ShownJob", "add_job_routes", "listed_job", "page_asked", "shown_job"]
 
 JOBS = "/gateway/jobs"
 BATCHES = "/gateway/batches"
@@ -142,9 +142,8 @@ async def ask_batch(request: Request, response: Response, services: TheServices,
 
 async def list_jobs(request: Request, services: TheServices, caller: KnownCaller) -> JobPage:
     """The caller's own jobs, newest first. A ticket's are those that were asked for with it."""
-    given = read_query(request, [one["name"] for one in PAGE_QUERY])
-    limit = page_limit(given.get("limit", str(USUAL_LIMIT)), MOST_IN_PAGE)
-    jobs = await services.jobs.jobs(caller, limit=limit + 1, before=_cursor(given.get("cursor")), state=_state(given.get("state")))
+    limit, before, state = page_asked(request)
+    jobs = await services.jobs.jobs(caller, limit=limit + 1, before=before, state=state)
     more = len(jobs) > limit
     return JobPage(jobs=list(map(listed_job, jobs[:limit])), next=jobs[limit - 1].id if more else None)
 
@@ -183,6 +182,17 @@ def add_job_routes(app: FastAPI) -> None:
     result = _described(READING, parameters=RESULT_QUERY)
     result["responses"][200] = RESULT_ANSWER
     app.add_api_route(f"{one}/result", read_result, operation_id="read-result", response_class=Response, **result)
+
+
+def page_asked(request: Request) -> tuple[int, str | None, JobState | None]:
+    """Which page of jobs a query asks for: of how many jobs at most, older than which, and in which state.
+
+    Raises:
+        RequestMalformed
+    """
+    given = read_query(request, [one["name"] for one in PAGE_QUERY])
+    limit = page_limit(given.get("limit", str(USUAL_LIMIT)), MOST_IN_PAGE)
+    return limit, _cursor(given.get("cursor")), _state(given.get("state"))
 
 
 def listed_job(job: Job) -> ListedJob:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from app.errors import StartRefused
 
-__all__ = ["STANDARD_INPUT", "IdList", "read_ids"]
+__all__ = ["IdList", "named", "read_ids"]
 
 STANDARD_INPUT = "-"
 LARGEST_ID = 2**63 - 1
@@ -39,8 +39,13 @@ def read_ids(file: str) -> IdList:
     Raises:
         StartRefused: it can't be read, isn't UTF-8, holds no ID, or a line holds what is none; the line is named.
     """
-    name = "standard input" if file == STANDARD_INPUT else file
+    name = named(file)
     return _parsed(_text(_bytes(file, name), name), name)
+
+
+def named(file: str) -> str:
+    """What a file is called."""
+    return "standard input" if file == STANDARD_INPUT else file
 
 
 def _bytes(file: str, name: str) -> bytes:

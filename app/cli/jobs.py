@@ -10,6 +10,7 @@ import typer
 from app.cli.output import print_json, print_members, print_table
 from app.cli.records import legible
 from app.cli.remote import cancelled_by_running, job_of_running, jobs_of_running
+from app.jobs import JobState
 
 __all__ = ["group"]
 
@@ -28,10 +29,11 @@ Job = Mapping[str, Any]
 @group.command("list")
 def list_(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many at most, the newest.")] = 50,
+    state: Annotated[JobState | None, typer.Option(help="Only those that are this far.")] = None,
     as_json: Json = False,  # noqa: FBT002 - a flag of the command line
 ) -> None:
     """List jobs, newest first."""
-    jobs = jobs_of_running(limit)
+    jobs = jobs_of_running(limit, state)
     if as_json:
         print_json(jobs)
     else:

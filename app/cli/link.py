@@ -16,7 +16,7 @@ import typer
 
 from app.catalogue import load_catalogue
 from app.cli.batches import Batches, Job, ResultForm, at_gateway
-from app.cli.idlist import IdList, read_ids
+from app.cli.idlist import IdList, named, read_ids
 from app.cli.output import complete_file
 from app.cli.progress import Watching, watching
 from app.cli.records import legible
@@ -144,7 +144,7 @@ def _tell_plan(asked: _Asked, listed: IdList, ids: Sequence[int]) -> None:
     sends = sum(-(-len(piece) // parameter.max_items) for piece in _pieces(ids))
     jobs = -(-len(ids) // JOB_IDS)
     header = " under a header" if listed.headed else ""
-    print(f"{asked.file}: {len(listed.ids)} IDs{header}; {listed.repeated} repeated ones are left out, {asked.skip} skipped")
+    print(f"{named(asked.file)}: {len(listed.ids)} IDs{header}; {listed.repeated} repeated ones are left out, {asked.skip} skipped")
     print(f"would ask for {asked.operation} by {asked.param}: {len(ids)} IDs, jobs: {jobs}")
     print(f"sends: {sends}, of {parameter.max_items} IDs at most; about {_duration(sends / RATE)} at {RATE} a second")
 

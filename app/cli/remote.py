@@ -100,8 +100,8 @@ def tested_by_running(token: str) -> dict[str, Any]:
     return answer
 
 
-def jobs_of_running(limit: int) -> list[dict[str, Any]]:
-    """The newest jobs, newest first: over the socket all callers', over the address those of the key's.
+def jobs_of_running(limit: int, state: str | None) -> list[dict[str, Any]]:
+    """The newest jobs, in one state or in any, newest first: over the socket all callers', over the address those of the key's.
 
     Raises:
         StartRefused: no gateway could be asked.
@@ -109,9 +109,10 @@ def jobs_of_running(limit: int) -> list[dict[str, Any]]:
     """
     way = _way_to_jobs()
     found: list[dict[str, Any]] = []
+    wanted = {"state": state} if state else {}
     cursor: str | None = None
     while len(found) < limit:
-        asked = {"limit": str(min(limit - len(found), MOST_IN_PAGE))} | ({"cursor": cursor} if cursor else {})
+        asked = wanted | {"limit": str(min(limit - len(found), MOST_IN_PAGE))} | ({"cursor": cursor} if cursor else {})
         page = _ask(way, "GET", f"/jobs?{urlencode(asked)}")
         if not isinstance(page, dict) or not isinstance(page.get("jobs"), list):
             raise no_gateway(way, "it answered with no list of jobs")

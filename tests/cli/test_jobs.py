@@ -95,6 +95,20 @@ def test_a_caller_sees_its_own_over_the_address(shell: Shell, state: Linking) ->
 
 
 @pytest.mark.parametrize("over_address", [True, False])
+def test_jobs_of_one_state_are_listed(shell: Shell, state: Linking, over_address: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """A list may be of one state only."""
+    job_id = asked(state, 1007)
+    until(lambda: finished(shell, job_id))
+    used = state.calling(shell) if over_address else shell
+
+    succeeded, expired = (used("jobs", "list", "--state", name, "--json").document for name in ("succeeded", "expired"))
+
+    assert succeeded[0]["id"] == job_id
+    assert {one["state"] for one in succeeded} == {"succeeded"}
+    assert expired == []
+
+
+@pytest.mark.parametrize("over_address", [True, False])
 def test_a_job_is_cancelled(shell: Shell, state: Linking, over_address: bool) -> None:  # noqa: FBT001 - a parameter of the test
     """What hasn't been sent of a job is not sent any more, whether its caller cancels it or the gateway's own user."""
     job_id = asked(state, *range(2001, 2801), token=SLOW.name)

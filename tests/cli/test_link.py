@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from .linking import Linking, linking
-from .processes import PATIENCE_SECONDS, REPOSITORY, Process, command, free_port, started
+from .processes import PATIENCE_SECONDS, REPOSITORY, Process, command, environment, free_port, started
 from .scripted import Answer, job, problem, scripted
 from .shell import Ran, Shell
 
@@ -77,6 +78,7 @@ def test_standard_input_is_linked(shell: Shell) -> None:
     ran = shell(*ORDERS, "-", *FAST, given="1101\n1102\n")
 
     assert (ran.status, without_ids(ran.out)) == (0, "job ID: succeeded\n2 IDs: 2 answered, 2 linked, 0 failed, 0 cancelled\n")
+    assert shell(*ORDERS, "-", "--dry-run", given="1\n").out.startswith("standard input: 1 IDs; ")
 
 
 def test_some_that_failed_are_status_1(shell: Shell, state: Linking, file: Callable[..., str]) -> None:
@@ -256,6 +258,22 @@ def test_an_interrupted_job_goes_on(shell: Shell, state: Linking, file: Callable
         0,
         f"job {job_id}: succeeded\n60 IDs: 60 answered, 60 linked, 0 failed, 0 cancelled\n",
     )
+
+
+def test_an_interruption_while_a_batch_is_sent(file: Callable[..., str], tmp_path: Path) -> None:
+    """Ctrl-C before the gateway has answered leaves open whether there is a job; how to find out is said."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        variables = environment(URL=f"http://127.0.0.1:{silent.getsockname()[1]}", KEY="fgk_key")
+        with started(*ORDERS, file(1001), variables=variables, folder=tmp_path / "run") as linking:
+            silent.settimeout(PATIENCE_SECONDS)
+            connection, _ = silent.accept()
+            with connection:
+                connection.recv(1)
+                linking.process.send_signal(signal.SIGINT)
+                status = linking.process.wait(PATIENCE_SECONDS)
+
+    assert status == 130
+    assert linking.err == "interrupted while a batch was sent; `flxpoint-gateway jobs list` shows whether the gateway has it\n"
 
 
 def test_a_cancelled_job_is_status_1(shell: Shell, state: Linking, file: Callable[..., str], tmp_path: Path) -> None:
