@@ -57,7 +57,7 @@ class Tokens(Protocol):
 class Lanes(Protocol):
     """Knows how long sends take."""
 
-    def wait_behind_interactive(self, token_id: str, sends: int) -> float | None: ...
+    def wait_behind_interactive(self, token_id: str, operation: str, sends: int) -> float | None: ...
 
 
 class Audit(Protocol):
@@ -260,7 +260,7 @@ class JobOffice:
             if job.finished:
                 return JobSeen(job, None, failures)
             sends = (await outlook(connection, [job.token_id], self._catalogue)).sends_until(job.token_id, job.id)
-        return JobSeen(job, self._lanes.wait_behind_interactive(job.token_id, sends), failures)
+        return JobSeen(job, self._lanes.wait_behind_interactive(job.token_id, job.operation, sends), failures)
 
     async def _failures(self, connection: AsyncConnection, job: Job) -> tuple[IdResult, ...]:
         if not job.counts.failed:

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from app.errors import BodyTooLarge, MediaTypeNotSupported, RequestMalformed, RequestTimeout
 
-__all__ = ["JSON_TYPE", "MOST_BODY_BYTES", "fitted", "media_type", "read_bytes", "read_json", "read_model"]
+__all__ = ["JSON_TYPE", "MOST_BODY_BYTES", "fitted", "media_type", "read_bytes", "read_json", "read_model", "without_twins"]
 
 MOST_BODY_BYTES = 64 * 1024
 BODY_SECONDS = 10.0
@@ -114,14 +114,18 @@ def _parsed(body: bytes) -> object:
     try:
         # The first is strict about what RFC 8259 leaves open (UTF-8, depth, surrogates, NaN), the second knows of names.
         orjson.loads(body)
-        return json.loads(body, object_pairs_hook=_without_twins)
+        return json.loads(body, object_pairs_hook=without_twins)
     except (ValueError, RecursionError):
         detail = "the body is no JSON document in which each name stands once"
         raise RequestMalformed(detail) from None
 
 
-def _without_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """An object's members. Of two with one name, two readers may take different ones (RFC 8259, section 4)."""
+def without_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object's members. Of two with one name, two readers may take different ones (RFC 8259, section 4).
+
+    Raises:
+        ValueError: there are two with one name.
+    """
     members = dict(pairs)
     if len(members) != len(pairs):
         raise ValueError

@@ -132,13 +132,16 @@ class Dispatcher:
         track = self._find(token_id)
         return track.lane.state(self._clock()) if track else None
 
-    def wait_behind_interactive(self, token_id: str, sends: int) -> float | None:
+    def wait_behind_interactive(self, token_id: str, operation: str, sends: int) -> float | None:
         """How long, in seconds from now, until the last of so many sends has its answer, if they go after the interactive calls that wait.
 
-        None where the token is gone or disabled.
+        None where nobody can tell: the token is gone, disabled, or suspended for the operation.
         """
         track = self._find(token_id)
         if track is None or not track.token.enabled:
+            return None
+        breaker = track.lane.breakers.get(operation)
+        if breaker and breaker.open:
             return None
         ahead = sum(waiting.priority is Priority.INTERACTIVE for waiting in track.lane.queue)
         return track.lane.wait_after(max(0, ahead + sends - 1), self._clock())

@@ -78,6 +78,14 @@ async def operations(rig: Rig) -> None:
         assert answer.status_code == 200, answer.text
 
 
+async def jobs(rig: Rig) -> None:
+    """A batch that is asked for and cancelled."""
+    headers = {"Authorization": f"Bearer {rig.key}"}
+    asked = {"operation": "link-orders", "parameter": "orderIds", "ids": [*range(1, 1_001)]}
+    accepted = await rig.client.post(f"{rig.url}/gateway/batches", headers=headers, json=asked)
+    await rig.client.delete(rig.url + accepted.headers["Location"], headers=headers)
+
+
 async def changes(administration: Administration) -> None:
     """Every change of tokens and callers that a command can make."""
     await administration.add_token(NewToken("spare", TokenKind.SOURCE, TokenValue("another-token-value-0002")))
@@ -120,6 +128,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         async with rigged(folder / "state", (TOKEN,), cors_origins=(PAGE,), master_keys=MASTER_KEYS) as rig:
             await calls(rig)
             await operations(rig)
+            await jobs(rig)
             await rig.administer(changes)
             await declarations(rig, folder)
             await Administration(rig.house.engine, Keyring({"k2": SECOND, "k1": FIRST}), "test:rig").reseal()

@@ -24,6 +24,8 @@ from app.audit.records import (
     call_intent,
     call_outcome,
     call_refused,
+    job_accepted,
+    job_cancelled,
     send_intent,
     send_outcome,
     token_echoed,
@@ -32,9 +34,11 @@ from app.audit.records.schema import DIALECT, members_of, names_of, schema, sche
 from app.domain import (
     NO_PARAMETER,
     Accepted,
+    Actor,
     Garbled,
     Linked,
     Outcome,
+    Priority,
     RateLimited,
     Refused,
     Send,
@@ -44,7 +48,8 @@ from app.domain import (
     utc_now,
 )
 from app.errors import QueueFull
-from tests.calls import SHOP, make_asked, make_call
+from app.jobs import NewJob
+from tests.calls import LINK, SHOP, make_asked, make_call
 
 DOCS = Path(__file__).parents[2] / "docs"
 ROW = re.compile(r"^\| `(?P<name>[a-z:-]+)` \| .+ \| (?P<members>.*) \|$", re.MULTILINE)
@@ -234,6 +239,26 @@ def test_the_page_lists_every_record_with_its_members() -> None:
             expected[name.value] = [one if one in required else f"{one}?" for one in members_of(kind)]
 
     assert listed == expected
+
+
+def test_a_jobs_records_say_who_and_how_much() -> None:
+    """The IDs stand in its calls' records; who cancels it need not be its caller."""
+    asked = NewJob(
+        caller=make_call(1).caller,
+        operation=LINK,
+        parameter=LINK.parameters[0],
+        ids=range(1, 100_001),
+        token=SHOP,
+        priority=Priority.BATCH,
+        request_id="r",
+        expires_at=utc_now(),
+    )
+    accepted, cancelled = job_accepted(asked), job_cancelled(asked.id, caller="service", by=Actor(by="command:ada"))
+
+    assert (accepted.members["job_id"], accepted.members["count"], accepted.members["decision"]) == (asked.id, 100_000, "accepted")
+    assert "ids" not in accepted.members
+    assert (cancelled.members["subject"], cancelled.members["caller"], cancelled.members["by"]) == (asked.id, "service", "command:ada")
+    assert faults(accepted) == faults(cancelled) == []
 
 
 def test_a_tests_send_has_neither_parameter_nor_ids() -> None:

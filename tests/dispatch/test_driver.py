@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.domain import Burst, Linked, Pacing, RateLimited
+from app.domain import Burst, Linked, Pacing, Priority, RateLimited, TokenRejected
 from app.errors import AuditUnavailable, DeadlineExceeded, InternalError, QueueFull, ShuttingDown, TokenUnavailable
 from tests.calls import SHOP
 from tests.dispatch.senders import Sender, dispatcher_for, now_call, state_of, submit, until
@@ -243,3 +243,34 @@ async def test_a_full_lane_refuses_before_anything_is_written_down() -> None:
     await asyncio.gather(*tasks)
 
     assert state_of(dispatcher).limit == 2
+
+
+async def test_many_sends_take_as_long_as_the_rate_says() -> None:
+    """Two a second, behind the interactive calls that wait; batches' calls don't count, and of a token that is gone nobody can tell."""
+    dispatcher, gate = dispatcher_for(), asyncio.Event()
+    idle = dispatcher.wait_behind_interactive(SHOP.id, "link-orders", 21)
+    calls = [*(now_call() for _ in range(4)), *(replace(now_call(), priority=Priority.BATCH) for _ in range(4))]
+    waiting = [asyncio.create_task(submit(dispatcher, call, Sender(gate=gate))) for call in calls]
+    await asyncio.sleep(0)
+    behind = dispatcher.wait_behind_interactive(SHOP.id, "link-orders", 21)
+    gone = dispatcher.wait_behind_interactive("gone", "link-orders", 21)
+    for task in waiting:
+        task.cancel()
+    gate.set()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+    assert idle is not None
+    assert behind is not None
+    assert gone is None
+    assert 10 <= idle < 11
+    assert 11 <= behind < 13
+
+
+async def test_nobody_can_tell_how_long_a_suspended_token_takes() -> None:
+    """While Flxpoint refuses it for an operation; another operation isn't concerned."""
+    dispatcher = dispatcher_for()
+    for _ in range(3):
+        await submit(dispatcher, now_call(), Sender(TokenRejected(403, "no")))
+
+    assert dispatcher.wait_behind_interactive(SHOP.id, "link-orders", 1) is None
+    assert dispatcher.wait_behind_interactive(SHOP.id, "another", 1) is not None
