@@ -26,6 +26,8 @@ Job = Mapping[str, Any]
 
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, *(15.0,) * 39)
 """Seconds between tries while no answer comes, 10 min in all."""
+FIRST_PAUSES = PAUSES[:3]
+NOBODY_THERE = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol)
 LOOKS = (0.1, 0.2, 0.4, 0.7)
 LOOK_SECONDS = 1.0
 PASSING = frozenset({httpx2.codes.TOO_MANY_REQUESTS, httpx2.codes.SERVICE_UNAVAILABLE})
@@ -50,8 +52,9 @@ class _Wait:
 class Batches:
     """The gateway's batches and jobs.
 
-    A request that gets no answer is made again, with growing pauses, once the gateway has ever answered: before that, a wrong address is
-    likelier than an outage. A 429 or 503 is waited for as long as it says.
+    A request that gets no answer is made again, with growing pauses. Before the gateway has ever answered, a wrong address is likelier
+    than an outage: where no connection comes about it is given up at once, and after a few tries where one ends without an answer. A 429
+    or 503 is waited for as long as it says.
 
     Args:
         client: where requests go, with the caller's key.
@@ -127,21 +130,26 @@ class Batches:
 
     def _persistently(self, ask: Callable[[], httpx2.Response]) -> httpx2.Response:
         """Ask until there is an answer that waiting doesn't change."""
-        pauses = iter(PAUSES)
+        tries = 0
         while isinstance(answer := self._tried(ask), _Wait):
-            pause = answer.seconds or next(pauses, None)
+            pause = answer.seconds or self._pause(tries)
             if pause is None:
                 raise no_gateway(self._way, answer.reason)
+            tries += answer.seconds is None
             self._tell(f"{answer.reason}; trying again in {pause:g} s")
             self._rest(pause)
         return answer
+
+    def _pause(self, tries: int) -> float | None:
+        pauses = PAUSES if self._reached else FIRST_PAUSES
+        return pauses[tries] if tries < len(pauses) else None
 
     def _tried(self, ask: Callable[[], httpx2.Response]) -> httpx2.Response | _Wait:
         try:
             response = ask()
         except httpx2.TransportError as error:
             reason = str(error) or type(error).__name__
-            if not self._reached:
+            if isinstance(error, NOBODY_THERE) and not self._reached:
                 raise no_gateway(self._way, reason) from None
             return _Wait(reason)
         self._reached = True

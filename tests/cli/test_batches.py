@@ -121,6 +121,17 @@ def test_a_gateway_that_stays_away_is_given_up() -> None:
     assert str(refused.value).startswith(f"no gateway can be asked at {asked.gateway.url}: ")
 
 
+def test_a_first_batch_that_gets_no_answer_is_sent_again() -> None:
+    """A connection that ended may have brought the batch, so it goes out again under the same key, a few times."""
+    with asking(DROPPED, job("queued")) as asked:
+        asked.batches.send(BATCH)
+    with asking(DROPPED) as never, pytest.raises(StartRefused):
+        never.batches.send(BATCH)
+
+    assert len({one.headers["Idempotency-Key"] for one in asked.gateway.asked}) == 1
+    assert (asked.rested, never.rested) == ([0.5], [0.5, 1.0, 2.0])
+
+
 def test_a_gateway_that_never_answered_is_given_up_at_once() -> None:
     """An address where nobody listens is likelier wrong than away."""
     url = f"http://127.0.0.1:{free_port()}"
