@@ -120,6 +120,20 @@ def test_files_longer_than_a_job_become_several(shell: Shell, file: Callable[...
     assert len(set(re.findall(r"^job (\S+):", ran.out, re.MULTILINE))) == 3
 
 
+def test_a_million_ids_are_ten_jobs(shell: Shell, file: Callable[..., str]) -> None:
+    """A million IDs go out as ten jobs, each when the one before has ended; every ID is in one of them, in the file's order."""
+    with scripted(job("succeeded", answered=100)) as gateway:
+        shell.set(URL=gateway.url)
+        ran = shell(*ORDERS, file(*range(1, 1_000_001)))
+
+    batches = [json.loads(one.body)["ids"] for one in gateway.asked if one.method == "POST"]
+    assert ran.status == 0
+    assert [one.method for one in gateway.asked] == ["POST", "GET"] * 10
+    assert [(len(ids), ids[0], ids[-1]) for ids in batches] == [
+        (100_000, 1 + start, 100_000 + start) for start in range(0, 1_000_000, 100_000)
+    ]
+
+
 def test_a_dry_run_asks_nobody(shell: Shell, file: Callable[..., str]) -> None:
     """It says what the file holds and what would be done, by the catalogue of this machine, wherever the gateway is."""
     shell.set(URL=f"http://127.0.0.1:{free_port()}")
