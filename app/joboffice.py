@@ -200,13 +200,31 @@ class JobOffice:
             NotFound
             AuditUnavailable: it can't be put on record; the job goes on.
         """
-        job = await self.job(caller, job_id)
-        if not job.finished and not job.cancelling:
-            await self._audit.job_cancelled(job.id, caller=job.caller, by=by)
-            async with writing(self._engine) as connection:
-                await self._store.ask_to_cancel(connection, job_id)
-            self._wake()
+        await self._cancel(await self.job(caller, job_id), by)
         return await self.look(caller, job_id)
+
+    async def every(self, *, limit: int, before: str | None, state: JobState | None) -> list[Job]:
+        """All callers' jobs, newest first, those older than `before`: for the gateway's own people."""
+        async with reading(self._engine) as connection:
+            return await self._store.listed(connection, caller_id=None, limit=limit, before=before, state=state)
+
+    async def look_at_anyones(self, job_id: str) -> JobSeen:
+        """A job, whosever it is, as `look`: for the gateway's own people.
+
+        Raises:
+            NotFound
+        """
+        return await self._see(await self._anyones(job_id))
+
+    async def cancel_anyones(self, job_id: str, *, by: Actor) -> JobSeen:
+        """Cancel a job, whosever it is, as `cancel`: for the gateway's own people.
+
+        Raises:
+            NotFound
+            AuditUnavailable: it can't be put on record; the job goes on.
+        """
+        await self._cancel(await self._anyones(job_id), by)
+        return await self.look_at_anyones(job_id)
 
     def told_apart(self, job: Job) -> bool:
         """Whether the upstream's answers say of each of the job's IDs if it was linked: they list IDs of the same sort."""
@@ -234,6 +252,18 @@ class JobOffice:
             address=by.address,
             origin=origin,
         )
+
+    async def _cancel(self, job: Job, by: Actor) -> None:
+        if job.finished or job.cancelling:
+            return
+        await self._audit.job_cancelled(job.id, caller=job.caller, by=by)
+        async with writing(self._engine) as connection:
+            await self._store.ask_to_cancel(connection, job.id)
+        self._wake()
+
+    async def _anyones(self, job_id: str) -> Job:
+        async with reading(self._engine) as connection:
+            return await self._store.job(connection, job_id)
 
     def _called(self, asked: BatchAsked) -> tuple[Operation, Parameter]:
         if asked.operation not in self._catalogue:

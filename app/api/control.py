@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import struct
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -14,9 +15,11 @@ from starlette.routing import Route
 
 from app.api.admin import Resumed, shown, shown_test
 from app.api.handlers import answer_in_problems
+from app.api.jobs import ListedJob, listed_job, page_asked, shown_job
 from app.api.protocol import BoundedProtocol
 from app.api.services import Services
 from app.domain import Actor
+from app.jobs import Job
 
 __all__ = ["ControlProtocol", "build_control"]
 
@@ -47,11 +50,28 @@ def build_control(services: Services) -> Starlette:
         tested = await services.trials.run(request.path_params["name"], by=_actor_of(request), request_id=request.state.request_id)
         return JSONResponse(shown_test(tested).model_dump(mode="json"))
 
+    async def jobs(request: Request) -> JSONResponse:
+        limit, before, state = page_asked(request)
+        found = await services.jobs.every(limit=limit, before=before, state=state)
+        shown_jobs = [_with_caller(job, listed_job(job)) for job in found]
+        return JSONResponse({"jobs": shown_jobs, "next": found[-1].id if len(found) == limit else None})
+
+    async def job(request: Request) -> JSONResponse:
+        seen = await services.jobs.look_at_anyones(request.path_params["id"])
+        return JSONResponse(_with_caller(seen.job, shown_job(seen)))
+
+    async def cancel(request: Request) -> JSONResponse:
+        seen = await services.jobs.cancel_anyones(request.path_params["id"], by=_actor_of(request))
+        return JSONResponse(_with_caller(seen.job, shown_job(seen)))
+
     async def master_keys(_: Request) -> JSONResponse:
         return JSONResponse(services.master_keys)
 
     routes = [
         Route("/master-keys", master_keys),
+        Route("/jobs", jobs),
+        Route("/jobs/{id}", job),
+        Route("/jobs/{id}", cancel, methods=["DELETE"]),
         Route("/lanes", lanes),
         Route("/lanes/{name}/resume", resume, methods=["POST"]),
         Route("/tokens/{name}/test", test, methods=["POST"]),
@@ -60,6 +80,11 @@ def build_control(services: Services) -> Starlette:
     control.state.services = services
     answer_in_problems(control)
     return control
+
+
+def _with_caller(job: Job, shown: ListedJob) -> dict[str, Any]:
+    """A job as the API shows it, and whose it is."""
+    return {"id": job.id, "caller": job.caller} | shown.model_dump(mode="json")
 
 
 def _actor_of(request: Request) -> Actor:

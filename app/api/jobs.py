@@ -23,7 +23,7 @@ from app.errors import RequestMalformed
 from app.joboffice import JobSeen
 from app.jobs import IdResult, Job, JobKind, JobState
 
-__all__ = ["JOBS", "ShownJob", "add_job_routes", "job_response", "shown_job"]
+__all__ = ["JOBS", "ListedJob", "ShownJob", "add_job_routes", "job_response", "listed_job", "page_asked", "shown_job"]
 
 JOBS = "/gateway/jobs"
 BATCHES = "/gateway/batches"
@@ -148,11 +148,10 @@ async def ask_batch(request: Request, response: Response, services: TheServices,
 
 async def list_jobs(request: Request, services: TheServices, caller: KnownCaller) -> JobPage:
     """The caller's own jobs, newest first. A ticket's are those that were asked for with it."""
-    given = read_query(request, [one["name"] for one in PAGE_QUERY])
-    limit = page_limit(given.get("limit", str(USUAL_LIMIT)), MOST_IN_PAGE)
-    jobs = await services.jobs.jobs(caller, limit=limit + 1, before=_cursor(given.get("cursor")), state=_state(given.get("state")))
+    limit, before, state = page_asked(request)
+    jobs = await services.jobs.jobs(caller, limit=limit + 1, before=before, state=state)
     more = len(jobs) > limit
-    return JobPage(jobs=[ListedJob(**_members(job)) for job in jobs[:limit]], next=jobs[limit - 1].id if more else None)
+    return JobPage(jobs=list(map(listed_job, jobs[:limit])), next=jobs[limit - 1].id if more else None)
 
 
 async def show_job(services: TheServices, caller: KnownCaller, job_id: str) -> ShownJob:
@@ -196,6 +195,22 @@ def add_job_routes(app: FastAPI) -> None:
 def job_response(seen: JobSeen, headers: Mapping[str, str]) -> Response:
     """The answer to what became a job, as the job is now."""
     return Response(shown_job(seen).model_dump_json(), 202, {"Location": f"{JOBS}/{seen.job.id}", **headers}, "application/json")
+
+
+def page_asked(request: Request) -> tuple[int, str | None, JobState | None]:
+    """Which page of jobs a query asks for: of how many jobs at most, older than which, and in which state.
+
+    Raises:
+        RequestMalformed
+    """
+    given = read_query(request, [one["name"] for one in PAGE_QUERY])
+    limit = page_limit(given.get("limit", str(USUAL_LIMIT)), MOST_IN_PAGE)
+    return limit, _cursor(given.get("cursor")), _state(given.get("state"))
+
+
+def listed_job(job: Job) -> ListedJob:
+    """A job as it stands in the API's lists."""
+    return ListedJob(**_members(job))
 
 
 def shown_job(seen: JobSeen) -> ShownJob:

@@ -15,8 +15,10 @@ from app.cli import (
     demo,
     description,
     export,
+    jobs,
     keys,
     lanes,
+    link,
     proof,
     retention,
     serve,
@@ -38,7 +40,7 @@ program = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve.serve, demo.demo, simulate.simulate, lanes.lanes, description.openapi, check.check):
+for command in (serve.serve, demo.demo, simulate.simulate, lanes.lanes, link.link, description.openapi, check.check):
     program.command()(command)
 for of_the_record in (export.export, retention.prune):
     audit.group.command()(of_the_record)
@@ -46,6 +48,7 @@ proof.add_to(audit.group)
 groups = {
     "token": tokens.group,
     "caller": callers.group,
+    "jobs": jobs.group,
     "key": keys.group,
     "vault": vault.group,
     "audit": audit.group,

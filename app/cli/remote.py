@@ -1,12 +1,14 @@
-"""What needs the lanes of a running gateway: asked over its socket, or over `GATEWAY_URL` with `GATEWAY_KEY`."""
+"""What needs a running gateway: asked over its socket, or over `GATEWAY_URL` with `GATEWAY_KEY`."""
 
 from __future__ import annotations
 
 import os
+import re
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx2
 
@@ -15,11 +17,32 @@ from app.domain import NAME_PATTERN
 from app.errors import PROBLEMS, NotFound, StartRefused
 from app.settings import PREFIX, load_settings
 
-__all__ = ["lanes_of_running", "master_keys_of_running", "resume_in_running", "tested_by_running"]
+__all__ = [
+    "Way",
+    "answer_of",
+    "caller_client",
+    "cancelled_by_running",
+    "check_job_id",
+    "code_of",
+    "job_of_running",
+    "jobs_of_running",
+    "lanes_of_running",
+    "master_keys_of_running",
+    "no_gateway",
+    "resume_in_running",
+    "tested_by_running",
+    "way_of_caller",
+]
 
 URL, KEY = f"{PREFIX}URL", f"{PREFIX}KEY"
 PATIENCE_SECONDS = 10.0
 TEST_SECONDS = 30.0  # its probes may take 20 s in all, and the record some more
+BATCH_SECONDS = 60.0  # what a batch of 2 MB may take
+CALLERS = "/gateway"
+MOST_IN_PAGE = 200
+OPERATORS = "/gateway/admin"
+WITH_ROLE = "a caller with the role admin or auditor"
+ID_PATTERN = re.compile(r"[0-9a-z-]{1,64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +66,7 @@ def lanes_of_running() -> list[dict[str, Any]]:
     way = _way()
     answer = _ask(way, "GET", "/lanes")
     if not isinstance(answer, list):
-        raise _no_gateway(way, "it answered with no list of lanes")
+        raise no_gateway(way, "it answered with no list of lanes")
     return answer
 
 
@@ -58,7 +81,7 @@ def resume_in_running(token: str) -> list[str]:
     way = _way()
     answer = _ask(way, "POST", f"/lanes/{token}/resume")
     if not isinstance(answer, dict) or "operations" not in answer:
-        raise _no_gateway(way, "it answered with no list of operations")
+        raise no_gateway(way, "it answered with no list of operations")
     return list(answer["operations"])
 
 
@@ -73,8 +96,70 @@ def tested_by_running(token: str) -> dict[str, Any]:
     way = _way()
     answer = _ask(way, "POST", f"/tokens/{token}/test", patience=TEST_SECONDS)
     if not isinstance(answer, dict) or "probes" not in answer:
-        raise _no_gateway(way, "it answered with no test")
+        raise no_gateway(way, "it answered with no test")
     return answer
+
+
+def jobs_of_running(limit: int, state: str | None) -> list[dict[str, Any]]:
+    """The newest jobs, in one state or in any, newest first: over the socket all callers', over the address those of the key's.
+
+    Raises:
+        StartRefused: no gateway could be asked.
+        GatewayError: it refused.
+    """
+    way = _way_to_jobs()
+    found: list[dict[str, Any]] = []
+    wanted = {"state": state} if state else {}
+    cursor: str | None = None
+    while len(found) < limit:
+        asked = wanted | {"limit": str(min(limit - len(found), MOST_IN_PAGE))} | ({"cursor": cursor} if cursor else {})
+        page = _ask(way, "GET", f"/jobs?{urlencode(asked)}")
+        if not isinstance(page, dict) or not isinstance(page.get("jobs"), list):
+            raise no_gateway(way, "it answered with no list of jobs")
+        found += page["jobs"]
+        cursor = page.get("next")
+        if not cursor:
+            break
+    return found
+
+
+def job_of_running(job_id: str) -> dict[str, Any]:
+    """A job as it is now.
+
+    Raises:
+        StartRefused: no gateway could be asked.
+        GatewayError: it refused.
+    """
+    return _job("GET", job_id)
+
+
+def cancelled_by_running(job_id: str) -> dict[str, Any]:
+    """Have nothing more of a job sent; the job.
+
+    Raises:
+        StartRefused: no gateway could be asked.
+        GatewayError: it refused.
+    """
+    return _job("DELETE", job_id)
+
+
+def way_of_caller() -> Way:
+    """The way to the gateway that the environment names, as a caller of it.
+
+    Raises:
+        StartRefused: it names none.
+    """
+    url = os.environ.get(URL)
+    if not url:
+        message = f"{URL}: should be the gateway's address, such as https://gateway.example:8080, and {KEY} a caller's key"
+        raise StartRefused(message)
+    return _way_over(url, CALLERS, "a caller")
+
+
+def caller_client(way: Way) -> httpx2.Client:
+    """A client that goes this way."""
+    transport = httpx2.HTTPTransport(trust_env=False)
+    return httpx2.Client(transport=transport, base_url=way.base, headers=way.headers, trust_env=False, timeout=BATCH_SECONDS)
 
 
 def master_keys_of_running() -> list[str] | None:
@@ -99,10 +184,40 @@ def _check_name(token: str) -> None:
         raise NotFound(message)
 
 
+def check_job_id(text: str) -> None:
+    """Keep what is no job's ID out of addresses, and out of what is printed.
+
+    Raises:
+        NotFound
+    """
+    if not ID_PATTERN.fullmatch(text):
+        message = "there is no job of that ID"
+        raise NotFound(message)
+
+
+def _job(method: str, job_id: str) -> dict[str, Any]:
+    check_job_id(job_id)
+    way = _way_to_jobs()
+    answer = _ask(way, method, f"/jobs/{job_id}")
+    if not isinstance(answer, dict) or "state" not in answer:
+        raise no_gateway(way, "it answered with no job")
+    return answer
+
+
 def _way() -> Way:
     url = os.environ.get(URL)
-    if url:
-        return Way(_shown(url), url, "/gateway/admin", headers={"Authorization": f"Bearer {_key()}"})
+    return _way_over(url, OPERATORS, WITH_ROLE) if url else _way_over_socket()
+
+
+def _way_to_jobs() -> Way:
+    return way_of_caller() if os.environ.get(URL) else _way_over_socket()
+
+
+def _way_over(url: str, prefix: str, whose: str) -> Way:
+    return Way(_shown(url), url, prefix, headers={"Authorization": f"Bearer {_key(whose)}"})
+
+
+def _way_over_socket() -> Way:
     path = control_path(load_settings().state_dir)
     if reason := fits(path):
         message = f"{path} can't be a socket, since {reason}: set {URL} and {KEY} to reach the gateway otherwise"
@@ -126,10 +241,10 @@ def _shown(url: str) -> str:
     return url
 
 
-def _key() -> str:
+def _key(whose: str) -> str:
     key = os.environ.get(KEY, "")
     if not key or not (key.isascii() and key.isprintable()) or " " in key:
-        message = f"{KEY}: should be the key of a caller with the role admin or auditor, where {URL} is set"
+        message = f"{KEY}: should be the key of {whose}, where {URL} is set"
         raise StartRefused(message)
     return key
 
@@ -142,8 +257,8 @@ def _ask(way: Way, method: str, path: str, *, patience: float = PATIENCE_SECONDS
         with httpx2.Client(transport=transport, base_url=way.base, trust_env=False, timeout=patience) as client:
             response = client.request(method, way.prefix + path, headers=way.headers)
     except httpx2.TransportError as error:
-        raise _no_gateway(way, str(error) or type(error).__name__) from None
-    return _answer(way, response)
+        raise no_gateway(way, str(error) or type(error).__name__) from None
+    return answer_of(way, response)
 
 
 def _knock(way: Way) -> None:
@@ -157,10 +272,10 @@ def _knock(way: Way) -> None:
         try:
             knocking.connect(str(way.socket))
         except OSError as error:
-            raise _no_gateway(way, error.strerror or str(error)) from None
+            raise no_gateway(way, error.strerror or str(error)) from None
 
 
-def _answer(way: Way, response: httpx2.Response) -> Any:  # noqa: ANN401 - JSON
+def answer_of(way: Way, response: httpx2.Response) -> Any:  # noqa: ANN401 - JSON
     """The answer, or the problem raised anew.
 
     Raises:
@@ -169,15 +284,21 @@ def _answer(way: Way, response: httpx2.Response) -> Any:  # noqa: ANN401 - JSON
     try:
         answer = response.json()
     except ValueError:
-        raise _no_gateway(way, f"it answered {response.status_code} without JSON") from None
+        raise no_gateway(way, f"it answered {response.status_code} without JSON") from None
     if response.is_success:
         return answer
-    code = str(answer.get("type", "")).rpartition("/")[2] if isinstance(answer, dict) else ""
+    code = code_of(answer)
     if code not in PROBLEMS:
-        raise _no_gateway(way, f"it answered {response.status_code}")
+        raise no_gateway(way, f"it answered {response.status_code}")
     raise PROBLEMS[code](str(answer.get("detail", "")))
 
 
-def _no_gateway(way: Way, reason: str) -> StartRefused:
+def code_of(problem: object) -> str:
+    """A problem's code; empty where it is none."""
+    return str(problem.get("type", "")).rpartition("/")[2] if isinstance(problem, dict) else ""
+
+
+def no_gateway(way: Way, reason: str) -> StartRefused:
+    """That nobody is there who could be asked, and why."""
     hint = "" if way.headers else f"; is `serve` running? {URL} and {KEY} reach one elsewhere"
     return StartRefused(f"no gateway can be asked at {way.words}: {reason}{hint}")

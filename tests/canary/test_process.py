@@ -84,6 +84,7 @@ class Canary:
     """The running gateway, and what came out of it so far."""
 
     haul: Haul
+    shell: Shell
     run: Commands
     upstream: Hosts
     planted: Planted
@@ -114,7 +115,7 @@ def canary(folder: Path, shell: Shell) -> Iterator[tuple[Canary, Path, dict[str,
     simulated = (SimulatedToken("shop", values.first, "account"), SimulatedToken("spare", values.rotated, "account"))
     with hosts(*simulated) as upstream:
         shell.set(UPSTREAM_URL=upstream.url, CONFIG_FILE=str(declared_in(folder)))
-        here = Canary(haul, Commands(shell, haul), upstream, values)
+        here = Canary(haul, shell, Commands(shell, haul), upstream, values)
         _prepare(here, folder)
         state = shell.state_dir
         variables = environment(
@@ -301,6 +302,30 @@ def _drive_commands(here: Canary) -> None:
     run("audit key")
 
 
+def _drive_batches(here: Canary, folder: Path) -> None:
+    """Batches by command: one that is linked, one that is refused with the token in its words, files that hold it."""
+    run, value = here.run, here.planted.first
+    folder.mkdir()
+    asked = ("--param", "orderIds", "--token", "shop", "--file", "-")
+    here.shell.set(URL=here.url, KEY=here.keys["service"])
+    for given in (value, f"{value}\n1001", f"id\n{value}", f"{value[0]}\n1001"):
+        run("link", *asked, given=given)
+        run("link", *asked, "--dry-run", given=given)
+    run("link", *asked, "--output", str(folder / "result.jsonl"), given="1001\n1002")
+    for _ in range(3):
+        here.plan(kind="status", status=422, body=value)
+    run("link", *asked, "--output", str(folder / "result.csv"), given="1003")
+    run("link", "--resume", value)
+    run("link", *asked, "--operation", value, given="1001")
+    for url in (here.url, ""):
+        here.shell.set(URL=url)
+        run("jobs list")
+        for job in json.loads(run("jobs list", "--json")):
+            run("jobs show", job["id"])
+            run("jobs cancel", job["id"], "--json")
+        run("jobs show", value)
+
+
 def _drive_routes(here: Canary, folder: Path) -> None:
     app = create_app(settings_for(folder))
     credentials = tuple(("Authorization", f"Bearer {here.keys[name]}") for name in ("service", "admin"))
@@ -340,6 +365,7 @@ def test_no_token_comes_out(tmp_path: Path, shell: Shell) -> None:
             _drive_echoes(here)
             _drive_codes(here)
             _drive_pages(here)
+            _drive_batches(here, tmp_path / "results")
             _drive_commands(here)
             _drive_declaration(here, server, tmp_path)
             _drive_routes(here, tmp_path / "described")
@@ -350,6 +376,7 @@ def test_no_token_comes_out(tmp_path: Path, shell: Shell) -> None:
         here.haul.add("serve's output", server.out)
         here.haul.add("serve's errors", server.err)
         here.haul.add_folder(state)
+        here.haul.add_folder(tmp_path / "results")
 
     assert status == 0
     assert here.haul.finds(here.planted.searcher) == []

@@ -22,7 +22,7 @@ def test_help_is_status_0(shell: Shell) -> None:
     ran = shell("--help")
 
     assert (ran.status, ran.err) == (0, "")
-    commands = ("serve", "demo", "simulate", "lanes", "openapi", "check", "token", "caller", "key", "vault", "audit", "db")
+    commands = ("serve", "demo", "simulate", "lanes", "link", "openapi", "check", "token", "caller", "jobs", "key", "vault", "audit", "db")
     assert all(name in ran.out for name in commands)
 
 
@@ -47,6 +47,7 @@ def test_a_slip_in_the_arguments_is_status_2(shell: Shell, arguments: tuple[str,
         ("db", "current"),
         ("openapi",),
         ("lanes",),
+        ("jobs", "list"),
         ("token", "resume", "shop"),
         ("serve",),
         ("caller", "add", "a", "--grant", "shop:link-orders"),
