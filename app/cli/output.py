@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,8 +28,8 @@ def screen() -> Console:
 
 
 def print_json(value: object) -> None:
-    """One JSON document."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    """One JSON document; on a terminal in ASCII, which holds nothing that it would obey."""
+    print(json.dumps(value, indent=2, ensure_ascii=sys.stdout.isatty()))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, nothing: str) -> None:
