@@ -12,7 +12,7 @@ from app.audit import Seal, Signer, Trusted
 from app.audit.anchors import AnchorUnreadable, anchor_line, read_anchors
 from app.audit.canonical import canonical
 from app.audit.chain import ADMINISTRATION, GENESIS, next_hash
-from app.audit.verification import Finding, Kind
+from app.audit.verification import Finding, Findings, Kind
 from app.audit.verification.state import MOST_GAPS, Gap, Progress
 from app.storage.scan import LARGEST_VALUE
 from tests.audit.histories import SIGNER, History, flipped, places, rehash
@@ -645,6 +645,21 @@ def test_a_file_that_can_not_be_read_on_is_damaged(history: History) -> None:
 
     (found,) = history.wrong()
     assert found.kind is Kind.DATABASE_DAMAGED
+
+
+def test_notes_leave_room_for_failures() -> None:
+    """However many notes came first, a failure is kept; and however many failures did, a note is."""
+    findings = Findings()
+    for _ in range(1_500):
+        findings.add(Finding(Kind.TAIL_UNCOVERED, "noted"))
+    for _ in range(1_500):
+        findings.add(Finding(Kind.RECORD_MISSING, "missing"))
+    last = findings.add(Finding(Kind.RECORD_MISSING, "found elsewhere"))
+    findings.withdraw(last)
+
+    kept = [one.kind for one in findings]
+    assert (kept.count(Kind.TAIL_UNCOVERED), kept.count(Kind.RECORD_MISSING)) == (1_000, 1_000)
+    assert (findings.failures, findings.more) == (1_500, 1_000)
 
 
 def test_many_findings_are_counted_and_a_thousand_kept(history: History) -> None:
