@@ -606,6 +606,46 @@ def test_an_anchor_of_what_was_pruned_holds(history: History) -> None:
     assert history.wrong(anchors=anchors) == []
 
 
+def altered_and_pruned(history: History, archive: Path | None) -> list[Seal]:
+    """What who holds the key does: alter a record, hash and seal the chain anew, and prune it; gives the anchors from before."""
+    anchors = [seal for seal in history.anchors() if history.chain in seal.body]
+    chain = history.chain
+    history.append(3)
+    with history.editing() as connection:
+        connection.execute("DELETE FROM audit_checkpoints WHERE chain = ?", (chain,))
+    rehash(history, chain, 3, '"7"', '"8"')
+    history.checkpoint()
+    history.append()
+    history.prune(archive=archive)
+    return anchors
+
+
+def test_an_anchor_at_the_end_of_what_was_pruned_is_compared(history: History) -> None:
+    """The tombstone must name the hash that was signed before."""
+    history.checkpoint()
+    anchors = history.anchors()
+    with history.editing() as connection:
+        connection.execute("DELETE FROM audit_checkpoints WHERE chain = ?", (history.chain,))
+    rehash(history, history.chain, 3, '"7"', '"8"')
+    history.checkpoint()
+    history.append()
+    history.prune()
+
+    assert history.wrong() == []
+    assert [(one.kind, one.chain, one.seq) for one in history.wrong(anchors=anchors)] == [(Kind.RECORDS_ALTERED, history.chain, 8)]
+
+
+def test_an_anchor_within_what_was_pruned_is_compared_with_the_archive(history: History, tmp_path: Path) -> None:
+    """Without the archive nothing tells; with it, the records must lead to the anchor."""
+    anchors = altered_and_pruned(history, tmp_path)
+
+    assert history.wrong(anchors=anchors) == []
+    assert history.wrong(archive=tmp_path) == []
+    (found,) = history.wrong(anchors=anchors, archive=tmp_path)
+    assert found.kind is Kind.ARCHIVE_WRONG
+    assert "anchor of record 8" in found.text
+
+
 def test_a_forged_anchor_is_not_believed(history: History) -> None:
     """Whoever can write the file of anchors can't sign."""
     (one, *others) = history.anchors()

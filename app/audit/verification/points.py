@@ -12,6 +12,11 @@ __all__ = ["Point", "Points", "Source"]
 TABLE = "CREATE TABLE points (chain, seq, source, hash, previous, file, sha256, PRIMARY KEY (chain, seq, source, hash)) WITHOUT ROWID"
 COLUMNS = "SELECT chain, seq, source, hash, previous, file, sha256 FROM points"
 AT = f"{COLUMNS} WHERE chain = ? AND seq = ? ORDER BY source"
+CLASHES = (
+    "SELECT said.chain, said.seq, said.source, said.hash, said.previous, said.file, said.sha256 FROM points AS said "
+    "JOIN points AS stone ON stone.chain = said.chain AND stone.seq = said.seq AND stone.source = 'tombstone' "
+    "WHERE said.source != 'tombstone' AND said.hash != stone.hash ORDER BY said.chain, said.seq"
+)
 NEXT = COLUMNS + " WHERE chain = ? AND seq = (SELECT min(seq) FROM points WHERE chain = ? AND seq > ?) ORDER BY source"  # noqa: S608 - constants
 
 
@@ -58,6 +63,10 @@ class Points:
     def at(self, chain: str, seq: int) -> list[Point]:
         """The points at one place of a chain."""
         return list(self._points(AT, chain, seq))
+
+    def clashes(self) -> list[Point]:
+        """The checkpoints and anchors at the place of a tombstone that know another hash of it."""
+        return list(self._points(CLASHES))
 
     def last(self, chain: str) -> int:
         """The last place of a chain that a point is known of; 0 where there is none."""

@@ -46,7 +46,7 @@ class SealCheck:
                 self._points.add(point)
 
     def bury(self) -> None:
-        """Learn from the tombstones, all seen, what they stand for; each must follow the one before."""
+        """Learn from the tombstones, all seen, what they stand for; each must follow the one before, and agree with what else is signed."""
         for point in self._points.of(Source.TOMBSTONE):
             before = self.buried.get(point.chain)
             reached, first = before.seq if before else 0, point.previous
@@ -54,6 +54,9 @@ class SealCheck:
                 text = f"no tombstone stands for the records {reached + 1} to {first - 1}, which another says were removed before"
                 self._findings.add(Finding(Kind.TOMBSTONE_MISSING, text, point.chain, reached + 1, first - 1))
             self.buried[point.chain] = point
+        for point in self._points.clashes():
+            text = f"the tombstone at {point.seq} names another hash than the {point.source} there: what it stands for was altered"
+            self._findings.add(Finding(Kind.RECORDS_ALTERED, text, point.chain, point.seq))
 
     def excused(self, source: Source) -> bool:
         """Whether one that is missing may be one that was found and isn't believed; each excuses one."""
