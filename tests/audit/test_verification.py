@@ -410,6 +410,36 @@ def test_what_was_pruned_is_proven_by_its_tombstone(history: History, tmp_path: 
     assert {one.kind for one in verified.findings} == {Kind.TAIL_UNCOVERED}
 
 
+def test_a_tombstone_that_was_made_elsewhere_is_named(history: History, schema: Path) -> None:
+    """It is what the gateway signs, but in a copy: here nothing tells of it."""
+    copy = History(history.path.with_name("copy.db"), schema)
+    copy.path.write_bytes(history.path.read_bytes())
+    copy.chain = history.chain
+    copy.prune()
+    with copy.editing() as connection:
+        (stone,) = connection.execute("SELECT body, signature FROM audit_tombstones").fetchall()
+    with history.editing() as connection:
+        connection.execute("INSERT INTO audit_tombstones (body, signature) VALUES (?, ?)", stone)
+        connection.execute("DELETE FROM audit_checkpoints WHERE chain = ? AND seq < 5", (history.chain,))
+    remove(history, *(row["number"] for row in history.records(history.chain)[:5]))
+
+    found = [(one.kind, one.chain, one.seq, one.until) for one in history.wrong()]
+    assert found == [(Kind.PRUNE_UNRECORDED, history.chain, 1, 5)]
+
+
+def test_a_prune_whose_record_was_pruned_itself_holds(history: History) -> None:
+    """What tells of it is gone with the changes from before that time."""
+    history.prune()
+    history.administer()
+    history.administer()
+    assert history.prune(ADMINISTRATION)
+
+    assert history.wrong() == []
+    with history.editing() as connection:
+        bodies = [json.loads(body) for (body,) in connection.execute("SELECT body FROM audit_records WHERE name = 'audit:pruned'")]
+    assert [body["pruned_chain"] for body in bodies] == [ADMINISTRATION]
+
+
 def test_a_removed_tombstone_is_named(history: History) -> None:
     """Without it the beginning of the chain is missing."""
     history.prune()

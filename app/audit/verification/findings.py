@@ -25,6 +25,7 @@ class Kind(StrEnum):
     KEY_UNKNOWN = "key-unknown"
     CHECKPOINT_MISSING = "checkpoint-missing"
     TOMBSTONE_MISSING = "tombstone-missing"
+    PRUNE_UNRECORDED = "prune-unrecorded"
     ARCHIVE_WRONG = "archive-wrong"
     INDEX_WRONG = "index-wrong"
     DATABASE_DAMAGED = "database-damaged"
@@ -123,6 +124,10 @@ class Findings:
     def numbers(self) -> set[int]:
         """The numbers of the records that failures concern."""
         return {one.number for one in self._kept.values() if one.number is not None and not one.kind.is_note}
+
+    def concerns(self, chain: str) -> bool:
+        """Whether a failure is that chain's, or may be."""
+        return any(one.chain in {chain, None} and not one.kind.is_note for one in self._kept.values())
 
     def any_of(self, *kinds: Kind) -> bool:
         """Whether something of these kinds was found."""

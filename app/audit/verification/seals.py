@@ -108,4 +108,10 @@ def _said(source: Source, members: Mapping[str, Any]) -> Point:
         raise SignatureWrong from error
     if not (isinstance(chain, str) and is_place(seq) and (is_place(previous) or previous == 0) and previous <= seq):
         raise SignatureWrong
-    return Point(chain, seq, source, known, previous, members.get("file"), members.get("sha256"))
+    file, sha256, at, before = (_text(members, name) for name in ("file", "sha256", "at", "before"))
+    return Point(chain, seq, source, known, previous, file, sha256, at or "", before or "")
+
+
+def _text(members: Mapping[str, Any], name: str) -> str | None:
+    found = members.get(name)
+    return found if isinstance(found, str) else None
