@@ -128,7 +128,7 @@ def test_records_are_a_table_for_people(shell: Shell) -> None:
 
 def test_a_refusal_tells_its_reason(shell: Shell) -> None:
     """Rather than what could be read of the IDs that it was refused for."""
-    refused = {"parameter": "orderIds", "ids": [], "code": "parameter-invalid", "reason": "orderIds: place 1 is no ID"}
+    refused: dict[str, Any] = {"parameter": "orderIds", "ids": [], "code": "parameter-invalid", "reason": "orderIds: place 1 is no ID"}
     put_away(shell.state_dir / "gateway.db", [made(1, Name.CALL_REFUSED, caller="z", **refused)])
 
     assert shell("audit", "list", "--caller", "z").out.splitlines()[1].endswith("parameter-invalid  orderIds: place 1 is no ID")
