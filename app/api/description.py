@@ -39,7 +39,7 @@ HEADERS_IN: list[dict[str, Any]] = [
     {
         "name": "X-Request-ID",
         "in": "header",
-        "description": "1 to 128 visible ASCII characters; echoed, and made by the gateway where absent.",
+        "description": "1 to 128 visible ASCII characters; echoed, and made by the gateway where it is absent or seems to be a secret.",
         "schema": {"type": "string"},
     },
 ]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, reset_contextvars
 
+from app.api.paths import ShownPaths
 from app.api.problems import problem_response
-from app.domain import new_id
+from app.api.request_ids import request_id_of
 from app.errors import GatewayError, HeadersTooLarge, InternalError, NotFound, UriTooLong
 
 __all__ = ["RequestFrame"]
@@ -20,7 +23,6 @@ __all__ = ["RequestFrame"]
 MOST_HEADERS = 100
 MOST_HEADER_BYTES = 64 * 1024
 MOST_TARGET_BYTES = 8 * 1024
-LONGEST_REQUEST_ID = 128
 FIXED_HEADERS = (
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
@@ -29,7 +31,6 @@ FIXED_HEADERS = (
     (b"cross-origin-resource-policy", b"same-origin"),
 )
 OWN_HEADERS = {b"x-request-id", *(name for name, _ in FIXED_HEADERS)}
-VISIBLE = frozenset(range(0x21, 0x7F))
 TRICKS = re.compile(rb"[%;\\]|//|/\.")
 
 log = structlog.get_logger("app.request")
@@ -41,11 +42,21 @@ class RequestFrame:
     Args:
         app: what is wrapped.
         count_refusal: is told of each request that is refused here.
+        is_value: whether a text that came with a request is a token's value.
+        routes: the application's, whose words alone are logged of a path.
     """
 
-    def __init__(self, app: ASGIApp, count_refusal: Callable[[Scope, str], None]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        count_refusal: Callable[[Scope, str], None],
+        is_value: Callable[[Scope, str], bool],
+        routes: Sequence[BaseRoute] = (),
+    ) -> None:
         self._app = app
         self._count_refusal = count_refusal
+        self._is_value = is_value
+        self._shown = ShownPaths(routes)
         self._log = log.bind()  # bound here, once: a logger of the module binds itself anew at every line
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,14 +64,15 @@ class RequestFrame:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _request_id(scope)
+        request_id = request_id_of(scope["headers"], partial(self._is_value, scope))
         scope.setdefault("state", {})["request_id"] = request_id
         answer = _Answer(send, request_id)
         bound = bind_contextvars(request_id=request_id)
         try:
             await self._guarded(scope, receive, answer)
         finally:
-            self._log.info("request", method=scope["method"], path=scope["path"], status=answer.status, ms=answer.age_ms())
+            path = self._shown(scope["path"])
+            self._log.info("request", method=scope["method"], path=path, status=answer.status, ms=answer.age_ms())
             reset_contextvars(**bound)
 
     async def _guarded(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
@@ -97,14 +109,6 @@ class _Answer:
 
     def age_ms(self) -> float:
         return round((time.monotonic() - self._began) * 1_000, 3)
-
-
-def _request_id(scope: Scope) -> str:
-    """The caller's own, if it is 1 to 128 visible ASCII characters, else a new one."""
-    given = [value for name, value in scope["headers"] if name == b"x-request-id"]
-    if len(given) == 1 and 1 <= len(given[0]) <= LONGEST_REQUEST_ID and VISIBLE.issuperset(given[0]):
-        return str(given[0].decode("ascii"))
-    return new_id()
 
 
 def _refusal(scope: Scope) -> GatewayError | None:

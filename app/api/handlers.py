@@ -34,7 +34,7 @@ def answer_in_problems(app: Starlette, hosts: Sequence[str] = ()) -> None:
     app.add_exception_handler(HTTPException, _on_http_exception)
     if hosts:
         app.add_middleware(AllowedHosts, names=hosts, count_refusal=_count_refusal)
-    app.add_middleware(RequestFrame, count_refusal=_count_refusal)
+    app.add_middleware(RequestFrame, count_refusal=_count_refusal, is_value=_is_value, routes=app.routes)
 
 
 async def on_gateway_error(request: Request, error: Exception) -> Response:
@@ -57,6 +57,11 @@ def _detail(error: HTTPException, request: Request) -> str:
     if error.status_code == MethodNotAllowed.status:
         return f"this path doesn't take {request.method}"
     return "there is nothing at this path" if error.status_code == NotFound.status else "the request can't be understood"
+
+
+def _is_value(scope: Scope, text: str) -> bool:
+    services: Services = scope["app"].state.services
+    return services.tokens.is_value(text)
 
 
 def _count_refusal(scope: Scope, code: str) -> None:

@@ -42,6 +42,9 @@ class Tokens(Protocol):
     def token(self, token_id: str) -> TokenRef | None:
         """The token of that ID, if there is one."""
 
+    def is_value(self, text: str) -> bool:
+        """Whether a text is a token's value, which must stand nowhere in the open."""
+
 
 class Tickets(Protocol):
     """Where backends get tickets for their pages."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 
@@ -61,8 +62,11 @@ stands in `others`, as JSON."""
 
 OTHERS = "others"
 LISTS = {"ids", "call_ids", "linked_ids", "operations"}
-SPREADSHEETS_RUN = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 GUARD = "'"
+WHERE_CELLS_BEGIN = r"(?:\A|(?<=[;\t\r\n]))"
+GUARDED = re.compile(WHERE_CELLS_BEGIN + r"""(?=[=+\-@\t\r\n"'\uff1d\uff0b\uff0d\uff20])""")
+"""Before what a spreadsheet may run. Where it splits lines at semicolons, as in much of Europe, or at tabs, a cell of its own begins after
+each within ours, and quotation marks around ours don't count."""
 
 
 class Format(StrEnum):
@@ -122,5 +126,8 @@ def _text(value: object) -> str:
 
 
 def _guarded(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula; whoever reads it takes one apostrophe at its beginning away."""
-    return GUARD + cell if cell.startswith((*SPREADSHEETS_RUN, GUARD)) else cell
+    """A cell of which no spreadsheet takes anything for a formula.
+
+    Whoever reads it takes an apostrophe away at its beginning, and after each semicolon, tab and line's end, where one stands there.
+    """
+    return GUARDED.sub(GUARD, cell)

@@ -12,7 +12,7 @@ from app.errors import ParameterInvalid
 
 __all__ = ["Wanted", "moment"]
 
-ID = re.compile(r"[0-9]{1,19}", re.ASCII)
+ID = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +43,11 @@ class Wanted:
         """
         checked = dict(given)
         for called, value in given.items():
-            if not value.isprintable():
-                detail = f"{called}: printable characters only"
+            if not value or not value.isprintable():
+                detail = f"{called}: printable characters only, at least one"
                 raise ParameterInvalid(detail)
         if "order" in given and not ID.fullmatch(given["order"]):
-            detail = "order: an ID in decimal digits"
+            detail = "order: an ID in decimal digits, without leading zeros"
             raise ParameterInvalid(detail)
         if "name" in given and given["name"] not in set(Name):
             detail = f"name: one of {', '.join(Name)}"

@@ -265,6 +265,7 @@ class GroupWriter:
             self._backlog.spooled -= written
         elif group:
             await self._store.append([one.record for one in group])
+            self._backlog.stalled = False
             self._crowded = sum(len(one.heard_by) for one in group) >= CROWD
             for record in self._backlog.note_stored(group):
                 self.put(record)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from app.audit import AuditReader, Format, Wanted, heading, rendered
 from app.cli.ending import ended_in_order
-from app.cli.output import complete_file
+from app.cli.output import complete_file, let_go
 from app.cli.records import By, Caller, Code, Name, Order, RequestID, Since, Token, Until, read_record, wanted_of
 from app.errors import StartRefused
 
@@ -80,22 +79,15 @@ def _standard_output() -> Iterator[BinaryIO]:
     try:
         yield sys.stdout.buffer
     except BrokenPipeError:
-        _let_go()
+        let_go(sys.stdout.fileno())
         raise typer.Exit(READER_GONE) from None
     except OSError as error:
-        _let_go()
+        let_go(sys.stdout.fileno())
         message = f"standard output can't be written: {error.strerror or error}"
         raise StartRefused(message) from error
     except SystemExit:
-        _let_go()
+        let_go(sys.stdout.fileno())
         raise
-
-
-def _let_go() -> None:
-    """Have what is left of the output go nowhere: at its end Python would try again to write it, and wait, or complain."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from rich.table import Table
 
 from app.errors import StartRefused
 
-__all__ = ["complete_file", "print_json", "print_members", "print_table", "screen"]
+__all__ = ["complete_file", "let_go", "print_json", "print_members", "print_table", "screen"]
 
 
 WIDE = 1_000
@@ -27,8 +28,8 @@ def screen() -> Console:
 
 
 def print_json(value: object) -> None:
-    """One JSON document."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    """One JSON document; on a terminal in ASCII, which holds nothing that it would obey."""
+    print(json.dumps(value, indent=2, ensure_ascii=sys.stdout.isatty()))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, nothing: str) -> None:
@@ -51,20 +52,46 @@ def print_members(members: Mapping[str, object]) -> None:
 def complete_file(path: Path) -> Iterator[BinaryIO]:
     """A file of its owner's alone, which takes its place once it is complete and on disk; what is broken off leaves nothing.
 
+    Where a link stands, the file that it leads to is replaced. What is no file, such as a pipe or a device, is written to.
+
     Raises:
         StartRefused: it can't be written.
     """
     try:
-        descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            Path(beside).replace(path)
-        except BaseException:
-            Path(beside).unlink(missing_ok=True)
-            raise
+        with _straight(path) if path.exists() and not path.is_file() else _beside(Path(os.path.realpath(path))) as file:
+            yield file
     except OSError as error:
         message = f"{path} can't be written: {error.strerror or error}"
         raise StartRefused(message) from error
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[BinaryIO]:
+    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        Path(beside).replace(path)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _straight(path: Path) -> Iterator[BinaryIO]:
+    with path.open("wb") as file:
+        try:
+            yield file
+            file.flush()
+        except BaseException:
+            let_go(file.fileno())
+            raise
+
+
+def let_go(descriptor: int) -> None:
+    """Have what is left of an output go nowhere: at its end Python would try again to write it, and wait, or complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)

@@ -26,6 +26,7 @@ from app.cli import (
     tokens,
     vault,
 )
+from app.cli.records import legible
 from app.errors import GatewayError, StartRefused
 
 __all__ = ["main", "program"]
@@ -63,11 +64,16 @@ def main() -> None:
     try:
         program()
     except GatewayError as error:
-        print(f"{error.code}: {error.detail}", file=sys.stderr)
+        _complain(f"{error.code}: {error.detail}")
         sys.exit(FAILED)
     except StartRefused as error:
-        print(error, file=sys.stderr)
+        _complain(str(error))
         sys.exit(REFUSED)
     except SQLAlchemyError as error:
-        print(f"GATEWAY_DATABASE_URL: the database can't be used: {error.__cause__ or error}", file=sys.stderr)
+        _complain(f"GATEWAY_DATABASE_URL: the database can't be used: {error.__cause__ or error}")
         sys.exit(REFUSED)
+
+
+def _complain(message: str) -> None:
+    """What went wrong may name what lies in the database, whoever put it there."""
+    print(*map(legible, message.split("\n")), sep="\n", file=sys.stderr)

@@ -18,6 +18,7 @@ from app.audit.anchors import AnchorUnreadable, anchor_line, newest_anchors, rea
 from app.audit.verification import Finding, Verified, verify
 from app.cli.ending import ended_in_order
 from app.cli.output import complete_file, print_json
+from app.cli.records import legible
 from app.errors import Conflict, NotFound, StartRefused
 from app.proving import held_signer, read_only, trusted_keys
 from app.settings import load_settings
@@ -159,7 +160,7 @@ def _print_document(verified: Verified, anchors: int) -> None:
 def _print_findings(verified: Verified, anchors: int) -> None:
     findings = sorted(verified.findings, key=lambda one: one.kind.is_note)
     for one in findings[:MOST_PRINTED]:
-        print(f"{'note' if one.kind.is_note else 'WRONG'}  {one.kind}: {_place(one)}{one.text}")
+        print(legible(f"{'note' if one.kind.is_note else 'WRONG'}  {one.kind}: {_place(one)}{one.text}"))
     more = len(findings[MOST_PRINTED:]) + verified.findings.more
     if more:
         print(f"… and {more} more")

@@ -114,7 +114,7 @@ def _told(record: Mapping[str, Any]) -> str:
         return f"linked {_joined(record['linked_ids'], ', ') or 'nothing new'}"
     if "ticket_id" in record:
         return f"for {record.get('origin')}"
-    if "ids" in record:
+    if "ids" in record and "reason" not in record:
         return f"{record.get('parameter')}={_joined(record['ids'], ',')}"
     if "key_id" in record:
         return f"{record.get('count')} under {record['key_id']}"

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from app.cli.output import print_json, print_table
+from app.cli.records import legible
 from app.cli.state import retain
 from app.errors import Conflict, ParameterInvalid, StartRefused
 from app.retention import ArchiveUnusable, Plan, Pruning, Removed, Retention, Spared
@@ -34,7 +35,7 @@ def prune(
         raise StartRefused(message) from error
     _show(pruning, as_json=as_json, verb="would be removed" if dry_run else "removed")
     if pruning.spared:
-        raise Conflict("; ".join(f"nothing of chain {one.chain} is removed: {one.reason}" for one in pruning.spared))
+        raise Conflict("; ".join(legible(f"nothing of chain {one.chain} is removed: {one.reason}") for one in pruning.spared))
 
 
 def _parse_before(text: str, now: datetime) -> datetime:
@@ -68,7 +69,7 @@ def _show(pruning: Pruning, *, as_json: bool, verb: str) -> None:
     if as_json:
         print_json({"removed": [_members(one) for one in pruning.removed], "spared": _spared_members(pruning.spared)})
         return
-    rows = [list(_members(one).values())[: len(COLUMNS)] for one in pruning.removed]
+    rows = [[cell and legible(cell) for cell in list(_members(one).values())[: len(COLUMNS)]] for one in pruning.removed]
     print_table(COLUMNS, rows, nothing=f"nothing {verb}")
     if rows:
         print(f"{sum(one.stretch.count for one in pruning.removed)} records {verb}")

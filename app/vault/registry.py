@@ -7,7 +7,8 @@ import hmac
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import RowMapping, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,11 +16,23 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain import NAME_PATTERN, Burst, Pacing, TokenKind, TokenRef, TokenValue, new_id, utc_now
 from app.errors import Conflict, NotFound, ParameterInvalid
 from app.storage import touch_revision
-from app.storage.tables import callers, tokens
-from app.vault.keyring import Keyring, Sealed
+from app.storage.tables import callers, sealed_keys, tokens
+from app.vault.keyring import Keyring, Sealed, SealedWrongly
 from app.vault.own_keys import own_key
 
-__all__ = ["HIGHEST_RATE", "NewToken", "TokenChange", "TokenRow", "TokenStore", "is_value", "place_of", "sealed_in", "token_of"]
+__all__ = [
+    "HIGHEST_RATE",
+    "Fingerprints",
+    "NewToken",
+    "TokenChange",
+    "TokenRow",
+    "TokenStore",
+    "is_value",
+    "place_of",
+    "read_fingerprints",
+    "sealed_in",
+    "token_of",
+]
 
 VALUE_PATTERN = re.compile(r"[!-~]{16,512}", re.ASCII)
 HIGHEST_RATE = 1_000
@@ -239,6 +252,34 @@ class TokenStore:
     async def _fingerprint_key(self, connection: AsyncConnection) -> bytes:
         """The key of the values' hash."""
         return await own_key(connection, self._keyring, FINGERPRINT_KEY)
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprints:
+    """The keyed hashes of tokens' values, by which a value is known without being opened."""
+
+    hashes: frozenset[bytes] = frozenset()
+    key: bytes | None = field(default=None, repr=False)
+
+    def __contains__(self, value: TokenValue) -> bool:
+        """Whether it is a token's. As long as the hashes' key doesn't open, whatever has the form of a value is taken for one."""
+        if not self.hashes or not is_value(value):
+            return False
+        return self.key is None or _hash(self.key, value) in self.hashes
+
+    def after(self, earlier: Fingerprints) -> Fingerprints:
+        """These, and those that were known earlier: a value that was rotated or removed may be good at Flxpoint for a while."""
+        return Fingerprints(self.hashes | earlier.hashes, self.key)
+
+
+async def read_fingerprints(connection: AsyncConnection, keyring: Keyring) -> Fingerprints:
+    """Those of the tokens in the database. Nothing is written: without tokens there need be no key yet."""
+    row = (await connection.execute(select(sealed_keys).where(sealed_keys.c.name == FINGERPRINT_KEY))).mappings().one_or_none()
+    hashes = frozenset((await connection.execute(select(tokens.c.value_hash))).scalars())
+    with suppress(SealedWrongly):
+        key = keyring.open(Sealed(row["key_id"], row["nonce"], row["sealed"]), FINGERPRINT_KEY) if row else None
+        return Fingerprints(hashes, key)
+    return Fingerprints(hashes)
 
 
 def is_value(value: TokenValue) -> bool:

@@ -18,7 +18,7 @@ from app.errors import (
 )
 from app.storage.tables import tokens
 from app.vault.keyring import Keyring, Sealed, SealedWrongly
-from app.vault.registry import place_of, sealed_in, token_of
+from app.vault.registry import Fingerprints, place_of, read_fingerprints, sealed_in, token_of
 
 __all__ = ["Vault"]
 
@@ -32,8 +32,12 @@ class _Held:
     opens: bool
 
 
-VaultContents = dict[str, _Held]
-"""The tokens of one snapshot, by their IDs."""
+@dataclass(frozen=True, slots=True)
+class VaultContents:
+    """The tokens of one snapshot, by their IDs, and the fingerprints of their values."""
+
+    held: dict[str, _Held]
+    fingerprints: Fingerprints
 
 
 class Vault:
@@ -45,6 +49,7 @@ class Vault:
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
         self._held: dict[str, _Held] = {}
+        self._fingerprints = Fingerprints()
 
     async def load(self, connection: AsyncConnection) -> None:
         """Read all tokens and use them."""
@@ -53,11 +58,12 @@ class Vault:
     async def read(self, connection: AsyncConnection) -> VaultContents:
         """Read all tokens, on this snapshot of the database, without using them yet."""
         rows = (await connection.execute(select(tokens))).mappings().all()
-        return {row["id"]: self._read(row) for row in rows}
+        return VaultContents({row["id"]: self._read(row) for row in rows}, await read_fingerprints(connection, self._keyring))
 
     def use(self, contents: VaultContents) -> None:
         """From now on the tokens are these."""
-        before, self._held = self.closed, contents
+        before, self._held = self.closed, contents.held
+        self._fingerprints = contents.fingerprints.after(self._fingerprints)
         if self.closed and self.closed != before:
             log.error("tokens don't open with the master keys that are here; they can't be used", tokens=self.closed)
 
@@ -75,6 +81,10 @@ class Vault:
         """The token of that ID, if there is one."""
         held = self._held.get(token_id)
         return held.token if held else None
+
+    def is_value(self, text: str) -> bool:
+        """Whether the text is, exactly, the value of one of these tokens, or of one known before. It costs a hash, and opens nothing."""
+        return TokenValue(text) in self._fingerprints
 
     def choose(self, caller: Caller, operation: Operation, wanted: str | None) -> TokenRef:
         """The token that a call goes with: the one wanted, else the caller's default, else its only one.

@@ -14,6 +14,7 @@ import sqlite3
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
@@ -39,6 +40,8 @@ WHILE_AWAY = {"kind": "latency", "out": 0, "back": 3, "count": 1}
 LARGEST_FILE = 16_384
 SMALL_DISK = "24m"
 REFUSED = "audit-unavailable"
+OF_ITS_PLACE = {"chain", "seq", "number"}
+OF_A_CALL_UNDER_WAY = ["call:outcome", "send:outcome"]
 
 Members = dict[str, Any]
 
@@ -93,6 +96,18 @@ class Served:
             assert digest == next_hash(previous, body.encode())
             heads[members["chain"]] = (members["seq"], digest)
         return [json.loads(body) for body, _ in rows]
+
+    def outcomes(self) -> dict[str, int]:
+        """How many outcomes each call has that was taken in, by its ID."""
+        records = self.records()
+        ended = Counter(one["call_id"] for one in records if one["name"] == "call:outcome")
+        return {one["call_id"]: ended[one["call_id"]] for one in records if one["name"] == "call:intent"}
+
+    def assert_all_ended_once(self) -> None:
+        """Every call whose intent is on record, early or late, has one outcome there, or has it soon."""
+        until(lambda: 0 not in self.outcomes().values())
+
+        assert set(self.outcomes().values()) == {1}
 
     def ends(self) -> dict[str, list[str]]:
         """With which codes each request ended, by its ID."""
@@ -295,13 +310,18 @@ def survives(served: Served, fault: Callable[[Served], AbstractContextManager[No
     assert after.json() == [1004]
     assert {one for one in sent if not one.startswith("request-11")} == {f"request-{order}" for order in range(1001, 1005)}
     assert {order: served.ends()[f"request-{order}"] for order in range(1001, 1005)} == {order: ["ok"] for order in range(1001, 1005)}
+    served.assert_all_ended_once()
     assert served.gateway.process.poll() is None
     assert served.gateway.process.pid == process
 
 
+LOG_TO_A_PIPE = """mkfifo "$0.pipe" && { cat "$0.pipe" >"$0" & exec "$@" 2>"$0.pipe"; }"""
+
+
 def test_where_the_spool_fails_too_the_answer_goes_out_and_its_record_comes_later(place: Place) -> None:
-    """No file at all can be written, the log neither: the gateway serves on, and when there is room again nothing is missing."""
-    served = place.serve()
+    """No file at all can be written: the records stand in the log, each once; when there is room again nothing is missing."""
+    log = place.folder / "log"
+    served = place.serve("sh", "-c", LOG_TO_A_PIPE, str(log))
     served.link(1001)
     served.plan(WHILE_AWAY)
     with ThreadPoolExecutor(1) as pool:
@@ -311,12 +331,25 @@ def test_where_the_spool_fails_too_the_answer_goes_out_and_its_record_comes_late
             answered = under_way.result()
             refused = served.link(1101)
             spooled = served.spooled()
+            until(lambda: len(_logged_records(log)) >= len(OF_A_CALL_UNDER_WAY))
+    logged = _logged_records(log)
     until(lambda: served.readiness()[0] == 200)
+    late = [one for one in served.records() if one["id"] in {record["id"] for record in logged}]
 
     assert (answered.status_code, answered.json()) == (200, [1002])
     assert refused.json()["type"] == f"/gateway/problems/{REFUSED}"
     assert spooled == []
+    assert sorted(one["name"] for one in logged if one.get("request_id") == "request-1002") == OF_A_CALL_UNDER_WAY
+    assert [{name: one[name] for name in one if name not in OF_ITS_PLACE} for one in late] == logged
     assert served.ends()["request-1002"] == ["ok"]
+    served.assert_all_ended_once()
+
+
+def _logged_records(log: Path) -> list[Members]:
+    """The records that stand in the log as errors, as often as they do."""
+    whole, _, _ = log.read_text(encoding="utf-8").rpartition("\n")
+    lines = [json.loads(line) for line in whole.splitlines() if "can't be spooled" in line]
+    return [record for line in lines if line["level"] == "error" for record in line["records"]]
 
 
 def test_a_process_that_is_killed_while_the_store_is_away_leaves_its_outcomes(place: Place) -> None:
@@ -341,6 +374,7 @@ def test_a_process_that_is_killed_while_the_store_is_away_leaves_its_outcomes(pl
     assert "request-1002" not in ends
     assert [(one["code"], one["linked_ids"]) for one in outcomes] == [("ok", ["1002"])]
     assert outcomes[0]["chain"] != next(one for one in again.records() if one["name"] == "send:intent")["chain"]
+    again.assert_all_ended_once()
 
 
 def test_a_caller_that_hangs_up_while_the_store_is_away_is_on_record(place: Place) -> None:
@@ -362,6 +396,7 @@ def test_a_caller_that_hangs_up_while_the_store_is_away_is_on_record(place: Plac
 
     assert served.ends()["request-1002"] == ["caller-gone"]
     assert [one["linked_ids"] for one in served.records() if one["name"] == "send:outcome"] == [["1001"], ["1002"]]
+    served.assert_all_ended_once()
 
 
 def test_a_shutdown_beside_a_dead_store_leaves_nothing_behind_in_memory(place: Place) -> None:

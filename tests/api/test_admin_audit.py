@@ -109,6 +109,7 @@ async def test_a_page_leads_to_the_next(auditor: httpx2.AsyncClient) -> None:
         ("%ff=a", "these parameters only"),
         ("caller=%ff", "these parameters only"),
         ("order=x", "order"),
+        ("order=04711", "order"),
         ("name=call:none", "name"),
         ("since=yesterday", "since"),
         ("until=2026-02-30", "until"),
@@ -144,6 +145,13 @@ async def test_every_id_leads_to_the_story(auditor: httpx2.AsyncClient, linked: 
 
     assert [one["name"] for one in story["records"]] == ["call:intent", "send:intent", "send:outcome", "call:outcome"]
     assert story["more"] is False
+
+
+async def test_a_story_takes_no_query(auditor: httpx2.AsyncClient) -> None:
+    """A filter there would be passed over, so it is refused."""
+    answer = await auditor.get(f"{AUDIT}/1?caller=a")
+
+    assert (answer.status_code, code_of(answer)) == (400, "request-malformed")
 
 
 @pytest.mark.parametrize("reference", ["nothing", "0", "9" * 40, "%00", "a/b/c", ""])

@@ -294,7 +294,7 @@ async def test_what_is_wrong_is_told_and_never_said_back(  # noqa: PLR0913, PLR0
 
     streams = capsys.readouterr()
     assert (answer.status_code, code_of(answer), answer.json()["detail"]) == (status, CODES[status], detail)
-    assert f"path={path}" in streams.out
+    assert f"method={method}" in streams.out
     said = answer.text + str(answer.headers) + streams.out + streams.err + str(await rig.records())
     assert not any(secret in said for secret in (SECRET, TOKEN.value))
     after = await rig.administer(lambda administration: administration.callers())

@@ -193,7 +193,7 @@ async def test_what_is_wrong_is_told_and_never_said_back(  # noqa: PLR0913, PLR0
 
     streams = capsys.readouterr()
     assert (answer.status_code, code_of(answer), answer.json()["detail"]) == (status, CODES[status], detail)
-    assert f"path={path}" in streams.out
+    assert f"method={method}" in streams.out
     for secret in (SECRET, SECRET[:9], TOKEN.value, SPARE.value):
         assert secret not in answer.text + str(answer.headers) + streams.out + streams.err
         assert secret not in str(await rig.records())

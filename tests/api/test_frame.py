@@ -28,9 +28,16 @@ def uncounted(_scope: Scope, _code: str) -> None:
     """Counts nothing."""
 
 
+def no_value(_scope: Scope, _text: str) -> bool:
+    """Knows no token."""
+    return False
+
+
 async def test_a_defect_is_an_internal_error_without_its_details() -> None:
     """The caller gets a problem with the request ID; what went wrong stands in the log only."""
-    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(RequestFrame(failing, uncounted)), base_url="http://gateway") as client:
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(RequestFrame(failing, uncounted, no_value)), base_url="http://gateway"
+    ) as client:
         answer = await client.get("/", headers={"X-Request-ID": "mine"})
 
     assert answer.status_code == 500
@@ -51,7 +58,7 @@ async def test_a_defect_after_the_answers_start_ends_it() -> None:
         return {"type": "http.request"}
 
     scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
-    await RequestFrame(failing_late, uncounted)(scope, receive, send)
+    await RequestFrame(failing_late, uncounted, no_value)(scope, receive, send)
 
     assert [message["type"] for message in sent] == ["http.response.start"]
 
@@ -66,7 +73,7 @@ async def test_what_is_not_http_is_passed_on() -> None:
     async def nothing(*_arguments: object) -> Message:
         return {}
 
-    await RequestFrame(inner, uncounted)({"type": "lifespan"}, nothing, nothing)  # type: ignore[arg-type]
+    await RequestFrame(inner, uncounted, no_value)({"type": "lifespan"}, nothing, nothing)  # type: ignore[arg-type]
 
     assert seen == ["lifespan"]
 
@@ -75,7 +82,7 @@ async def test_what_is_not_http_is_passed_on() -> None:
 async def test_odd_paths_are_refused_and_counted(path: str) -> None:
     """No two ways to write a path lead to the same place."""
     counted: list[str] = []
-    frame = RequestFrame(PlainTextResponse("inner"), lambda _scope, code: counted.append(code))
+    frame = RequestFrame(PlainTextResponse("inner"), lambda _scope, code: counted.append(code), no_value)
     sent: list[Message] = []
 
     async def send(message: Message) -> None:

@@ -14,8 +14,10 @@ from app.audit import Name, Record, Seal, Signer, Trusted
 from app.audit.anchors import newest_anchors
 from app.audit.chain import ADMINISTRATION, GENESIS, Head, link, next_hash
 from app.audit.records import chain_opened
+from app.audit.retention import pruned
 from app.audit.seals import Archived
 from app.audit.storing import heads_of, insert_rows, insert_seals, last_number, open_chain, position_of, sealed_until
+from app.audit.stretches import Stretch
 from app.audit.verification import Finding, Kind, Verified, verify
 from app.domain import new_id, utc_now
 from app.storage.scan import scanning
@@ -75,7 +77,9 @@ class History:
             (upto,) = connection.execute(query, (chain, chain)).fetchone()
             (before,) = connection.execute("SELECT coalesce(max(seq), 0) FROM audit_tombstones WHERE chain = ?", (chain,)).fetchone()
             if upto and upto > before:
-                self._bury(connection, chain, before + 1, upto, archive)
+                told = self._bury(connection, chain, before + 1, upto, archive)
+                self._write(connection, ADMINISTRATION, [told])
+                self._seal(connection, ADMINISTRATION)
             return int(upto or 0)
 
     def records(self, chain: str | None = None) -> list[dict[str, Any]]:
@@ -143,16 +147,18 @@ class History:
         if head.seq > sealed:
             insert_seals(connection.execute, [SIGNER.checkpoint(head, sealed)])
 
-    def _bury(self, connection: sqlite3.Connection, chain: str, first: int, upto: int, archive: Path | None) -> None:
+    def _bury(self, connection: sqlite3.Connection, chain: str, first: int, upto: int, archive: Path | None) -> Record:
         query = "SELECT number, body, hash FROM audit_records WHERE chain = ? AND seq <= ? ORDER BY seq"
         gone = connection.execute(query, (chain, upto)).fetchall()
         archived = _archive(archive, f"{chain}-{first}-{upto}.jsonl.gz", [body for _, body, _ in gone]) if archive else None
-        stone = SIGNER.tombstone(Head(chain, upto, gone[-1][2]), first=first, before=utc_now(), archived=archived)
+        stretch = Stretch(Head(chain, first - 1), Head(chain, upto, gone[-1][2]), utc_now())
+        stone = SIGNER.tombstone(stretch.last, first=first, before=stretch.before, archived=archived)
         connection.execute("INSERT INTO audit_tombstones (body, signature) VALUES (?, ?)", (stone.body, stone.signature))
         for number, _, _ in gone:
             connection.execute("DELETE FROM audit_records WHERE number = ?", (number,))
             connection.execute("DELETE FROM audit_ids WHERE number = ?", (number,))
         connection.execute("DELETE FROM audit_checkpoints WHERE chain = ? AND seq < ?", (chain, upto))
+        return pruned("test", stretch, archived)
 
 
 def _archive(folder: Path, file: str, bodies: list[str]) -> Archived:

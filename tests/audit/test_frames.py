@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.audit.frames import Damage, framed, read
@@ -47,6 +47,7 @@ def test_nothing_was_ever_written() -> None:
     assert (found.entries, found.end, found.damages, found.torn) == ([], 0, [], False)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_one_wrong_bit_costs_one_entry_at_most(data: st.DataObject) -> None:
     """In a length, a mark or an entry: it is damage and the others are found; in the last write, which may be torn, those before it."""
@@ -62,6 +63,7 @@ def test_one_wrong_bit_costs_one_entry_at_most(data: st.DataObject) -> None:
     assert len(missing) <= 1 if place < last else missing in (LAST, LAST[1:])
 
 
+@settings(deadline=None)
 @given(first=st.integers(0, 200), length=st.integers(1, 60))
 def test_damage_of_any_length_costs_what_it_touches(first: int, length: int) -> None:
     """Zeros, too, where a block was lost: whatever a later write follows was durable, and the rest of it is found."""

@@ -12,7 +12,7 @@ from app.audit import Seal, Signer, Trusted
 from app.audit.anchors import AnchorUnreadable, anchor_line, read_anchors
 from app.audit.canonical import canonical
 from app.audit.chain import ADMINISTRATION, GENESIS, next_hash
-from app.audit.verification import Finding, Kind
+from app.audit.verification import Finding, Findings, Kind
 from app.audit.verification.state import MOST_GAPS, Gap, Progress
 from app.storage.scan import LARGEST_VALUE
 from tests.audit.histories import SIGNER, History, flipped, places, rehash
@@ -410,6 +410,36 @@ def test_what_was_pruned_is_proven_by_its_tombstone(history: History, tmp_path: 
     assert {one.kind for one in verified.findings} == {Kind.TAIL_UNCOVERED}
 
 
+def test_a_tombstone_that_was_made_elsewhere_is_named(history: History, schema: Path) -> None:
+    """It is what the gateway signs, but in a copy: here nothing tells of it."""
+    copy = History(history.path.with_name("copy.db"), schema)
+    copy.path.write_bytes(history.path.read_bytes())
+    copy.chain = history.chain
+    copy.prune()
+    with copy.editing() as connection:
+        (stone,) = connection.execute("SELECT body, signature FROM audit_tombstones").fetchall()
+    with history.editing() as connection:
+        connection.execute("INSERT INTO audit_tombstones (body, signature) VALUES (?, ?)", stone)
+        connection.execute("DELETE FROM audit_checkpoints WHERE chain = ? AND seq < 5", (history.chain,))
+    remove(history, *(row["number"] for row in history.records(history.chain)[:5]))
+
+    found = [(one.kind, one.chain, one.seq, one.until) for one in history.wrong()]
+    assert found == [(Kind.PRUNE_UNRECORDED, history.chain, 1, 5)]
+
+
+def test_a_prune_whose_record_was_pruned_itself_holds(history: History) -> None:
+    """What tells of it is gone with the changes from before that time."""
+    history.prune()
+    history.administer()
+    history.administer()
+    assert history.prune(ADMINISTRATION)
+
+    assert history.wrong() == []
+    with history.editing() as connection:
+        bodies = [json.loads(body) for (body,) in connection.execute("SELECT body FROM audit_records WHERE name = 'audit:pruned'")]
+    assert [body["pruned_chain"] for body in bodies] == [ADMINISTRATION]
+
+
 def test_a_removed_tombstone_is_named(history: History) -> None:
     """Without it the beginning of the chain is missing."""
     history.prune()
@@ -606,6 +636,46 @@ def test_an_anchor_of_what_was_pruned_holds(history: History) -> None:
     assert history.wrong(anchors=anchors) == []
 
 
+def altered_and_pruned(history: History, archive: Path | None) -> list[Seal]:
+    """What who holds the key does: alter a record, hash and seal the chain anew, and prune it; gives the anchors from before."""
+    anchors = [seal for seal in history.anchors() if history.chain in seal.body]
+    chain = history.chain
+    history.append(3)
+    with history.editing() as connection:
+        connection.execute("DELETE FROM audit_checkpoints WHERE chain = ?", (chain,))
+    rehash(history, chain, 3, '"7"', '"8"')
+    history.checkpoint()
+    history.append()
+    history.prune(archive=archive)
+    return anchors
+
+
+def test_an_anchor_at_the_end_of_what_was_pruned_is_compared(history: History) -> None:
+    """The tombstone must name the hash that was signed before."""
+    history.checkpoint()
+    anchors = history.anchors()
+    with history.editing() as connection:
+        connection.execute("DELETE FROM audit_checkpoints WHERE chain = ?", (history.chain,))
+    rehash(history, history.chain, 3, '"7"', '"8"')
+    history.checkpoint()
+    history.append()
+    history.prune()
+
+    assert history.wrong() == []
+    assert [(one.kind, one.chain, one.seq) for one in history.wrong(anchors=anchors)] == [(Kind.RECORDS_ALTERED, history.chain, 8)]
+
+
+def test_an_anchor_within_what_was_pruned_is_compared_with_the_archive(history: History, tmp_path: Path) -> None:
+    """Without the archive nothing tells; with it, the records must lead to the anchor."""
+    anchors = altered_and_pruned(history, tmp_path)
+
+    assert history.wrong(anchors=anchors) == []
+    assert history.wrong(archive=tmp_path) == []
+    (found,) = history.wrong(anchors=anchors, archive=tmp_path)
+    assert found.kind is Kind.ARCHIVE_WRONG
+    assert "anchor of record 8" in found.text
+
+
 def test_a_forged_anchor_is_not_believed(history: History) -> None:
     """Whoever can write the file of anchors can't sign."""
     (one, *others) = history.anchors()
@@ -645,6 +715,21 @@ def test_a_file_that_can_not_be_read_on_is_damaged(history: History) -> None:
 
     (found,) = history.wrong()
     assert found.kind is Kind.DATABASE_DAMAGED
+
+
+def test_notes_leave_room_for_failures() -> None:
+    """However many notes came first, a failure is kept; and however many failures did, a note is."""
+    findings = Findings()
+    for _ in range(1_500):
+        findings.add(Finding(Kind.TAIL_UNCOVERED, "noted"))
+    for _ in range(1_500):
+        findings.add(Finding(Kind.RECORD_MISSING, "missing"))
+    last = findings.add(Finding(Kind.RECORD_MISSING, "found elsewhere"))
+    findings.withdraw(last)
+
+    kept = [one.kind for one in findings]
+    assert (kept.count(Kind.TAIL_UNCOVERED), kept.count(Kind.RECORD_MISSING)) == (1_000, 1_000)
+    assert (findings.failures, findings.more) == (1_500, 1_000)
 
 
 def test_many_findings_are_counted_and_a_thousand_kept(history: History) -> None:

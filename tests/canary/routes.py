@@ -51,14 +51,16 @@ class Drive:
     Args:
         document: the application's own description.
         credentials: headers that prove somebody, the mightiest last.
-        secret: put into every place where a caller may put a token. Its own texts, which come back by design (the request's ID, the
-            page's origin, a name in a path), it chooses itself.
+        secret: put into every place where a caller may put a token. Its own texts, which come back by design (the page's origin, a
+            name in a path), it chooses itself.
+        held: a token's value that the gateway holds, put where it alone doesn't come back: in the request's ID.
         names: what may stand in a path.
     """
 
     document: dict[str, Any]
     credentials: tuple[tuple[str, str], ...]
     secret: str
+    held: str
     names: tuple[str, ...] = ("shop", "nowhere")
 
     def asks(self, method: str, path: str) -> Iterator[Ask]:
@@ -72,6 +74,10 @@ class Drive:
                 yield Ask(method, f"{target}?{query}", mightiest)
             for header in ("Gateway-Token", "Prefer", "Accept", "Cookie", "If-Match", "Idempotency-Key"):
                 yield Ask(method, target, (*mightiest, (header, self.secret)))
+            for proof in ((), mightiest):
+                yield Ask(method, target, (*proof, ("X-Request-ID", self.held)))
+            yield Ask(method, target, (("X-API-TOKEN", self.secret), ("X-Request-ID", self.secret)))
+            yield Ask(method, f"{target}/{quote(self.secret, safe='')}", mightiest)
             for kind, body in self._bodies(method, path):
                 yield Ask(method, target, (*mightiest, ("Content-Type", kind)), body)
 

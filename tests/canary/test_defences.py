@@ -16,6 +16,7 @@ import pytest
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 
+from app.api.paths import ShownPaths
 from app.callers import GrantAsked, NewCaller
 from app.callers.presented import Presented
 from app.domain import Garbled, Outcome, Stamps, TokenKind, TokenValue
@@ -100,6 +101,16 @@ def names_are_repeated(patch: Patch) -> None:
     patch.setattr("app.catalogue.rule._shown", lambda name: name)
 
 
+def request_ids_are_repeated(patch: Patch) -> None:
+    """Whatever a caller calls its request is said back."""
+    patch.setattr("app.api.frame.request_id_of", lambda headers, _: dict(headers).get(b"x-request-id", b"none").decode())
+
+
+def paths_are_logged(patch: Patch) -> None:
+    """A path is logged as it came."""
+    patch.setattr(ShownPaths, "__call__", lambda _, path: path)
+
+
 def redirects_are_followed(patch: Patch) -> None:
     """A send goes where Flxpoint's answer says, with the headers that it had."""
     exchange = Wire.exchange
@@ -129,6 +140,8 @@ DEFENCES: dict[Callable[[Patch], None], str] = {
     tracebacks_show_locals: "log",
     presented_tokens_are_repeated: "answer to a stranger",
     names_are_repeated: "file gateway.db",
+    request_ids_are_repeated: "answer to a call",
+    paths_are_logged: "log",
 }
 """What takes each defence away, and where the token is found then."""
 
@@ -163,6 +176,8 @@ async def drive(folder: Path, made: Hosts, value: str) -> Haul:
             haul.add_answer("answer to a call", await rig.link("orderIds=1001", Prefer="wait=5"))
         haul.add_answer("answer to a call", await rig.link(f"{quote(value)}=1"))
         haul.add_answer("answer to a call", await rig.link(f"orderIds={quote(value)}"))
+        haul.add_answer("answer to a call", await rig.link("orderIds=1002", X_Request_ID=value))
+        haul.add_answer("answer to a path", await rig.client.get(f"{rig.url}/orders/{quote(value, safe='')}"))
         haul.add_answer("answer to a stranger", await rig.client.get(f"{rig.url}/gateway/admin/lanes", headers={"X-API-TOKEN": value}))
         for path in ROUTES:
             haul.add_answer(f"answer to {path}", await rig.client.get(rig.url + path))

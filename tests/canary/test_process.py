@@ -31,6 +31,7 @@ from tests.cli.shell import Shell
 from tests.rig import settings_for
 
 PAGE = "https://page.example"
+KEYS_ID = len("fgk_0123456789ab_")
 UNDRIVEN_CODES = {
     "token-kind-not-accepted": "the shipped catalogue's operation takes every kind",
     "queue-full": "it takes a thousand waiting calls; its detail holds numbers only",
@@ -243,6 +244,19 @@ def _drive_pages(here: Canary) -> None:
     here.ask("a preflight", Ask("OPTIONS", "/orders/link", preflight))
 
 
+def _drive_texts(here: Canary) -> None:
+    """A value or a key where callers put texts of their own: a request's ID, and a path."""
+    key, bearer = here.keys["service"], ("Authorization", f"Bearer {here.keys['admin']}")
+    for secret in (here.planted.first, here.planted.declared, key, key[KEYS_ID:]):
+        here.link(**{"X-Request-ID": secret})
+        for path in ("/", "/orders/", "/gateway/admin/tokens/", "/gateway/admin/audit/"):
+            for proof in ((), (bearer,)):
+                here.ask("a path", Ask("GET", path + quote(secret, safe=""), proof))
+    for secret in (here.planted.first, here.planted.declared, key):
+        here.ask("a stranger", Ask("GET", "/gateway/me", (("X-Request-ID", secret),)))
+    here.link("channelIds=1&orderIds=1", **{"X-Request-ID": key})
+
+
 def _drive_declaration(here: Canary, server: Process, folder: Path) -> None:
     """A configuration file that somebody put the value into, which is refused, and the file as it was."""
     kept = declared_in(folder).read_text(encoding="ascii")
@@ -329,7 +343,7 @@ def _drive_batches(here: Canary, folder: Path) -> None:
 def _drive_routes(here: Canary, folder: Path) -> None:
     app = create_app(settings_for(folder))
     credentials = tuple(("Authorization", f"Bearer {here.keys[name]}") for name in ("service", "admin"))
-    drive = Drive(app.openapi(), credentials, here.planted.offered)
+    drive = Drive(app.openapi(), credentials, here.planted.offered, here.planted.first)
     for method, path in routes_of(app):
         for one in drive.asks(method, path):
             here.ask(f"{method} {path}", one)
@@ -366,6 +380,7 @@ def test_no_token_comes_out(tmp_path: Path, shell: Shell) -> None:
             _drive_codes(here)
             _drive_pages(here)
             _drive_batches(here, tmp_path / "results")
+            _drive_texts(here)
             _drive_commands(here)
             _drive_declaration(here, server, tmp_path)
             _drive_routes(here, tmp_path / "described")
@@ -380,8 +395,16 @@ def test_no_token_comes_out(tmp_path: Path, shell: Shell) -> None:
 
     assert status == 0
     assert here.haul.finds(here.planted.searcher) == []
+    assert _keys_found(here) == []
     assert here.upstream.received == []
     _assert_driven(here)
+
+
+def _keys_found(here: Canary) -> list[str]:
+    """Where a caller's key, or its secret half, stands but in the output of the command that made it."""
+    secrets_of_keys = [key[KEYS_ID:].encode() for key in here.keys.values()]
+    shown = ("command caller add", "command caller rotate-key")
+    return [name for name, content in here.haul.parts if name not in shown and any(one in content for one in secrets_of_keys)]
 
 
 def _assert_driven(here: Canary) -> None:

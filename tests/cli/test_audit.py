@@ -126,6 +126,14 @@ def test_records_are_a_table_for_people(shell: Shell) -> None:
     ]
 
 
+def test_a_refusal_tells_its_reason(shell: Shell) -> None:
+    """Rather than what could be read of the IDs that it was refused for."""
+    refused: dict[str, Any] = {"parameter": "orderIds", "ids": [], "code": "parameter-invalid", "reason": "orderIds: place 1 is no ID"}
+    put_away(shell.state_dir / "gateway.db", [made(1, Name.CALL_REFUSED, caller="z", **refused)])
+
+    assert shell("audit", "list", "--caller", "z").out.splitlines()[1].endswith("parameter-invalid  orderIds: place 1 is no ID")
+
+
 def test_no_records_are_told_in_words(shell: Shell) -> None:
     """An empty list is one line for people and an empty list for programs."""
     assert shell("audit", "list", "--caller", "nobody").out == "no records\n"
@@ -173,6 +181,9 @@ def test_a_reference_to_nothing(shell: Shell) -> None:
         ("--limit", "many"),
         ("--before", "0"),
         ("--order", "x"),
+        ("--order", "04711"),
+        ("--order", ""),
+        ("--caller", ""),
         ("--name", "call:none"),
         ("--since", "yesterday"),
         ("--until", "2026-13-01"),

@@ -11,6 +11,7 @@ import sqlite3
 import stat
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def test_nothing_is_a_complete_file_too(shell: Shell, form: str, written: str) -
 def test_what_is_interrupted_leaves_nothing(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, status: int
 ) -> None:
-    """Ctrl-C, a supervisor or a lost terminal in the midst: the status is a shell's, the file that was there stays, and no half one."""
+    """Ctrl-C, an end by a supervisor or by a lost terminal: the file that was there before is there still, and no half one."""
     target = tmp_path / "out" / "record.jsonl"
     target.parent.mkdir()
     target.write_text("an older export", encoding="utf-8")
@@ -109,6 +110,49 @@ def test_a_file_that_cant_be_written_is_told(shell: Shell, tmp_path: Path, targe
     assert "can't be written" in ran.err
     assert len(ran.err.splitlines()) == 1
     assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", ["pipe", "link"])
+def test_a_pipe_is_written_to(shell: Shell, tmp_path: Path, name: str) -> None:
+    """What is no file isn't replaced by one, whether it is named itself or by a link; whoever reads it gets the export."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit((tmp_path / "pipe").read_bytes)
+        ran = shell("audit", "export", "--output", str(tmp_path / name))
+
+    assert (ran.status, ran.err) == (0, "")
+    assert read.result().decode().splitlines() == bodies(shell)
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_pipe_whose_reader_goes_is_told(shell: Shell, tmp_path: Path) -> None:
+    """In one line, with status 2."""
+    os.mkfifo(tmp_path / "pipe")
+
+    def read_a_bit() -> None:
+        with (tmp_path / "pipe").open("rb", buffering=0) as file:
+            file.read(1)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(read_a_bit)
+        ran = shell("audit", "export", "--output", str(tmp_path / "pipe"))
+
+    assert (ran.status, ran.out, ran.err) == (2, "", f"{tmp_path / 'pipe'} can't be written: Broken pipe\n")
+
+
+def test_where_a_link_leads_is_replaced(shell: Shell, tmp_path: Path) -> None:
+    """The link stays, and the file that it names is the export, whether or not there was one."""
+    target = tmp_path / "out" / "record.jsonl"
+    target.parent.mkdir()
+    (tmp_path / "link").symlink_to(target)
+    for _ in range(2):
+        assert shell("audit", "export", "--output", str(tmp_path / "link")).status == 0
+        assert target.read_text(encoding="utf-8").splitlines() == bodies(shell)
+        target.write_text("an older export", encoding="utf-8")
+
+    assert (tmp_path / "link").readlink() == target
+    assert list(target.parent.iterdir()) == [target]
 
 
 def exporting(shell: Shell, *options: str, **streams: Any) -> subprocess.Popen[bytes]:

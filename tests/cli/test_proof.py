@@ -240,6 +240,63 @@ def test_a_view_in_the_place_of_the_records_is_refused(shell: Shell) -> None:
     assert "audit_records isn't the table that the gateway made" in ran.err
 
 
+FAKED = "\x1b[2J\x1b[Hall holds: 3 records in 1 chains\n\u009b8m"
+
+
+@pytest.fixture
+def faked(shell: Shell) -> Shell:
+    """Three records, and a fourth whose chain and ID would have a terminal show another outcome."""
+    body = json.dumps({"chain": FAKED, "id": FAKED, "ids": [FAKED], "name": FAKED, "number": 4, "seq": 1}, ensure_ascii=False)
+    with closing(sqlite3.connect(shell.state_dir / "gateway.db", isolation_level=None)) as connection:
+        connection.execute("INSERT INTO audit_records (number, body, hash) VALUES (4, ?, zeroblob(32))", (body,))
+        connection.execute("DELETE FROM audit_ids WHERE number = 4")
+        connection.execute("INSERT INTO audit_ids VALUES (?, 3)", (FAKED,))
+        connection.execute("INSERT INTO audit_chains (id, opened_at, closed_at) VALUES (?, '2020', '2020')", (FAKED,))
+    return shell
+
+
+def test_what_is_found_can_not_fake_the_outcome(faked: Shell) -> None:
+    """A finding is one line, whatever lies in the database; what a terminal would obey is shown."""
+    lines = faked("audit", "verify").out.splitlines()
+
+    assert all(line.isprintable() for line in lines)
+    assert [line.split()[0] for line in lines] == ["WRONG"] * (len(lines) - 1) + ["NOT"]
+    assert any("chain \\x1b[2J" in line and "ID \\x1b[2J" in line for line in lines)
+    assert any("index-wrong" in line for line in lines)
+
+
+def test_what_is_pruned_can_not_fake_the_outcome(faked: Shell) -> None:
+    """What names a chain that isn't sound is one line, too."""
+    ran = faked("audit", "prune", "--before", "2020-01-01", "--yes")
+
+    assert ran.status == 1
+    assert all(line.isprintable() for line in ran.err.splitlines())
+    assert ran.err.startswith("conflict: nothing of chain \\x1b[2J")
+
+
+def test_a_schema_whose_name_a_terminal_would_obey_is_shown(shell: Shell) -> None:
+    """A refusal, too, shows what it names."""
+    edit(shell, "UPDATE alembic_version SET version_num = char(27) || '[2J'")
+
+    assert "has schema \\x1b[2J" in shell("audit", "verify").err
+
+
+def test_json_on_a_terminal_is_ascii(faked: Shell) -> None:
+    """For a program, through a pipe, it is as it was."""
+    own, terminal = pty.openpty()
+    variables = environment(STATE_DIR=faked.state_dir) | {"TERM": "dumb"}
+    arguments = command("audit", "verify", "--json")
+    ran = subprocess.run(arguments, env=variables, cwd=REPOSITORY, stdout=terminal, stderr=subprocess.PIPE, timeout=60, check=False)
+    os.close(terminal)
+    shown = os.read(own, 65_536)
+    os.close(own)
+
+    assert ran.returncode == 1
+    assert shown.isascii()
+    assert b"\\u009b" in shown
+    assert "\u009b" in faked("audit", "verify", "--json").out
+
+
 def test_a_schema_of_another_type_is_none(shell: Shell) -> None:
     """A number in its place isn't taken for so many bytes."""
     edit(shell, "DROP TABLE alembic_version")

@@ -106,6 +106,44 @@ async def test_one_that_doesnt_open_holds_back_no_change_of_another(engine: Asyn
         vault.open(held["shop"].id)
 
 
+async def test_a_value_is_known_without_being_opened(engine: AsyncEngine) -> None:
+    """Just the values of the tokens that are there, disabled or not, are known as such, and none before there are tokens."""
+    none = await loaded(engine)
+    await added(engine, "shop", "store")
+    async with writing(engine) as connection:
+        await STORE.set_enabled(connection, "shop", enabled=False)
+        await STORE.rotate(connection, "store", TokenValue("another-value-of-token-store"))
+    vault = await loaded(engine)
+    texts = ["value-of-token-shop", "value-of-token-store", "another-value-of-token-store", "value-of-token-shop-", "short", "", "ä" * 20]
+
+    assert [none.is_value(text) for text in texts] == [False] * 7
+    assert [vault.is_value(text) for text in texts] == [True, False, True, False, False, False, False]
+
+
+async def test_a_value_that_was_replaced_stays_known(engine: AsyncEngine) -> None:
+    """It may be good at Flxpoint for a while, so a vault that held it knows it until its end, also when the token is gone."""
+    await added(engine, "shop")
+    vault = await loaded(engine)
+    async with writing(engine) as connection:
+        await STORE.rotate(connection, "shop", TokenValue("another-value-of-token-shop"))
+    await loaded(engine, vault)
+    async with writing(engine) as connection:
+        await STORE.remove(connection, "shop")
+    await loaded(engine, vault)
+
+    assert vault.is_value("value-of-token-shop")
+    assert vault.is_value("another-value-of-token-shop")
+
+
+async def test_without_the_fingerprints_key_nothing_is_let_through(engine: AsyncEngine) -> None:
+    """Where it can't be told which texts are values, all that have a value's form are taken for values."""
+    await added(engine, "shop")
+    vault = await loaded(engine, Vault(Keyring({"k2": bytes(32)})))
+
+    assert vault.is_value("no-value-of-any-token")
+    assert not vault.is_value("short")
+
+
 @pytest.mark.parametrize("column", ["sealed and all", "id", "name"])
 async def test_a_row_copied_onto_another_doesnt_open(engine: AsyncEngine, column: str) -> None:
     """Who can write the database still can't have one token's value sent in another's name."""

@@ -27,7 +27,7 @@ MOMENT: dict[str, Any] = {"type": "string", "examples": ["2027-01-31T12:00:00Z"]
 FILTERS: dict[str, tuple[str, dict[str, Any]]] = {
     "caller": ("Only those of this caller, and changes made to it.", TEXT),
     "token": ("Only those of this token, and changes made to it.", TEXT),
-    "order": ("Only those that ask for this ID or tell of it.", {"type": "string", "pattern": "^[0-9]{1,19}$"}),
+    "order": ("Only those that ask for this ID or tell of it.", {"type": "string", "pattern": "^[1-9][0-9]{0,18}$"}),
     "code": ("Only those with this code, such as `ok` or `parameter-missing`.", TEXT),
     "name": ("Only those of this name, such as `call:outcome`.", {"type": "string", "enum": [name.value for name in Name]}),
     "by": ("Only changes made by them, such as `command:ada` or `caller:ops`.", TEXT),
@@ -83,6 +83,9 @@ async def list_records(request: Request, services: TheServices) -> Response:
 
 async def show_records(request: Request, services: TheServices, reference: Reference) -> Response:
     """The whole story of a request: its records, and those of the sends that carried its calls, oldest first."""
+    if request.scope["query_string"]:
+        detail = "this takes no query"
+        raise RequestMalformed(detail)
     with HangUpWatch(request):
         story = await _read(services.records.story(reference))
         if not story.records:
@@ -122,7 +125,7 @@ def add_audit_routes(app: FastAPI) -> None:
     app.add_api_route(
         AUDIT, list_records, operation_id="list-records", response_model=RecordPage, dependencies=[Reader], responses=answers, **listing
     )
-    answers = refusals("not-found", unrecorded=True)
+    answers = refusals("not-found", "request-malformed", unrecorded=True)
     app.add_api_route(
         AUDIT + "/{reference:path}",
         show_records,

@@ -11,7 +11,7 @@ import orjson
 
 from app.audit.chain import GENESIS, next_hash
 from app.audit.verification.findings import Finding, Findings, Kind
-from app.audit.verification.points import Point
+from app.audit.verification.points import Point, Points
 from app.storage.scan import LARGEST_VALUE
 
 __all__ = ["ArchiveCheck"]
@@ -22,11 +22,13 @@ class ArchiveCheck:
 
     Args:
         folder: where the archives lie.
+        points: what is signed, and where it is due.
         findings: where what is found is put.
     """
 
-    def __init__(self, folder: Path, findings: Findings) -> None:
+    def __init__(self, folder: Path, points: Points, findings: Findings) -> None:
         self._folder = folder
+        self._points = points
         self._findings = findings
         self._before: Point | None = None
 
@@ -39,31 +41,40 @@ class ArchiveCheck:
         path = self._folder / Path(tombstone.file).name
         follows = before is not None and (before.chain, before.seq) == (chain, first - 1)
         start = GENESIS if first == 1 else before.hash if before and follows else None
-        kind, text = (Kind.ARCHIVE_WRONG, _wrong_with(path, start, tombstone)) if path.exists() else (Kind.ARCHIVE_ABSENT, "it isn't there")
+        kind, text = (
+            (Kind.ARCHIVE_WRONG, self._wrong_with(path, start, tombstone)) if path.exists() else (Kind.ARCHIVE_ABSENT, "it isn't there")
+        )
         if text:
             self._findings.add(Finding(kind, f"the archive {path.name}: {text}", chain, first, tombstone.seq))
 
+    def _wrong_with(self, path: Path, start: bytes | None, tombstone: Point) -> str | None:
+        try:
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != tombstone.sha256:
+                    return "its content isn't what the tombstone says"
+            if start is None:
+                return "the tombstone before is missing, so that it can't be recomputed"
+            return self._wrong_records(path, start, tombstone)
+        except (OSError, EOFError, zlib.error) as error:
+            return f"it can't be read: {error}"
 
-def _wrong_with(path: Path, start: bytes | None, tombstone: Point) -> str | None:
-    try:
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != tombstone.sha256:
-                return "its content isn't what the tombstone says"
-        if start is None:
-            return "the tombstone before is missing, so that it can't be recomputed"
-        return _wrong_records(path, start, tombstone)
-    except (OSError, EOFError, zlib.error) as error:
-        return f"it can't be read: {error}"
+    def _wrong_records(self, path: Path, start: bytes, tombstone: Point) -> str | None:
+        head, seq = start, tombstone.previous - 1
+        due = self._points.next(tombstone.chain, seq)
+        with gzip.open(path) as lines:
+            while line := lines.readline(LARGEST_VALUE):
+                body, seq = line.rstrip(b"\n"), seq + 1
+                if not _is_record(body, tombstone.chain, seq):
+                    return f"line {seq - tombstone.previous + 1} isn't record {seq} of the chain"
+                head = next_hash(head, body)
+                if due and due[0].seq == seq:
+                    if wrong := next((point for point in due if point.hash != head), None):
+                        return f"its records don't lead to the hash in the {wrong.source} of record {seq}"
+                    due = self._points.next(tombstone.chain, seq)
+        return _unless_led(seq, head, tombstone)
 
 
-def _wrong_records(path: Path, start: bytes, tombstone: Point) -> str | None:
-    head, seq = start, tombstone.previous - 1
-    with gzip.open(path) as lines:
-        while line := lines.readline(LARGEST_VALUE):
-            body, seq = line.rstrip(b"\n"), seq + 1
-            if not _is_record(body, tombstone.chain, seq):
-                return f"line {seq - tombstone.previous + 1} isn't record {seq} of the chain"
-            head = next_hash(head, body)
+def _unless_led(seq: int, head: bytes, tombstone: Point) -> str | None:
     return None if (seq, head) == (tombstone.seq, tombstone.hash) else f"its records don't lead to the hash of record {tombstone.seq}"
 
 

@@ -77,8 +77,16 @@ class Chains:
         self._filed.add_record(number, members)
         if chain.seq == chain.due_seq:
             self.settle(chain)
-        if members.get("name") == Name.CHAIN_OPENED:
+        name = members.get("name")
+        if name == Name.CHAIN_OPENED:
             self._heed(chain, members)
+        elif name == Name.AUDIT_PRUNED and chain.id == ADMINISTRATION:
+            self._note_pruned(members)
+
+    def _note_pruned(self, members: Mapping[str, Any]) -> None:
+        pruned, first, last = (members.get(name) for name in ("pruned_chain", "first", "last"))
+        if isinstance(pruned, str) and is_place(first) and is_place(last):
+            self._points.add_pruned(pruned, first, last)
 
     def settle(self, chain: Progress) -> None:
         """Compare the chain with the points at the place that it has reached."""

@@ -43,6 +43,7 @@ class Ending:
             self._end(chain)
         for name in sorted({*self._points.chains(), *self._chains.claims} - {*self._chains.progress}):
             self._absent(name)
+        self._miss_pruned()
         self._count(last_number)
         if self._chains.left:
             text = f"{self._chains.left} records lie there yet that tombstones stand for: a prune was interrupted, or goes on"
@@ -81,6 +82,14 @@ class Ending:
 
     def _named(self, name: str) -> int:
         return max(self._points.last(name), self._chains.claims.get(name, 0))
+
+    def _miss_pruned(self) -> None:
+        """What is removed is put on record in the same transaction. Where the changes themselves don't hold, that explains it."""
+        if self._findings.concerns(ADMINISTRATION):
+            return
+        for stone in self._points.unrecorded():
+            text = f"a tombstone stands for the records {stone.previous} to {stone.seq}, but no `audit:pruned` tells of it: made elsewhere"
+            self._findings.add(Finding(Kind.PRUNE_UNRECORDED, text, stone.chain, stone.previous, stone.seq))
 
     def _count(self, last_number: int) -> None:
         """Numbers have no gaps but those that prunes left. Where something was found already, that explains it."""

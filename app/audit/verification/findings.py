@@ -25,6 +25,7 @@ class Kind(StrEnum):
     KEY_UNKNOWN = "key-unknown"
     CHECKPOINT_MISSING = "checkpoint-missing"
     TOMBSTONE_MISSING = "tombstone-missing"
+    PRUNE_UNRECORDED = "prune-unrecorded"
     ARCHIVE_WRONG = "archive-wrong"
     INDEX_WRONG = "index-wrong"
     DATABASE_DAMAGED = "database-damaged"
@@ -75,10 +76,14 @@ class Finding:
 
 
 class Findings:
-    """Collects findings: the first thousand whole, of the others how many there are. One may turn out to be another, or none."""
+    """Collects findings: the first thousand failures and the first thousand notes whole, of the others how many there are.
+
+    One may turn out to be another, or none.
+    """
 
     def __init__(self) -> None:
         self._kept: dict[int, Finding] = {}
+        self._notes = 0
         self._made = 0
         self.failures = 0
         self.more = 0
@@ -89,8 +94,11 @@ class Findings:
     def add(self, finding: Finding) -> int:
         """Add one; gives what it can be replaced or withdrawn by."""
         self._made += 1
-        self.failures += not finding.kind.is_note
-        if len(self._kept) < MOST_KEPT:
+        is_note = finding.kind.is_note
+        kept = self._notes if is_note else len(self._kept) - self._notes
+        self.failures += not is_note
+        if kept < MOST_KEPT:
+            self._notes += is_note
             self._kept[self._made] = finding
         else:
             self.more += 1
@@ -116,6 +124,10 @@ class Findings:
     def numbers(self) -> set[int]:
         """The numbers of the records that failures concern."""
         return {one.number for one in self._kept.values() if one.number is not None and not one.kind.is_note}
+
+    def concerns(self, chain: str) -> bool:
+        """Whether a failure is that chain's, or may be."""
+        return any(one.chain in {chain, None} and not one.kind.is_note for one in self._kept.values())
 
     def any_of(self, *kinds: Kind) -> bool:
         """Whether something of these kinds was found."""

@@ -7,11 +7,28 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
+from app.audit.chain import ADMINISTRATION
+
 __all__ = ["Point", "Points", "Source"]
 
-TABLE = "CREATE TABLE points (chain, seq, source, hash, previous, file, sha256, PRIMARY KEY (chain, seq, source, hash)) WITHOUT ROWID"
-COLUMNS = "SELECT chain, seq, source, hash, previous, file, sha256 FROM points"
+TABLE = (
+    "CREATE TABLE points (chain, seq, source, hash, previous, file, sha256, at, before, PRIMARY KEY (chain, seq, source, hash)) "
+    "WITHOUT ROWID"
+)
+PRUNED = "CREATE TABLE pruned (chain, first, last, PRIMARY KEY (chain, first, last)) WITHOUT ROWID"
+COLUMNS = "SELECT * FROM points"
 AT = f"{COLUMNS} WHERE chain = ? AND seq = ? ORDER BY source"
+CLASHES = (
+    "SELECT said.* FROM points AS said "
+    "JOIN points AS stone ON stone.chain = said.chain AND stone.seq = said.seq AND stone.source = 'tombstone' "
+    "WHERE said.source != 'tombstone' AND said.hash != stone.hash ORDER BY said.chain, said.seq"
+)
+UNRECORDED = (
+    f"{COLUMNS} AS stone WHERE source = 'tombstone' "  # noqa: S608 - constants
+    "AND NOT EXISTS (SELECT 1 FROM pruned WHERE chain = stone.chain AND first = stone.previous AND last = stone.seq) "
+    f"AND at >= (SELECT coalesce(max(before), '') FROM points WHERE source = 'tombstone' AND chain = '{ADMINISTRATION}') "
+    "ORDER BY chain, seq"
+)
 NEXT = COLUMNS + " WHERE chain = ? AND seq = (SELECT min(seq) FROM points WHERE chain = ? AND seq > ?) ORDER BY source"  # noqa: S608 - constants
 
 
@@ -27,7 +44,7 @@ class Point(NamedTuple):
     """A chain's record at `seq` has this hash.
 
     `previous` is the place of the checkpoint before or, of a tombstone, that of the first record that it stands for; `file` and `sha256`
-    name the archive of these.
+    name the archive of these. It was signed `at` that time, and stands for nothing that isn't from `before` that one.
     """
 
     chain: str
@@ -37,6 +54,8 @@ class Point(NamedTuple):
     previous: int = 0
     file: str | None = None
     sha256: str | None = None
+    at: str = ""
+    before: str = ""
 
 
 class Points:
@@ -46,10 +65,11 @@ class Points:
         # An empty name is a temporary database, whose pages go to an unnamed file when they are more than its cache.
         self._connection = sqlite3.connect("")
         self._connection.execute(TABLE)
+        self._connection.execute(PRUNED)
 
     def add(self, point: Point) -> None:
         """Keep one."""
-        self._connection.execute("INSERT OR IGNORE INTO points VALUES (?, ?, ?, ?, ?, ?, ?)", point)
+        self._connection.execute("INSERT OR IGNORE INTO points VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", point)
 
     def next(self, chain: str, after: int) -> list[Point]:
         """The points at the next place of a chain that has any."""
@@ -58,6 +78,18 @@ class Points:
     def at(self, chain: str, seq: int) -> list[Point]:
         """The points at one place of a chain."""
         return list(self._points(AT, chain, seq))
+
+    def add_pruned(self, chain: str, first: int, last: int) -> None:
+        """Keep that the removal of these is on record."""
+        self._connection.execute("INSERT OR IGNORE INTO pruned VALUES (?, ?, ?)", (chain, first, last))
+
+    def unrecorded(self) -> list[Point]:
+        """The tombstones whose removal isn't on record, unless the record of it may have been removed itself since."""
+        return list(self._points(UNRECORDED))
+
+    def clashes(self) -> list[Point]:
+        """The checkpoints and anchors at the place of a tombstone that know another hash of it."""
+        return list(self._points(CLASHES))
 
     def last(self, chain: str) -> int:
         """The last place of a chain that a point is known of; 0 where there is none."""

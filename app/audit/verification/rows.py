@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import orjson
 
@@ -48,7 +48,7 @@ class StrayRow:
         return hashlib.sha256(previous + self.body).digest()
 
 
-def is_place(value: object) -> bool:
+def is_place(value: object) -> TypeGuard[int]:
     """Whether it can be a place in a chain, or among all records."""
     return type(value) is int and 1 <= value <= LARGEST_PLACE
 

@@ -46,7 +46,7 @@ class SealCheck:
                 self._points.add(point)
 
     def bury(self) -> None:
-        """Learn from the tombstones, all seen, what they stand for; each must follow the one before."""
+        """Learn from the tombstones, all seen, what they stand for; each must follow the one before, and agree with what else is signed."""
         for point in self._points.of(Source.TOMBSTONE):
             before = self.buried.get(point.chain)
             reached, first = before.seq if before else 0, point.previous
@@ -54,6 +54,9 @@ class SealCheck:
                 text = f"no tombstone stands for the records {reached + 1} to {first - 1}, which another says were removed before"
                 self._findings.add(Finding(Kind.TOMBSTONE_MISSING, text, point.chain, reached + 1, first - 1))
             self.buried[point.chain] = point
+        for point in self._points.clashes():
+            text = f"the tombstone at {point.seq} names another hash than the {point.source} there: what it stands for was altered"
+            self._findings.add(Finding(Kind.RECORDS_ALTERED, text, point.chain, point.seq))
 
     def excused(self, source: Source) -> bool:
         """Whether one that is missing may be one that was found and isn't believed; each excuses one."""
@@ -105,4 +108,10 @@ def _said(source: Source, members: Mapping[str, Any]) -> Point:
         raise SignatureWrong from error
     if not (isinstance(chain, str) and is_place(seq) and (is_place(previous) or previous == 0) and previous <= seq):
         raise SignatureWrong
-    return Point(chain, seq, source, known, previous, members.get("file"), members.get("sha256"))
+    file, sha256, at, before = (_text(members, name) for name in ("file", "sha256", "at", "before"))
+    return Point(chain, seq, source, known, previous, file, sha256, at or "", before or "")
+
+
+def _text(members: Mapping[str, Any], name: str) -> str | None:
+    found = members.get(name)
+    return found if isinstance(found, str) else None

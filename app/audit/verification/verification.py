@@ -105,7 +105,7 @@ class _Verification:
             self._damaged(f"the records can't be read on, after about {chains.rows}: {error}")
 
     def _check_archives(self, folder: Path) -> None:
-        check = ArchiveCheck(folder, self._findings)
+        check = ArchiveCheck(folder, self._points, self._findings)
         for tombstone in self._points.of(Source.TOMBSTONE):
             check.see(tombstone)
 
