@@ -1,5 +1,6 @@
 """Calls that outlive their request: what they are, and where they are kept."""
 
+from app.jobs.following import Follower, Followers, Snapshot
 from app.jobs.job import FINISHED, Counts, Job, JobState, NewJob, Part, PartEnd, PartState
 from app.jobs.outlook import Outlook, outlook
 from app.jobs.quota import JobQuota
@@ -12,6 +13,8 @@ __all__ = [
     "FINISHED",
     "MOST_IDS",
     "Counts",
+    "Follower",
+    "Followers",
     "IdOutcome",
     "IdResult",
     "Job",
@@ -23,6 +26,7 @@ __all__ = [
     "Part",
     "PartEnd",
     "PartState",
+    "Snapshot",
     "ids_of_csv",
     "ids_of_list",
     "ids_of_text",

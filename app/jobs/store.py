@@ -46,6 +46,10 @@ class JobStore:
             raise NotFound(message)
         return _job(row)
 
+    async def some(self, connection: AsyncConnection, job_ids: Sequence[str]) -> list[Job]:
+        """Those of these jobs that there are."""
+        return [_job(row) for row in (await connection.execute(select(jobs).where(jobs.c.id.in_(job_ids)))).mappings()]
+
     async def listed(  # noqa: PLR0913 - what a list may be narrowed to
         self,
         connection: AsyncConnection,
