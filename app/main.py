@@ -36,7 +36,7 @@ from app.gateway import Gateway
 from app.house import House
 from app.jobbing import JobRunner
 from app.joboffice import JobOffice
-from app.jobs import JobQuota
+from app.jobs import Followers, JobQuota
 from app.opening import open_state
 from app.register import open_register
 from app.settings import Settings
@@ -113,12 +113,14 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
         await house.refresh()
         callers = await _open_callers(stack, settings, house, await _ticket_key(engine, keyring))
         gateway = Gateway(house.vault, house.audit, house.dispatcher, time.monotonic)
+        house.followers = Followers(engine, catalogue, house.dispatcher)
         runner = JobRunner(
             engine=engine,
             gateway=gateway,
             callers=house.directory,
             catalogue=catalogue,
             outcome_of=register.outcome,
+            watchers=(house.followers,),
         )
         house.services = Services(
             gateway=gateway,
@@ -140,6 +142,7 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
                 quota=JobQuota(settings.jobs_per_caller, settings.job_ids_per_caller),
                 wake=runner.wake,
             ),
+            following=house.followers,
             administration=lambda actor: Administration(engine, keyring, actor),
             heed_changes=house.heed_changes,
             master_keys=list(keyring.ids),
@@ -150,6 +153,7 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
         house.jobs = runner
         stack.push_async_callback(house.close)
         await stack.enter_async_context(register.kept())
+        await stack.enter_async_context(house.followers.kept())
         await stack.enter_async_context(runner.kept())
         await stack.enter_async_context(house.kept_fresh())
         yield house
