@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx2
@@ -14,6 +14,8 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import update
 
+from app.api.events import EventStream
+from app.callers import Presented
 from app.storage import writing
 from app.storage.tables import jobs
 from tests.batches import HELD, JOBS, ask_batch, bearing, caller_with, code_of, ended, get, hold
@@ -253,3 +255,92 @@ async def test_a_client_that_hangs_up_is_let_go(rig: Rig, held: tuple[str, str])
 
     assert before == 1
     assert (await get(rig, *held)).json()["state"] in {"queued", "running"}
+
+
+async def test_at_shutdown_streams_end_at_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """They say when to come back, and hold nothing up; who comes meanwhile is refused."""
+    async with rigged(tmp_path_factory.mktemp("ending"), (TOKEN, HELD)) as rig:
+        await hold(rig)
+        location = (await ask_batch(rig, rig.key, [1], token="held")).headers["Location"]
+        async with following(rig, rig.key, location) as stream:
+            await begun(stream)
+            rig.house.begin_shutdown()
+            *_, last = await stream.rest()
+        late = await get(rig, rig.key, f"{location}/events")
+
+    assert 1_000 <= int(last.fields["retry"]) < 5_000
+    assert (late.status_code, code_of(late)) == (503, "shutting-down")
+    assert int(late.headers["Retry-After"]) > 0
+
+
+# --- the stream itself
+
+
+@dataclass
+class Client:
+    """A client on the other side of the application, which takes so many pieces, then nothing."""
+
+    takes: int
+    taken: list[bytes] = field(default_factory=list)
+    has_all: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        """Take a piece, or never come back."""
+        if len(self.taken) == self.takes:
+            await asyncio.Event().wait()
+        if message["type"] == "http.response.body":
+            self.taken.append(message["body"])
+            if len(self.taken) == self.takes:
+                self.has_all.set()
+
+    async def receive(self) -> dict[str, Any]:
+        """Hang up once it has all."""
+        await self.has_all.wait()
+        return {"type": "http.disconnect"}
+
+    async def stay(self) -> dict[str, Any]:
+        """Never hang up."""
+        await asyncio.Event().wait()
+        return {}
+
+
+async def stream_of(rig: Rig, key: str, location: str, **given: Any) -> EventStream:
+    """A job's stream, with times of its own."""
+    services = rig.house.services
+    presented = Presented(authorization=[f"Bearer {key}"], x_api_token=[], address="127.0.0.1", origins=[], host=None)
+    caller = replace(await services.callers.authenticate(presented), **{name: given.pop(name) for name in ("basis",) if name in given})
+    return EventStream(services, caller, await services.jobs.glance(caller, location.rpartition("/")[2]), None, **given)
+
+
+SCOPE: dict[str, Any] = {"type": "http", "method": "GET", "path": "/", "headers": [], "client": ("127.0.0.1", 1)}
+
+
+async def test_comments_keep_a_quiet_stream_open(rig: Rig, held: tuple[str, str]) -> None:
+    """Proxies see that something comes, though nothing happens."""
+    await taken(rig, *held)
+    client = Client(takes=4)
+    async with asyncio.timeout(20):
+        await (await stream_of(rig, *held, keep_alive=0.01))(SCOPE, client.receive, client.send)
+
+    assert client.taken[0] == b"retry: 2000\n\n"
+    assert client.taken[2:] == [b":\n\n"] * 2
+
+
+async def test_a_quiet_stream_ends_with_its_callers_right(rig: Rig, held: tuple[str, str]) -> None:
+    """Also where nothing happens it is looked at now and then whether the caller may still follow."""
+    client = Client(takes=100)
+    stream = await stream_of(rig, *held, keep_alive=0.01, basis="withdrawn")
+    async with asyncio.timeout(20):
+        await stream(SCOPE, client.stay, client.send)
+
+    assert [piece.split(b":")[0] for piece in client.taken] == [b"retry", b"retry"]
+
+
+async def test_a_client_that_takes_nothing_is_let_go(rig: Rig, held: tuple[str, str]) -> None:
+    """It doesn't hold its place for ever, and the server closes its connection."""
+    client = Client(takes=1)
+    async with asyncio.timeout(20):
+        await (await stream_of(rig, *held, send_seconds=0.01))(SCOPE, client.stay, client.send)
+    await has_no_followers(rig)
+
+    assert client.taken == [b"retry: 2000\n\n"]
