@@ -14,7 +14,20 @@ from pathlib import Path
 import uvloop
 
 from app.telemetry import configure_logs
-from benchmarks import authentication, contention, fairness, latency, memory, merging, pacing, peers, queue_cost, refusals, tokens
+from benchmarks import (
+    authentication,
+    contention,
+    fairness,
+    following,
+    latency,
+    memory,
+    merging,
+    pacing,
+    peers,
+    queue_cost,
+    refusals,
+    tokens,
+)
 from benchmarks.figures import Report
 from benchmarks.machine import describe_machine, measure_noise, noise_line
 from benchmarks.scale import FULL, QUICK, Scale
@@ -32,6 +45,7 @@ BENCHMARKS: dict[str, Callable[[Scale], Awaitable[Report]]] = {
     "authentication": authentication.measure,
     "memory": memory.measure,
     "merging": merging.measure,
+    "following": following.measure,
     "latency": latency.measure,
 }
 PINNING = frozenset({"pacing", "refusals", "tokens"})

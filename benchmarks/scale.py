@@ -33,6 +33,8 @@ class Scale:
         jwts: JWTs of each sort that are verified once.
         held: calls that wait while memory is measured.
         merged: callers that each link one order.
+        followers: clients that follow jobs.
+        followed_sends: sends of each job that they follow.
         noise: repetitions of the loop and of the fsync by which the machine's noise is told.
     """
 
@@ -55,6 +57,8 @@ class Scale:
     jwts: int
     held: int
     merged: int
+    followers: int
+    followed_sends: int
     noise: int
 
     def at_least(self, value: float) -> Bound | None:
@@ -86,6 +90,8 @@ FULL = Scale(
     jwts=1_000,
     held=5_000,
     merged=500,
+    followers=1_000,
+    followed_sends=60,
     noise=200,
 )
 QUICK = Scale(
@@ -108,5 +114,7 @@ QUICK = Scale(
     jwts=50,
     held=100,
     merged=20,
+    followers=50,
+    followed_sends=6,
     noise=20,
 )
