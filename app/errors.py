@@ -21,7 +21,7 @@
     - UpstreamRejectedToken · UpstreamError · UpstreamInvalidResponse · UpstreamUnreachable
   - Unavailable (503)
     - QueueFull · WaitTooLong
-    - TokenSuspended · TokenUnavailable · AuditUnavailable · ShuttingDown
+    - TokenSuspended · TokenUnavailable · AuditUnavailable · ShuttingDown · TooManyFollowers
   - TimedOut (504)
     - DeadlineExceeded · UpstreamTimeout
 - StartRefused: the process can't start as it was told to; not a problem of any call
@@ -535,6 +535,16 @@ class ShuttingDown(Unavailable):
     """
 
     code = "shutting-down"
+
+
+class TooManyFollowers(Unavailable):
+    """Too many follow jobs.
+
+    As many connections follow jobs by events as the gateway takes at a time. The jobs go on. Ask for the job itself now and then
+    (`GET /gateway/jobs/<id>`), or follow it again later.
+    """
+
+    code = "too-many-followers"
 
 
 class TimedOut(GatewayError):

@@ -15,6 +15,7 @@ from app.audit import AuditLog, GroupWriter
 from app.callers import Directory
 from app.dispatch import Dispatcher
 from app.jobbing import JobRunner
+from app.jobs import Followers
 from app.storage import current_revision, reading
 from app.vault import Vault
 
@@ -38,6 +39,7 @@ class House:
     grace: float
     services: Services = field(init=False)
     jobs: JobRunner = field(init=False)
+    followers: Followers = field(init=False)
     _revision: int = -1
     _fresh: bool = False
     _draining: bool = False
@@ -53,10 +55,11 @@ class House:
         return [reason for reason, holds in states.items() if holds]
 
     def begin_shutdown(self) -> None:
-        """Be not ready from now on; when the grace time is over, put the calls that still wait out, unsent."""
+        """Be not ready from now on, and let go who follows jobs; after the grace time put the calls that still wait out, unsent."""
         if not self._draining:
             self._draining = True
             self.jobs.rest()
+            self.followers.close()
             asyncio.get_running_loop().call_later(self.grace, self.dispatcher.close)
 
     async def refresh(self) -> None:

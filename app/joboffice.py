@@ -167,6 +167,16 @@ class JobOffice:
         """
         return await self._see(await self.job(caller, job_id))
 
+    async def glance(self, caller: Caller, job_id: str) -> JobSeen:
+        """One of the caller's jobs, and when it will end; what failed isn't read.
+
+        Raises:
+            NotFound
+        """
+        job = await self.job(caller, job_id)
+        async with reading(self._engine) as connection:
+            return JobSeen(job, await self._ends_in(connection, job))
+
     async def jobs(self, caller: Caller, *, limit: int, before: str | None, state: JobState | None = None) -> list[Job]:
         """The caller's jobs, newest first, those older than `before`; a ticket's own only."""
         credential_id = caller.credential_id if caller.credential is CredentialKind.TICKET else None
@@ -278,11 +288,13 @@ class JobOffice:
 
     async def _see(self, job: Job) -> JobSeen:
         async with reading(self._engine) as connection:
-            failures = await self._failures(connection, job)
-            if job.finished:
-                return JobSeen(job, None, failures)
-            sends = (await outlook(connection, [job.token_id], self._catalogue)).sends_until(job.token_id, job.id)
-        return JobSeen(job, self._lanes.wait_behind_interactive(job.token_id, job.operation, sends), failures)
+            return JobSeen(job, await self._ends_in(connection, job), await self._failures(connection, job))
+
+    async def _ends_in(self, connection: AsyncConnection, job: Job) -> float | None:
+        if job.finished:
+            return None
+        sends = (await outlook(connection, [job.token_id], self._catalogue)).sends_until(job.token_id, job.id)
+        return self._lanes.wait_behind_interactive(job.token_id, job.operation, sends)
 
     async def _failures(self, connection: AsyncConnection, job: Job) -> tuple[IdResult, ...]:
         if not job.counts.failed:

@@ -38,7 +38,7 @@ from app.house import House
 from app.jobbing import JobRunner
 from app.jobcalls import PartCalls
 from app.joboffice import JobOffice
-from app.jobs import JobQuota, JobRetention
+from app.jobs import Followers, JobQuota, JobRetention
 from app.opening import open_state
 from app.register import open_register
 from app.repeating import Repeats
@@ -116,8 +116,11 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
         await house.refresh()
         callers = await _open_callers(stack, settings, house, await _ticket_key(engine, keyring))
         gateway = Gateway(house.vault, house.audit, house.dispatcher, time.monotonic)
+        house.followers = Followers(engine, catalogue, house.dispatcher)
         # A lock file keeps other processes out, so that whoever else holds a job is dead.
-        runner = JobRunner(engine, PartCalls(gateway, house.directory, catalogue, register.outcome), alone=True)
+        runner = JobRunner(
+            engine, PartCalls(gateway, house.directory, catalogue, register.outcome), alone=True, watchers=(house.followers,)
+        )
         repeats = Repeats(engine, gateway, register.reader.outcome)
         office = JobOffice(
             engine=engine,
@@ -143,6 +146,7 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
             jobs=office,
             deferral=Deferral(office, repeats, gateway, runner),
             repeats=repeats,
+            following=house.followers,
             administration=lambda actor: Administration(engine, keyring, actor),
             heed_changes=house.heed_changes,
             master_keys=list(keyring.ids),
@@ -154,6 +158,7 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
         stack.push_async_callback(repeats.finish)
         stack.push_async_callback(house.close)
         await stack.enter_async_context(register.kept())
+        await stack.enter_async_context(house.followers.kept())
         await stack.enter_async_context(runner.kept())
         await stack.enter_async_context(JobRetention(engine, settings.job_retention).kept())
         await stack.enter_async_context(repeats.kept())

@@ -42,6 +42,8 @@ class Scale:
         batch: orders of a batch.
         job_callers: callers, and tokens, each pair of which has a job.
         job_orders: orders of each of these jobs.
+        followers: clients that follow jobs.
+        followed_sends: sends of each job that they follow.
         noise: repetitions of the loop and of the fsync by which the machine's noise is told.
     """
 
@@ -73,6 +75,8 @@ class Scale:
     batch: int
     job_callers: int
     job_orders: int
+    followers: int
+    followed_sends: int
     noise: int
 
     def at_least(self, value: float) -> Bound | None:
@@ -113,6 +117,8 @@ FULL = Scale(
     batch=5_000,
     job_callers=10,
     job_orders=1_000,
+    followers=1_000,
+    followed_sends=60,
     noise=200,
 )
 QUICK = Scale(
@@ -144,5 +150,7 @@ QUICK = Scale(
     batch=300,
     job_callers=2,
     job_orders=100,
+    followers=50,
+    followed_sends=6,
     noise=20,
 )

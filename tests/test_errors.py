@@ -51,6 +51,7 @@ CONTRACT = {
     "token-unavailable": 503,
     "audit-unavailable": 503,
     "shutting-down": 503,
+    "too-many-followers": 503,
     "deadline-exceeded": 504,
     "upstream-timeout": 504,
 }

@@ -13,6 +13,7 @@ from app.api.client import ClientAddress
 from app.api.cors import CrossOriginHeaders, add_preflights
 from app.api.dependencies import CallerLimit
 from app.api.description import describe_api
+from app.api.events import add_event_route
 from app.api.failures import FailureLimit
 from app.api.handlers import answer_in_problems
 from app.api.jobs import add_job_routes
@@ -64,6 +65,7 @@ def build_app(catalogue: Catalogue, settings: Settings, *, version: str, lifespa
     add_admin_routes(app)
     add_ticket_routes(app)
     add_job_routes(app)
+    add_event_route(app)
     add_preflights(app)
     # The last that is added is the outermost: also what the frame refuses is counted by the client's address, and readable for pages.
     app.add_middleware(ClientAddress, trusted=settings.trusted_proxies)

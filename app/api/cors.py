@@ -23,7 +23,7 @@ __all__ = ["CrossOriginHeaders", "add_preflights"]
 
 OWN = "/gateway/"
 OWN_FOR_PAGES = ("/gateway/me", "/gateway/jobs", "/gateway/batches")
-HEADERS_IN = ("Authorization", "Content-Type", "Gateway-Token", "Idempotency-Key", "Prefer", "X-API-TOKEN", "X-Request-ID")
+HEADERS_IN = ("Authorization", "Content-Type", "Gateway-Token", "Idempotency-Key", "Last-Event-ID", "Prefer", "X-API-TOKEN", "X-Request-ID")
 HEADERS_OUT = (
     "Gateway-Attempts",
     "Gateway-Token",

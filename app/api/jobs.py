@@ -23,7 +23,19 @@ from app.errors import RequestMalformed
 from app.joboffice import JobSeen
 from app.jobs import IdResult, Job, JobKind, JobState
 
-__all__ = ["JOBS", "ListedJob", "ShownJob", "add_job_routes", "job_response", "listed_job", "page_asked", "shown_job"]
+__all__ = [
+    "JOBS",
+    "LOOKING",
+    "FollowedJob",
+    "ListedJob",
+    "ShownJob",
+    "add_job_routes",
+    "followed_job",
+    "job_response",
+    "listed_job",
+    "page_asked",
+    "shown_job",
+]
 
 JOBS = "/gateway/jobs"
 BATCHES = "/gateway/batches"
@@ -114,14 +126,19 @@ class ListedJob(BaseModel):
     expires_at: datetime = Field(description="What isn't sent by then is given up.")
 
 
-class ShownJob(ListedJob):
-    """A job as it is now."""
+class FollowedJob(ListedJob):
+    """A job as those see it who follow it."""
 
     expected_seconds: int | None = Field(
         description="In how many seconds it will end if things stay as they are: its sends that are left, and those of the token's other "
         "open jobs that take turns with them, over the token's rate. Null: it has ended, or nobody can tell."
     )
     expected_end: datetime | None = Field(description="The same as a time, in UTC.")
+
+
+class ShownJob(FollowedJob):
+    """A job as it is now."""
+
     failures: list[ShownFailure] = Field(description="The first 100 of the IDs that failed.")
     more_failures: int = Field(description="How many more there are; the job's result names all.")
 
@@ -215,14 +232,18 @@ def listed_job(job: Job) -> ListedJob:
 
 def shown_job(seen: JobSeen) -> ShownJob:
     """A job as the API shows it."""
-    seconds = None if seen.ends_in is None else max(1, math.ceil(seen.ends_in))
     return ShownJob(
-        **_members(seen.job),
-        expected_seconds=seconds,
-        expected_end=None if seconds is None else datetime.now(UTC) + timedelta(seconds=seconds),
+        **followed_job(seen.job, seen.ends_in).model_dump(),
         failures=list(map(_failure, seen.failures)),
         more_failures=max(0, seen.job.counts.failed - len(seen.failures)),
     )
+
+
+def followed_job(job: Job, ends_in: float | None) -> FollowedJob:
+    """A job as its events show it; `ends_in` in seconds."""
+    seconds = None if ends_in is None else max(1, math.ceil(ends_in))
+    end = None if seconds is None else datetime.now(UTC) + timedelta(seconds=seconds)
+    return FollowedJob(**_members(job), expected_seconds=seconds, expected_end=end)
 
 
 def _members(job: Job) -> dict[str, Any]:

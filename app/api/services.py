@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +15,7 @@ from app.dispatch import LaneReport
 from app.domain import Actor, Caller, PageTicket, TokenRef
 from app.gateway import Gateway
 from app.joboffice import BatchAsked, JobSeen
-from app.jobs import Job, JobState, Part
+from app.jobs import Follower, Job, JobState, Part
 from app.jobs.idempotency import Key
 from app.repeating import Repeats
 from app.trial import Tested
@@ -26,6 +27,8 @@ class Callers(Protocol):
     """Who knows the callers."""
 
     async def authenticate(self, presented: Presented) -> Caller: ...
+
+    def still_lets_in(self, caller: Caller, address: str | None) -> bool: ...
 
 
 class Origins(Protocol):
@@ -98,6 +101,8 @@ class Jobs(Protocol):
 
     async def look(self, caller: Caller, job_id: str) -> JobSeen: ...
 
+    async def glance(self, caller: Caller, job_id: str) -> JobSeen: ...
+
     async def jobs(self, caller: Caller, *, limit: int, before: str | None, state: JobState | None = None) -> list[Job]: ...
 
     async def finished(self, caller: Caller, job_id: str) -> Job: ...
@@ -113,6 +118,12 @@ class Jobs(Protocol):
     async def look_at_anyones(self, job_id: str) -> JobSeen: ...
 
     async def cancel_anyones(self, job_id: str, *, by: Actor) -> JobSeen: ...
+
+
+class Following(Protocol):
+    """Where jobs are followed."""
+
+    def follow(self, job: Job, ends_in: float | None, *, seen: str | None) -> AbstractContextManager[Follower]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +148,7 @@ class Services:
     jobs: Jobs
     deferral: Deferral
     repeats: Repeats
+    following: Following
     administration: Callable[[Actor], Administration]
     heed_changes: Callable[[], Awaitable[bool]]
     master_keys: list[str]

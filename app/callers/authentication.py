@@ -68,6 +68,10 @@ class Authentication:
             self._note_use(credential.id)
         return caller
 
+    def still_lets_in(self, caller: Caller, address: str | None) -> bool:
+        """Whether a caller who was let in from that address would be again, with the same credential."""
+        return self._directory.lets_in(caller, address)
+
     def _verifier_of(self, jwt: Jwt) -> Verifier:
         found = next((one for one in self._verifiers if one.recognises(jwt)), None)
         if found is None:

@@ -96,6 +96,11 @@ class Directory:
         caller = self._contents.by_basis.get(basis)
         return None if caller is None or self._has_ended(caller) else caller
 
+    def lets_in(self, caller: Caller, address: str | None) -> bool:
+        """Whether what a caller proved itself with would be let in now, from that address."""
+        now = self._still(caller, address)
+        return now is not None and not self._has_ended(now) and not self._has_ended(caller)
+
     def require(self, caller: Caller, token_id: str, operation: str, address: str | None) -> None:
         """Make sure that what was allowed when the call came in still is, before it is sent.
 

@@ -1,5 +1,6 @@
 """Calls that outlive their request: what they are, and where they are kept."""
 
+from app.jobs.following import Follower, Followers, Snapshot
 from app.jobs.holding import HeldJobs
 from app.jobs.job import FINISHED, Counts, Job, JobKind, JobState, NewJob, Part, PartEnd, PartState
 from app.jobs.outlook import Outlook, outlook
@@ -15,6 +16,8 @@ __all__ = [
     "FINISHED",
     "MOST_IDS",
     "Counts",
+    "Follower",
+    "Followers",
     "HeldJobs",
     "IdOutcome",
     "IdResult",
@@ -31,6 +34,7 @@ __all__ = [
     "PartState",
     "Pause",
     "Run",
+    "Snapshot",
     "ids_of_csv",
     "ids_of_list",
     "ids_of_text",

@@ -363,7 +363,10 @@ async def test_a_ticket_may_ask_for_its_own_ids_only(rig: Rig) -> None:
     assert "Location" in answers[0].headers["Access-Control-Expose-Headers"]
 
 
-@pytest.mark.parametrize(("path", "methods"), [("batches", "POST"), ("jobs", "GET"), ("jobs/x", "DELETE, GET"), ("jobs/x/result", "GET")])
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [("batches", "POST"), ("jobs", "GET"), ("jobs/x", "DELETE, GET"), ("jobs/x/events", "GET"), ("jobs/x/result", "GET")],
+)
 async def test_pages_are_told_what_they_may_ask(rig: Rig, path: str, methods: str) -> None:
     """The preflights of all routes of jobs are answered."""
     asked = {"Origin": SHOP, "Access-Control-Request-Method": methods.split(", ", maxsplit=1)[0]}

@@ -68,6 +68,7 @@ async def test_a_preflight_of_a_known_origin_is_told_what_the_path_takes(rig: Ri
         "Gateway-Token",
         "X-Request-ID",
         "Idempotency-Key",
+        "Last-Event-ID",
     }
     assert answer.headers["Access-Control-Max-Age"] == "600"
     assert answer.headers["Vary"] == "Origin"

@@ -37,6 +37,7 @@ PUBLIC = {
     "OPTIONS /gateway/batches",
     "OPTIONS /gateway/jobs",
     "OPTIONS /gateway/jobs/{job_id}",
+    "OPTIONS /gateway/jobs/{job_id}/events",
     "OPTIONS /gateway/jobs/{job_id}/result",
 }
 """What needs no credential. A new route stands here, or in the other list."""
@@ -49,6 +50,7 @@ LIMITED = {
     "GET /gateway/jobs",
     "GET /gateway/jobs/{job_id}",
     "DELETE /gateway/jobs/{job_id}",
+    "GET /gateway/jobs/{job_id}/events",
     "GET /gateway/jobs/{job_id}/result",
     "GET /gateway/admin/lanes",
     "POST /gateway/admin/lanes/{token}/resume",
