@@ -13,13 +13,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.audit import AuditReader, GroupWriter, Ledger, Listener, OutcomeMissing, Recovery, Signer, Spool, anchored, streamed
 from app.retention import SERVER, open_retention
 from app.settings import Settings
-from app.storage import DatabaseThread, ReadingThread, writing
+from app.storage import Crowded, DatabaseThread, ReadingThread, writing
 from app.vault import CHECKPOINT_SIGNING, Keyring, own_key
 
 __all__ = ["Register", "open_register"]
 
 Thread = TypeVar("Thread", bound=DatabaseThread)
 LOOK_SECONDS = 0.5
+CROWD_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +37,23 @@ class Register:
     _recovery: Recovery
 
     async def outcome(self, call_id: str) -> dict[str, Any] | None:
-        """How a call ended that another process had under way; waits until that is on record. None: it was never taken in."""
+        """How a call ended; None: it was never taken in.
+
+        Raises:
+            OutcomeMissing: it was taken in, and its end isn't on record yet.
+            SQLAlchemyError: the record can't be read.
+        """
         while True:
             try:
                 return await self.reader.outcome(call_id)
+            except Crowded:
+                await asyncio.sleep(CROWD_SECONDS)
+
+    async def awaited_outcome(self, call_id: str) -> dict[str, Any] | None:
+        """The same of a call that another process had under way; waits until its end is on record."""
+        while True:
+            try:
+                return await self.outcome(call_id)
             except OutcomeMissing:
                 await asyncio.sleep(LOOK_SECONDS)
 

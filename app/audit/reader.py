@@ -85,7 +85,7 @@ class AuditReader:
         found = await self._read(
             lambda execute: [one.members() for one in stored(execute, numbers_of(execute, "value", call_id, MOST_IN_PAGE))]
         )
-        ends = [one for one in found if one["name"] == Name.CALL_OUTCOME]
+        ends = [one for one in found if one.get("name") == Name.CALL_OUTCOME]
         if found and not ends:
             raise OutcomeMissing(call_id)
         return ends[0] if ends else None
