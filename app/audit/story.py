@@ -31,6 +31,8 @@ def story_of(execute: Execute, reference: str) -> Story:
     A caller chooses its request's ID. Where one means several things, the stories of all of them are told, so that none hides another.
     At most the newest 1,000 records are given.
     """
+    if not _is_unicode(reference):
+        return Story([], more=False)
     named = list(stored(execute, sorted(_named(execute, reference))))
     requests = {reference, *_requests_of(execute, reference, named)}
     numbers = {one.number for one in named}
@@ -38,6 +40,15 @@ def story_of(execute: Execute, reference: str) -> Story:
         numbers |= _of_request(execute, request)
     newest = sorted(numbers)[-MOST_SHOWN:]
     return Story(list(stored(execute, newest)), more=len(numbers) > MOST_SHOWN)
+
+
+def _is_unicode(reference: str) -> bool:
+    """Whether a record can hold it: an argument that isn't UTF-8 comes with halves of surrogate pairs."""
+    try:
+        reference.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _named(execute: Execute, reference: str) -> set[int]:

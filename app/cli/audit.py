@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from app.audit import MOST_IN_PAGE, AuditReader, Span, Stored, Wanted
-from app.cli.output import print_json, print_members, print_table
+from app.cli.output import print_json, print_members, print_table, standard_output
 from app.cli.records import (
     COLUMNS,
     By,
@@ -67,13 +67,15 @@ def list_(  # noqa: PLR0913 - options of the command line
         if any(one is not None for one in (limit, before, since, until)):
             message = "--follow shows what is to come: it goes with no --limit, --before, --since and --until"
             raise typer.BadParameter(message)
-        read_record(lambda reader: _follow(reader, wanted, _print_line if as_json else _print_row))
+        with standard_output():
+            read_record(lambda reader: _follow(reader, wanted, _print_line if as_json else _print_row))
         return
     records = read_record(lambda reader: _newest(reader, wanted, limit or USUAL_LIMIT, before))
-    if as_json:
-        print_json([one.shown() for one in records])
-    else:
-        print_table(COLUMNS, record_rows(one.members() for one in records), nothing="no records")
+    with standard_output():
+        if as_json:
+            print_json([one.shown() for one in records])
+        else:
+            print_table(COLUMNS, record_rows(one.members() for one in records), nothing="no records")
 
 
 @group.command()
@@ -88,12 +90,13 @@ def show(
         raise NotFound(message)
     if story.more:
         print(f"only the newest {len(story.records)} records are shown", file=sys.stderr)
-    if as_json:
-        print_json([one.shown() for one in story.records])
-        return
-    for record in story.records:
-        print_members({name: legible(value) for name, value in record.shown().items()})
-        print()
+    with standard_output():
+        if as_json:
+            print_json([one.shown() for one in story.records])
+            return
+        for record in story.records:
+            print_members({name: legible(value) for name, value in record.shown().items()})
+            print()
 
 
 async def _newest(reader: AuditReader, wanted: Wanted, limit: int, before: int | None) -> list[Stored]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,13 +14,10 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from app.audit import AuditReader, Format, Wanted, heading, rendered
 from app.cli.ending import ended_in_order
-from app.cli.output import complete_file, let_go
-from app.cli.records import By, Caller, Code, Name, Order, RequestID, Since, Token, Until, read_record, wanted_of
-from app.errors import StartRefused
+from app.cli.output import complete_file, standard_output
+from app.cli.records import By, Caller, Code, Name, Order, RequestID, Since, Token, Until, legible, read_record, wanted_of
 
 __all__ = ["export"]
-
-READER_GONE = 128 + signal.SIGPIPE
 
 Told = Callable[[float], None]
 """Hears which share of the work is done, 0 to 1."""
@@ -46,12 +42,12 @@ def export(  # noqa: PLR0913 - options of the command line
         caller=caller, token=token, order=order, code=code, name=name, by=by, request_id=request_id, since=since, until=until
     )
     if output is None:
-        with ended_in_order(), _standard_output() as file, _progress(visible=not sys.stdout.isatty()) as told:
+        with ended_in_order(), standard_output() as file, _progress(visible=not sys.stdout.isatty()) as told:
             read_record(lambda reader: _write_all(reader, wanted, form, file, told))
         return
     with ended_in_order(), complete_file(output) as file, _progress(visible=True) as told:
         count = read_record(lambda reader: _write_all(reader, wanted, form, file, told))
-    print(f"exported {count} records to {output}")
+    print(f"exported {count} records to {legible(output)}")
 
 
 async def _write_all(reader: AuditReader, wanted: Wanted, form: Format, file: BinaryIO, told: Told) -> int:
@@ -66,28 +62,6 @@ async def _write_all(reader: AuditReader, wanted: Wanted, form: Format, file: Bi
         told((rest.low - whole.low) / (whole.high - whole.low + 1) if rest else 1)
     file.flush()
     return count
-
-
-@contextmanager
-def _standard_output() -> Iterator[BinaryIO]:
-    """A pipe whose reader has gone ends the command without a word, with the status that a shell gives for that.
-
-    Raises:
-        typer.Exit: so it is.
-        StartRefused: it can't be written.
-    """
-    try:
-        yield sys.stdout.buffer
-    except BrokenPipeError:
-        let_go(sys.stdout.fileno())
-        raise typer.Exit(READER_GONE) from None
-    except OSError as error:
-        let_go(sys.stdout.fileno())
-        message = f"standard output can't be written: {error.strerror or error}"
-        raise StartRefused(message) from error
-    except SystemExit:
-        let_go(sys.stdout.fileno())
-        raise
 
 
 @contextmanager

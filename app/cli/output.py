@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,14 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
 from app.errors import StartRefused
 
-__all__ = ["complete_file", "let_go", "print_json", "print_members", "print_table", "screen"]
+__all__ = ["complete_file", "let_go", "print_json", "print_members", "print_table", "screen", "standard_output"]
 
-
+READER_GONE = 128 + signal.SIGPIPE
 WIDE = 1_000
 
 
@@ -46,6 +48,34 @@ def print_members(members: Mapping[str, object]) -> None:
     for name, value in members.items():
         table.add_row(name, "" if value is None else str(value))
     screen().print(table)
+
+
+@contextmanager
+def standard_output() -> Iterator[BinaryIO]:
+    """Standard output, in bytes, with all that is printed meanwhile.
+
+    A pipe whose reader has gone ends the command without a word, with the status that a shell gives for that.
+
+    Raises:
+        typer.Exit: so it is.
+        StartRefused: it can't be written.
+    """
+    if sys.stdout is None:
+        message = "standard output is closed"
+        raise StartRefused(message)
+    try:
+        yield sys.stdout.buffer
+        sys.stdout.flush()
+    except BrokenPipeError:
+        let_go(sys.stdout.fileno())
+        raise typer.Exit(READER_GONE) from None
+    except OSError as error:
+        let_go(sys.stdout.fileno())
+        message = f"standard output can't be written: {error.strerror or error}"
+        raise StartRefused(message) from error
+    except SystemExit:
+        let_go(sys.stdout.fileno())
+        raise
 
 
 @contextmanager
