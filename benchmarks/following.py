@@ -22,7 +22,6 @@ from benchmarks.windows import breaches, utilisation
 
 __all__ = ["measure"]
 
-CALLER = "follower"
 JOBS = 10
 CAP = 50
 """IDs that one send may carry."""
@@ -30,6 +29,14 @@ BATCH = 50
 LONGEST_SECONDS = 600
 END = b"event: end\n"
 PROGRESS = b"event: progress\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job by its ID and its caller's name."""
+
+    id: str
+    caller: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +70,17 @@ async def measure(scale: Scale) -> Report:
         Figure("clients that didn't hear of their job's end", lost, "", Bound("≤", 0)),
         Figure("events that half of them had, at least", percentile([one.events for one in heard], 0.5), ""),
     ]
-    remarks = [
-        f"{clients:,} clients, {JOBS} jobs of {scale.followed_sends} sends; by the process's proportional set size; nothing was pinned"
-    ]
+    size = "by the process's proportional set size, the kernel's own memory not included"
+    remarks = [f"{clients:,} clients, {JOBS} jobs of {scale.followed_sends} sends; {size}; nothing was pinned"]
     return Report("following: clients that follow jobs by events", figures, remarks)
 
 
 async def _run(scale: Scale, clients: int) -> tuple[Run, list[Heard]]:
-    tokens = [f"token-{number}" for number in range(JOBS)]
+    tokens, callers = [f"token-{number}" for number in range(JOBS)], [f"caller-{number}" for number in range(JOBS)]
     orders = CAP * scale.followed_sends
-    async with opened(Cast(tokens=tokens, callers=[CALLER], orders=orders * JOBS)) as stage:
-        jobs = [await _ask(stage, token, FIRST_ORDER + place * orders, orders) for place, token in enumerate(tokens)]
+    async with opened(Cast(tokens=tokens, callers=callers, orders=orders * JOBS)) as stage:
+        firsts = range(FIRST_ORDER, FIRST_ORDER + JOBS * orders, orders)
+        jobs = [await _ask(stage, *one, orders) for one in zip(callers, tokens, firsts, strict=True)]
         async with _followers(stage, jobs):
             await stage.warm()
         before, cpu, began = stage.gateway.memory_bytes(), stage.gateway.cpu_seconds(), asyncio.get_running_loop().time()
@@ -86,7 +93,7 @@ async def _run(scale: Scale, clients: int) -> tuple[Run, list[Heard]]:
 
 
 @asynccontextmanager
-async def _followers(stage: Stage, jobs: Sequence[str]) -> AsyncIterator[list[asyncio.Task[Heard]]]:
+async def _followers(stage: Stage, jobs: Sequence[Job]) -> AsyncIterator[list[asyncio.Task[Heard]]]:
     """Clients that follow these jobs, each once it has had its first event; a few begin at a time."""
     tasks: list[asyncio.Task[Heard]] = []
     async with AsyncExitStack() as stack:
@@ -103,10 +110,10 @@ async def _followers(stage: Stage, jobs: Sequence[str]) -> AsyncIterator[list[as
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _begin(stage: Stage, job: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _begin(stage: Stage, job: Job) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     address: Address = stage.gateway.address
     reader, writer = await asyncio.open_connection(address.host, address.port)
-    writer.write(request_bytes("GET", f"/gateway/jobs/{job}/events", address, _credential(stage)))
+    writer.write(request_bytes("GET", f"/gateway/jobs/{job.id}/events", address, _credential(stage, job.caller)))
     await reader.readuntil(PROGRESS)
     return reader, writer
 
@@ -121,14 +128,14 @@ async def _hear(reader: asyncio.StreamReader) -> Heard:
     return Heard(events, has_end=False)
 
 
-async def _ask(stage: Stage, token: str, first: int, count: int) -> str:
+async def _ask(stage: Stage, caller: str, token: str, first: int, count: int) -> Job:
     wanted = {"operation": "link-orders", "parameter": "orderIds", "ids": list(range(first, first + count)), "token": token}
     async with httpx2.AsyncClient(base_url=stage.gateway.address.url, trust_env=False, timeout=60) as client:
-        answer = await client.post("/gateway/batches", json=wanted, headers=_credential(stage))
-    return str(answer.raise_for_status().json()["id"])
+        answer = await client.post("/gateway/batches", json=wanted, headers=_credential(stage, caller))
+    return Job(answer.raise_for_status().json()["id"], caller)
 
 
-async def _ended(stage: Stage, jobs: Sequence[str]) -> None:
+async def _ended(stage: Stage, jobs: Sequence[Job]) -> None:
     """Wait until all have ended, as one more client that follows.
 
     Raises:
@@ -142,5 +149,5 @@ def _least(run: Run) -> float:
     return min(map(utilisation, run.arrivals))
 
 
-def _credential(stage: Stage) -> dict[str, str]:
-    return {"Authorization": f"Bearer {stage.keys[CALLER]}"}
+def _credential(stage: Stage, caller: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {stage.keys[caller]}"}

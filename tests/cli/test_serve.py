@@ -22,7 +22,7 @@ from app.vault import NewToken
 from .processes import Process, environment, free_port, started, until
 from .shell import Ran, Shell
 
-TOKENS = {f"token-{number}": f"a-simulated-token-value-000{number}" for number in range(5)}
+TOKENS = {f"token-{number}": f"a-simulated-token-value-000{number}" for number in range(6)}
 
 
 @dataclass
@@ -215,6 +215,24 @@ def answers(url: str) -> bool:
     except httpx2.TransportError:
         return False
     return True
+
+
+def test_whoever_follows_a_job_holds_no_stop_up(state: Served) -> None:
+    """At SIGTERM its stream ends with when to come back, though the job is far from its end, and the gateway ends in order."""
+    _, key = admit(state, "token-5")
+    headers = {"Authorization": f"Bearer {key}"}
+    wanted = {"operation": "link-orders", "parameter": "orderIds", "ids": list(range(1, 5_001))}
+    with httpx2.Client(base_url=state.url, headers=headers, trust_env=False, timeout=30) as client:
+        location = client.post("/gateway/batches", json=wanted).headers["Location"]
+        with client.stream("GET", f"{location}/events") as answer:
+            lines = answer.iter_lines()
+            assert any(line == "event: progress" for line in lines)
+            status = state.gateway.stop()
+            *_, last, _ = list(lines)
+    state.start()
+
+    assert status == 0
+    assert last.startswith("retry: ")
 
 
 def test_the_simulator_ends_in_order(tmp_path: Path) -> None:

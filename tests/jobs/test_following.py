@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import update
+from sqlalchemy import text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
 
 from app.catalogue import load_catalogue
 from app.domain import Caller, Priority, TokenKind, TokenRef
@@ -21,7 +22,7 @@ from app.jobs import Counts, Follower, Followers, Job, JobState, JobStore, NewJo
 from app.opening import open_state
 from app.storage import writing
 from app.storage.tables import jobs
-from tests.rig import settings_for
+from tests.rig import settings_for, until
 
 CATALOGUE = load_catalogue(settings_for(Path()).catalogue)
 EXPIRES = "2999-01-01T00:00:00.000000+00:00"
@@ -63,6 +64,12 @@ async def change(engine: AsyncEngine, job: Job, **values: Any) -> None:
     """What another process does to a job's row."""
     async with writing(engine) as connection:
         await connection.execute(update(jobs).where(jobs.c.id == job.id).values(values))
+
+
+async def rename(engine: AsyncEngine, table: str, name: str) -> None:
+    """Take a table away, or bring it back."""
+    async with writing(engine) as connection:
+        await connection.execute(text(f"ALTER TABLE {table} RENAME TO {name}"))
 
 
 def answered(job: Job, count: int, state: JobState = JobState.RUNNING) -> Job:
@@ -147,19 +154,44 @@ async def test_a_change_is_put_into_text_once(engine: AsyncEngine) -> None:
 
 
 async def test_a_job_that_another_process_carries_out_is_followed(engine: AsyncEngine) -> None:
-    """Its row is read, and so is when it will end."""
+    """Its row is read, and what stands before its end."""
     job = await stored(engine)
     async with followers_of(engine) as followers:
         with followers.follow(job, None, seen=None) as follower:
             await newest(follower)
             await change(engine, job, state="running", started_at=EXPIRES, answered=50)
+            running = await newest(follower)
+            await change(engine, job, answered=60)
             async with asyncio.timeout(10):
-                running = await follower.newest()
+                further = await follower.newest()
             await change(engine, job, state="succeeded", answered=120)
             ended = await newest(follower)
 
-    assert running is not None
-    assert (running.job.counts.answered, ended.finished) == (50, True)
+    assert further is not None
+    assert (running.counts.answered, further.job.counts.answered, further.ends_in) == (50, 60, 2.0)
+    assert ended.finished
+
+
+async def test_who_follows_goes_on_while_the_database_cant_be_read(engine: AsyncEngine) -> None:
+    """It is logged, what is told is shown all the same, and later the row is read again."""
+    job = await stored(engine)
+    with capture_logs() as logged:
+        async with followers_of(engine) as followers:
+            with followers.follow(job, None, seen=None) as follower:
+                await newest(follower)
+                await rename(engine, "jobs", "jobs_away")
+
+                async def failed() -> bool:
+                    return "jobs that are followed can't be read; trying again" in [one["event"] for one in logged]
+
+                await until(failed)
+                followers.changed(answered(job, 10))
+                told = await newest(follower)
+                await rename(engine, "jobs_away", "jobs")
+                await change(engine, job, answered=50)
+                read = await newest(follower)
+
+    assert (told.counts.answered, read.counts.answered) == (10, 50)
 
 
 async def test_a_change_while_one_begins_to_follow_isnt_missed(engine: AsyncEngine) -> None:
