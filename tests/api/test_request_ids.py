@@ -8,10 +8,9 @@ import json
 import pytest
 
 from app.api.request_ids import request_id_of
-from app.callers.keys import make_key
 
 VALUE = "a-simulated-token-value-0001"
-KEY = make_key().reveal()
+KEY = "fgk_29b50679cf17_WoGuiS0rBJAMTHcdhv8c2CkdN2jyL8crTjUlXAiyasA"
 SECRET = KEY[len("fgk_") + 13 :]
 OTHER = "another-made-up-token-value"
 
