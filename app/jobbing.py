@@ -119,6 +119,7 @@ class JobRunner:
         (waiting,) = await self._store.parts(connection, job.id, [PartState.WAITING], after=0, limit=1)
         part = replace(waiting, state=PartState.TAKEN, call_id=call_id, uncertain=uncertain)
         await self._held.take(connection, part)
+        await self._held.begin(connection, [job.id])
         return await self._store.job(connection, job.id), part
 
     def carry(self, job: Job, part: Part, asked: Asked) -> asyncio.Task[Called]:

@@ -89,7 +89,7 @@ async def test_the_description_is_valid_and_built_from_the_catalogue(rig: Rig) -
     operation = document["paths"]["/orders/link"]["patch"]
     assert operation["operationId"] == "link-orders"
     names = [one["name"] for one in operation["parameters"]]
-    assert names == ["orderIds", "orderItemIds", "channelIds", "Gateway-Token", "Prefer", "X-Request-ID"]
+    assert names == ["orderIds", "orderItemIds", "channelIds", "Gateway-Token", "Prefer", "Idempotency-Key", "X-Request-ID"]
     assert operation["x-exactly-one-of"] == ["orderIds", "orderItemIds", "channelIds"]
     assert "parameter-conflict" in operation["responses"]["400"]["description"]
     assert "application/problem+json" in operation["responses"]["503"]["content"]

@@ -31,7 +31,7 @@ from tests.rig import settings_for
 
 BY = "test:past"
 LISTS = ("ids", "linked_ids", "call_ids")
-BEGUN = ("call", "send")
+BEGUN_OR_ENDED = (("call_id", "call:intent"), ("call_id", "call:outcome"), ("send_id", "send:intent"))
 
 
 def ago(days: float) -> datetime:
@@ -150,8 +150,8 @@ def assert_proven(database: Path, trusted: Trusted) -> None:
         for chain in chains:
             _assert_chain(connection, chain, trusted)
         lists = " UNION ".join(f"SELECT value, number FROM audit_records, json_each(body, '$.{name}')" for name in LISTS)  # noqa: S608 - ours
-        own = "SELECT json_extract(body, '$.{0}_id'), number FROM audit_records WHERE name = '{0}:intent'"
-        begun = " UNION ".join(own.format(name) for name in BEGUN)
+        own = "SELECT json_extract(body, '$.{}'), number FROM audit_records WHERE name = '{}'"
+        begun = " UNION ".join(own.format(*one) for one in BEGUN_OR_ENDED)
         expected = connection.execute(f"{lists} UNION {begun} ORDER BY 1, 2").fetchall()
 
         assert connection.execute("SELECT value, number FROM audit_ids ORDER BY 1, 2").fetchall() == expected

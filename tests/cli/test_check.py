@@ -303,6 +303,7 @@ def make_older(shell: Shell) -> None:
         "caller_keys": ["expires_at", "last_used_at"],
     }
     drops = [f"ALTER TABLE {table} DROP COLUMN {column}" for table, names in columns.items() for column in names]
+    drops += [f"DROP TABLE {name}" for name in ("job_parts", "jobs", "idempotency")]
     drops += [f"DROP TABLE audit_{name}" for name in ("records", "ids", "chains", "checkpoints", "tombstones")]
     execute(
         shell,

@@ -57,7 +57,8 @@ def shell(served: Served, keys: dict[str, str], shell_of: Callable[[Path], Shell
         shell("token", "add", "shop", "--kind", "account", given=VALUE)
         for name, options in {"service": ("--grant", "shop"), "admin": ("--role", "admin"), "auditor": ("--role", "auditor")}.items():
             keys[name] = shell("caller", "add", name, *options, "--json").document["key"]
-        until(lambda: not served.refused_as(keys["service"], "credentials-invalid"))
+        # The one that was added last: when the gateway knows it, it knows them all.
+        until(lambda: not served.refused_as(keys["auditor"], "credentials-invalid"))
     return shell
 
 
