@@ -12,7 +12,6 @@ from functools import partial
 from typing import Protocol
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.domain import Asked, new_id
@@ -79,6 +78,7 @@ class JobRunner:
         self._held = HeldJobs(self.id)
         self._runs: dict[str, Run] = {}
         self._carried: dict[str, Run] = {}
+        self._halted: set[str] = set()
         self._pauses: dict[tuple[str, str, str], Pause] = {}
         self._verdicts: deque[Verdict] = deque()
         self._calls: set[str] = set()
@@ -130,6 +130,13 @@ class JobRunner:
         self._spawn(self._sending, part, partial(_verdict, making))
         return making
 
+    def cancel(self, job_id: str) -> None:
+        """Send nothing more of a job, from this moment on; that it is to be cancelled is on disk already."""
+        if job_id in self._runs:
+            # Beside the run, which a turn that is under way may yet see as it was.
+            self._halted.add(job_id)
+        self.wake()
+
     def rest(self) -> None:
         """Begin no part any more; those under way come to their end."""
         self._resting = True
@@ -159,7 +166,8 @@ class JobRunner:
             async with writing(self._engine) as connection:
                 await turn.settle(connection)
                 await self._held.release(connection)
-        except SQLAlchemyError:
+        except Exception:
+            # The outermost edge of the runner: what is closed after it, the record's writer among it, must be closed.
             log.exception("how the last parts of jobs ended can't be written; the record has it")
 
     async def _keep(self) -> None:
@@ -219,6 +227,7 @@ class JobRunner:
     def _adopt(self, turn: Turn) -> None:
         """The transaction is committed: what it did holds in memory too."""
         self._runs = turn.runs | self._carried
+        self._halted &= self._runs.keys()
         if turn.held_until is not None:
             self._held_until = turn.held_until
         for _ in turn.verdicts:
@@ -264,7 +273,8 @@ class JobRunner:
     def _may_send(self, job_id: str) -> bool:
         """Whether a call of the job that waits may be sent: the job is this process's beyond doubt, and isn't to be cancelled."""
         run = self._runs.get(job_id)
-        return run is not None and not run.job.cancelling and time.monotonic() < self._held_until
+        halted = job_id in self._halted or run is None or run.job.cancelling
+        return not halted and time.monotonic() < self._held_until
 
 
 async def _verdict(making: Awaitable[Called]) -> Verdict:

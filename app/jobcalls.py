@@ -77,12 +77,12 @@ class PartCalls:
         return (await self.make(job, part, asked)).verdict
 
     async def make(self, job: Job, part: Part, asked: Asked) -> Called:
-        """Make a part's call."""
+        """Make a part's call. Where an earlier attempt may have done its work, the answer says so too."""
         answer = await self._gateway.handle(asked)
         verdict = concluded(
             part, answer.result, uncertain=answer.uncertain, idempotent=asked.operation.idempotent, divisible=_is_divisible(job)
         )
-        return Called(verdict, answer)
+        return Called(verdict, replace(answer, uncertain=answer.uncertain or part.uncertain))
 
     async def ask(self, job: Job, part: Part) -> Verdict:
         """Find in the record what became of a part that another process had under way; waits until that is known."""

@@ -82,6 +82,7 @@ class JobOffice:
         audit: the record.
         quota: how much of a caller's may wait.
         wake: tells the runner that there is something to do.
+        cancel: tells it that nothing more of a job is to be sent.
         repeats: knows what earlier requests with the same key were given.
     """
 
@@ -95,6 +96,7 @@ class JobOffice:
         audit: Audit,
         quota: JobQuota,
         wake: Callable[[], None],
+        cancel: Callable[[str], None],
         repeats: Repeats,
     ) -> None:
         self._engine = engine
@@ -105,6 +107,7 @@ class JobOffice:
         self._quota = quota
         self._store = JobStore()
         self._wake = wake
+        self._halt = cancel
         self._repeats = repeats
         # From the look at the quota to the job's row, one at a time: two would find room for one.
         self._taking = asyncio.Lock()
@@ -269,7 +272,7 @@ class JobOffice:
         await self._audit.job_cancelled(job.id, caller=job.caller, by=by)
         async with writing(self._engine) as connection:
             await self._store.ask_to_cancel(connection, job.id)
-        self._wake()
+        self._halt(job.id)
 
     async def _anyones(self, job_id: str) -> Job:
         async with reading(self._engine) as connection:

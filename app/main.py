@@ -130,6 +130,7 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
             audit=house.audit,
             quota=JobQuota(settings.jobs_per_caller, settings.job_ids_per_caller),
             wake=runner.wake,
+            cancel=runner.cancel,
             repeats=repeats,
         )
         house.services = Services(

@@ -176,12 +176,17 @@ class Repeats:
 
     async def _taken(self, key: Key, found: _Free, use: Use) -> bool:
         """Whether the key stands for this use now; not, if another request was quicker."""
-        async with _or_refused(writing(self._engine)) as connection:
-            if await self._keys.use(connection, key) != found.use:
-                return False
-            await self._keys.take(connection, key, use)
-            # Before the commit: from then on others see the call, and must see that it runs.
-            self._running.add(use.call_id or "")
+        try:
+            async with _or_refused(writing(self._engine)) as connection:
+                if await self._keys.use(connection, key) != found.use:
+                    return False
+                await self._keys.take(connection, key, use)
+                # Before the commit: from then on others see the call, and must see that it runs.
+                self._running.add(use.call_id or "")
+        except BaseException:
+            # It doesn't run after all, whether or not the commit was carried through: whoever asks again makes the call anew.
+            self._running.discard(use.call_id or "")
+            raise
         return True
 
     async def _made(self, key: Key, use: Use, asked: Asked, rendered: Rendered) -> Answer:

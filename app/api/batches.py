@@ -114,8 +114,9 @@ async def _of_json(body: bytes) -> BatchAsked:
 def _flat_object(body: bytes) -> dict[str, Any]:
     """The one object that the body is. With the standard library: others need several times the memory for a long list."""
     try:
-        # More objects than one, which can't be right, aren't even looked at: each would cost a call.
-        document = json.loads(body.decode(), object_pairs_hook=without_twins, parse_constant=_no_number) if body.count(b"{") == 1 else None
+        # More objects or lists than one, which can't be right, aren't even looked at: each would cost time and memory.
+        flat = body.count(b"{") == 1 and body.count(b"[") <= 1
+        document = json.loads(body.decode(), object_pairs_hook=without_twins, parse_constant=_no_number) if flat else None
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):

@@ -8,6 +8,8 @@ from app.errors import JobQuotaExceeded
 
 __all__ = ["JobQuota"]
 
+RETRY_SECONDS = 15.0
+
 
 @dataclass(frozen=True, slots=True)
 class JobQuota:
@@ -29,4 +31,6 @@ class JobQuota:
         else:
             return
         detail = f"{fault}; wait until some are finished, or cancel some"
-        raise JobQuotaExceeded(detail, open_jobs=open_jobs, waiting_ids=waiting_ids, most_jobs=self.jobs, most_ids=self.ids)
+        raise JobQuotaExceeded(
+            detail, retry_after=RETRY_SECONDS, open_jobs=open_jobs, waiting_ids=waiting_ids, most_jobs=self.jobs, most_ids=self.ids
+        )

@@ -69,10 +69,12 @@ def _first_columns(text: bytes, *, header: bool | None) -> Iterator[tuple[int, s
     first = True
     try:
         for row in rows:
-            column = row[0].strip() if row else ""
+            if not any(cell.strip() for cell in row):
+                continue
+            column = row[0].strip()
             if first and (column[:1].isalpha() if header is None else header):
                 first = False
-            elif row:
+            else:
                 first = False
                 yield rows.line_num, column
     except csv.Error:

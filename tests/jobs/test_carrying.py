@@ -110,6 +110,21 @@ async def test_a_cancelled_call_isnt_wanted_any_more(tmp_path: Path) -> None:
         assert (end.state, end.counts.cancelled) == (JobState.CANCELLED, 1)
 
 
+async def test_a_cancelled_call_isnt_wanted_from_that_moment_on(tmp_path: Path) -> None:
+    """Not only from the runner's next turn on: when the cancellation is answered, nothing more goes out."""
+    async with database(tmp_path) as engine, running(engine) as (runner, played):
+        job, _ = await carried(engine, runner, 1)
+        await played.under_way(1)
+        wanted = played.may_send[str(played.sent[0].call_id)]
+        before = wanted()
+        runner.cancel(job.id)
+        after = wanted()
+        played.end(answered)
+        await finished(engine, job)
+
+        assert (before, after) == (True, False)
+
+
 async def test_a_call_that_was_put_down_and_not_carried_is_taken_up(tmp_path: Path) -> None:
     """If the request ends between the two, the record is asked what became of the call, as after a death."""
     async with database(tmp_path) as engine, running(engine) as (runner, played):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,14 @@ import httpx2
 import pytest
 import pytest_asyncio
 from sqlalchemy import func, select, update
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.catalogue import load_catalogue
 from app.domain import Operation
 from app.errors import Conflict, IdempotencyMismatch, UpstreamUnreachable
 from app.gateway import Answer, Asked
 from app.jobs.idempotency import KeptAnswer, Key, KeyStore, Use, is_kept, left_on_record
-from app.repeating import Repeats
+from app.repeating import Repeats, _Free
 from app.storage import reading, writing
 from app.storage.tables import idempotency
 from tests.cli.processes import Process, until
@@ -201,6 +202,25 @@ async def test_what_was_never_sent_is_made_anew(engine: AsyncEngine, outcome: di
         await KeyStore().take(connection, KEY, Use(call_id="c"))
 
     assert await Repeats(engine, Waiting(), record_of(outcome)).first(KEY, operation(idempotent=False)) is None
+
+
+async def test_a_key_that_couldnt_be_put_down_is_no_running_call(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the request was broken off or the database refused: whoever asks again isn't told for ever that it still runs."""
+    repeats = Repeats(engine, Waiting(), record_of(None))
+    use = Use(call_id="c")
+
+    @asynccontextmanager
+    async def broken_off(_engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+        async with writing(engine) as connection:
+            yield connection
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr("app.repeating.writing", broken_off)
+    with pytest.raises(asyncio.CancelledError):
+        await repeats._taken(KEY, _Free(), use)
+    monkeypatch.undo()
+
+    assert await repeats.first(KEY, operation(idempotent=False)) is None
 
 
 async def test_what_may_have_been_done_isnt_repeated_where_that_does_harm(engine: AsyncEngine) -> None:

@@ -113,3 +113,13 @@ async def test_the_record_is_asked_until_it_can_be_read(monkeypatch: pytest.Monk
     assert verdict.part.uncertain
     assert not isinstance(verdict, PartEnd)
     assert code(gone) == "upstream-unreachable"
+
+
+async def test_what_an_earlier_attempt_may_have_done_is_told_with_the_answer() -> None:
+    """Whoever waits for the call hears that the list may lack what the lost attempt linked."""
+    room = Room()
+    calls = room.calls()
+    called = await calls.make(job(), replace(PART, uncertain=True), calls._asked(job(), PART, lambda _: True))
+
+    assert called.answer.result == (7, 9)
+    assert called.answer.uncertain

@@ -66,6 +66,7 @@ def found(read: Callable[[], Iterator[int]]) -> Iterator[tuple[str, int]]:
         (b"7\n8\n", None, [7, 8]),
         (b"7\n8\n", True, [8]),
         (b"\n\norder\n7\n", None, [7]),
+        (b"\n \norder\n7\n", True, [7]),
         (b"order\n", None, []),
         (b"", True, []),
     ],
