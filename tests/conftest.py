@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
+import structlog
 from hypothesis import Phase, settings
 
+from app.telemetry.logs import QUIET
 from tests.rig import Rig, rigged
+
+LOGGING = structlog.get_config()
 
 settings.register_profile("brief", phases=[Phase.explicit, Phase.generate], database=None)
 """For mutation testing, which asks whether a test fails, not for the smallest example: `--hypothesis-profile=brief`."""
@@ -20,3 +26,16 @@ async def rig(tmp_path_factory: object) -> AsyncIterator[Rig]:
     folder: Path = tmp_path_factory.mktemp("state")  # type: ignore[attr-defined]
     async with rigged(folder) as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Whatever a test, or what a whole file shares, did to the process's logging: no other test sees it."""
+    structlog.configure(**LOGGING)
+    root = logging.getLogger()
+    handlers, levels = root.handlers, {name: logging.getLogger(name).level for name in ("", *QUIET)}
+    yield
+    root.handlers = handlers
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+    structlog.configure(**LOGGING)
