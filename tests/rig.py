@@ -111,7 +111,7 @@ async def until(condition: Callable[[], Awaitable[object]]) -> None:
     """
     async with asyncio.timeout(10):
         while not await condition():
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.02)
 
 
 async def _prepare(settings: Settings, tokens: Sequence[SimulatedToken]) -> str:

@@ -38,8 +38,8 @@ async def test_a_revoked_key_is_refused_within_two_seconds(tmp_path: Path) -> No
 async def test_callers_known_go_on_while_the_database_can_not_be_read(tmp_path: Path) -> None:
     """The gateway isn't ready then, answers with what it knows, and recovers by itself."""
     async with rigged(tmp_path) as rig:
-        aside = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)
-        aside.execute("ALTER TABLE revision RENAME TO revision_aside")
+        aside = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None, check_same_thread=False)
+        await asyncio.to_thread(aside.execute, "ALTER TABLE revision RENAME TO revision_aside")
 
         async def ready() -> bool:
             return (await rig.client.get(f"{rig.url}/gateway/health/ready")).status_code == 200
@@ -50,7 +50,7 @@ async def test_callers_known_go_on_while_the_database_can_not_be_read(tmp_path: 
         await until(unready)
         reasons = (await rig.client.get(f"{rig.url}/gateway/health/ready")).json()["reasons"]
         known = await rig.link("")
-        aside.execute("ALTER TABLE revision_aside RENAME TO revision")
+        await asyncio.to_thread(aside.execute, "ALTER TABLE revision_aside RENAME TO revision")
         aside.close()
         await until(ready)
 

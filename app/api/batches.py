@@ -24,6 +24,7 @@ __all__ = ["BATCH_BODY", "BATCH_QUERY", "AskedBatch", "read_batch"]
 MOST_BATCH_BYTES = 4 * 1024 * 1024
 """41 bytes for each ID: one of 19 digits, in quotes, with a CSV's line end, takes 23."""
 BATCH_SECONDS = 60.0
+MOST_LISTS = 100
 PIECE = 2_000
 """IDs that are looked at before the loop does other work: about 1 ms."""
 CSV_TYPE = "text/csv"
@@ -114,8 +115,8 @@ async def _of_json(body: bytes) -> BatchAsked:
 def _flat_object(body: bytes) -> dict[str, Any]:
     """The one object that the body is. With the standard library: others need several times the memory for a long list."""
     try:
-        # More objects or lists than one, which can't be right, aren't even looked at: each would cost time and memory.
-        flat = body.count(b"{") == 1 and body.count(b"[") <= 1
+        # More objects than one, and many lists, which can't be right, aren't even looked at: each would cost time and memory.
+        flat = body.count(b"{") == 1 and body.count(b"[") <= MOST_LISTS
         document = json.loads(body.decode(), object_pairs_hook=without_twins, parse_constant=_no_number) if flat else None
     except (ValueError, RecursionError):
         document = None
