@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 import structlog
@@ -12,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.api import Services
 from app.audit import AuditLog, GroupWriter
+from app.background import kept_running
 from app.callers import Directory
 from app.dispatch import Dispatcher
 from app.jobbing import JobRunner
@@ -93,16 +93,9 @@ class House:
             log.exception("tokens and callers can't be read; going on with those known")
         return self._fresh
 
-    @asynccontextmanager
-    async def kept_fresh(self) -> AsyncIterator[None]:
+    def kept_fresh(self) -> AbstractAsyncContextManager[None]:
         """Refresh in the background while the context lasts. At its end no reading is under way: the database may be closed."""
-        keeping = asyncio.create_task(self._keep_fresh())
-        try:
-            yield
-        finally:
-            keeping.cancel()
-            with suppress(asyncio.CancelledError):
-                await keeping
+        return kept_running(self._keep_fresh())
 
     async def _keep_fresh(self) -> None:
         while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.audit import OutcomeMissing
+from app.background import kept_running
 from app.domain import Asked, Operation, new_id
 from app.errors import AuditUnavailable, Conflict, GatewayError, UpstreamUnreachable
 from app.gateway import Answer
@@ -127,16 +128,9 @@ class Repeats:
                 return await self._made(key, use, replace(asked, call_id=use.call_id), rendered)
         return found
 
-    @asynccontextmanager
-    async def kept(self) -> AsyncIterator[None]:
+    def kept(self) -> AbstractAsyncContextManager[None]:
         """Remove keys whose time is over, a few at a time, while the context lasts."""
-        keeping = asyncio.create_task(self._keep())
-        try:
-            yield
-        finally:
-            keeping.cancel()
-            with suppress(asyncio.CancelledError):
-                await keeping
+        return kept_running(self._keep())
 
     async def finish(self) -> None:
         """Wait until the answers to the calls under way are kept."""

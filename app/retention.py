@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +21,7 @@ from app.audit.chain import Head
 from app.audit.retention import Overtaken, bury, pruned, remove_some, unremoved
 from app.audit.seals import Archived
 from app.audit.stretches import Bounds, Broken, Remains, Stretch, Survey, bounds_of, buried
+from app.background import kept_running
 from app.recording import record_changes
 from app.storage import DatabaseThread, writing
 from app.vault import CHECKPOINT_SIGNING, Keyring, own_key
@@ -143,19 +144,12 @@ class Retention:
             removed.append(Removed(stretch, archived))
         return Pruning(removed, spared)
 
-    @asynccontextmanager
-    async def kept(self, days: int) -> AsyncIterator[None]:
+    def kept(self, days: int) -> AbstractAsyncContextManager[None]:
         """Remove what is older than so many days, while the context lasts: first after 5 minutes, then every hour.
 
         Days are whole, from midnight to midnight UTC, so that a chain has one tombstone a day and not one an hour.
         """
-        keeping = asyncio.create_task(self._keep(days))
-        try:
-            yield
-        finally:
-            keeping.cancel()
-            with suppress(asyncio.CancelledError):
-                await keeping
+        return kept_running(self._keep(days))
 
     async def _keep(self, days: int) -> None:
         await asyncio.sleep(FIRST_SECONDS)

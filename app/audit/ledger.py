@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import structlog
@@ -18,6 +18,7 @@ from app.audit.own_chain import OwnChain, Written
 from app.audit.records import Record
 from app.audit.seals import Seal, Signer, Trusted
 from app.audit.storing import Condition, insert_rows, transaction
+from app.background import kept_running
 from app.storage import DatabaseThread
 
 __all__ = ["Ledger", "Listener"]
@@ -134,16 +135,9 @@ class Ledger:
         except (SQLAlchemyError, TimeoutError) as error:
             log.error("the audit chain's end can't be sealed", chain=self.chain, error=str(error))  # noqa: TRY400 - the database's word is enough
 
-    @asynccontextmanager
-    async def kept(self) -> AsyncIterator[None]:
+    def kept(self) -> AbstractAsyncContextManager[None]:
         """Renew the lease and seal what is due, while the context lasts."""
-        keeping = asyncio.create_task(self._keep())
-        try:
-            yield
-        finally:
-            keeping.cancel()
-            with suppress(asyncio.CancelledError):
-                await keeping
+        return kept_running(self._keep())
 
     async def _keep(self) -> None:
         while True:

@@ -10,8 +10,8 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,7 @@ from app.audit.sealed import sealed_head
 from app.audit.seals import Trusted
 from app.audit.storing import last_number, records_from
 from app.audit.unfinished import OpenCall, Unfinished
+from app.background import kept_running
 from app.domain import new_id, utc_now
 from app.storage import DatabaseThread
 
@@ -61,16 +62,9 @@ class Recovery:
         self._settled = settled
         self._alone = alone
 
-    @asynccontextmanager
-    async def kept(self) -> AsyncIterator[None]:
+    def kept(self) -> AbstractAsyncContextManager[None]:
         """Look for dead processes in the background, while the context lasts."""
-        keeping = asyncio.create_task(self._keep())
-        try:
-            yield
-        finally:
-            keeping.cancel()
-            with suppress(asyncio.CancelledError):
-                await keeping
+        return kept_running(self._keep())
 
     async def recover(self) -> None:
         """End every chain whose process is dead and that nobody else has claimed.

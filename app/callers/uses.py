@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Self
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.background import kept_running
 from app.callers.keyrows import keep_uses
 from app.storage import writing
 
@@ -57,13 +58,10 @@ class KeyUses:
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[Self]:
         """Write time and again while the context lasts, and at its end."""
-        writing_on = asyncio.create_task(self._keep_writing())
         try:
-            yield self
+            async with kept_running(self._keep_writing()):
+                yield self
         finally:
-            writing_on.cancel()
-            with suppress(asyncio.CancelledError):
-                await writing_on
             await self.write()
 
     async def _keep_writing(self) -> None:

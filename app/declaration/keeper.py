@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Collection, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.background import kept_running
 from app.declaration.applying import Applied, apply
 from app.declaration.reading import read_declaration
 from app.declaration.sources import Sources
@@ -57,19 +58,12 @@ class Keeper:
         log.info("the configuration file was applied", file=str(self._path), **counts)
         return applied
 
-    @asynccontextmanager
-    async def watching(self, hangup: asyncio.Event) -> AsyncIterator[None]:
+    def watching(self, hangup: asyncio.Event) -> AbstractAsyncContextManager[None]:
         """Apply the file again, while the context lasts, at each `hangup` and when one of its files has changed.
 
         Where that fails, what was applied last stays, and an error in the log says why.
         """
-        task = asyncio.create_task(self._watch(hangup))
-        try:
-            yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        return kept_running(self._watch(hangup))
 
     async def _watch(self, hangup: asyncio.Event) -> None:
         while True:

@@ -13,6 +13,7 @@ from typing import Protocol
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.background import kept_running
 from app.catalogue import Catalogue
 from app.errors import CallerRateExceeded, ShuttingDown, TooManyFollowers
 from app.jobs.job import Job
@@ -182,14 +183,11 @@ class Followers:
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
         """Look at what nobody tells of, while the context lasts."""
-        looking = asyncio.create_task(self._keep())
-        try:
-            yield
-        finally:
-            self.close()
-            looking.cancel()
-            with suppress(asyncio.CancelledError):
-                await looking
+        async with kept_running(self._keep()):
+            try:
+                yield
+            finally:
+                self.close()
 
     def _check(self, caller_id: str) -> None:
         if self._closed:

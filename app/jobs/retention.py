@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.background import kept_running
 from app.jobs.store import JobStore
 from app.storage import writing
 
@@ -37,16 +37,9 @@ class JobRetention:
         self._days = days
         self._store = JobStore()
 
-    @asynccontextmanager
-    async def kept(self) -> AsyncIterator[None]:
+    def kept(self) -> AbstractAsyncContextManager[None]:
         """Remove in the background while the context lasts: first after 5 minutes, then every hour."""
-        keeping = asyncio.create_task(self._keep())
-        try:
-            yield
-        finally:
-            keeping.cancel()
-            with suppress(asyncio.CancelledError):
-                await keeping
+        return kept_running(self._keep())
 
     async def sweep(self) -> int:
         """Remove all that is past its time, a few jobs in a transaction; gives how many went.
