@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.audit import AuditReader, GroupWriter, Ledger, Listener, OutcomeMissing, Recovery, Signer, Spool, anchored, streamed
+from app.recording import signer_of
 from app.retention import SERVER, open_retention
 from app.settings import Settings
 from app.storage import Crowded, DatabaseThread, ReadingThread, writing
-from app.vault import CHECKPOINT_SIGNING, Keyring, own_key
+from app.vault import Keyring
 
 __all__ = ["Register", "open_register"]
 
@@ -111,4 +112,4 @@ async def _open_listeners(stack: AsyncExitStack, settings: Settings, engine: Asy
 
 async def _signer(engine: AsyncEngine, keyring: Keyring) -> Signer:
     async with writing(engine) as connection:
-        return Signer(await own_key(connection, keyring, CHECKPOINT_SIGNING))
+        return await signer_of(connection, keyring)

@@ -15,16 +15,16 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.audit import Signer, Trusted
+from app.audit import Signer, Trusted, append
 from app.audit.archive import ArchiveUnusable, Export
 from app.audit.chain import Head
 from app.audit.retention import Overtaken, bury, pruned, remove_some, unremoved
 from app.audit.seals import Archived
 from app.audit.stretches import Bounds, Broken, Remains, Stretch, Survey, bounds_of, buried
 from app.background import kept_running
-from app.recording import record_changes
+from app.recording import signer_of
 from app.storage import DatabaseThread, writing
-from app.vault import CHECKPOINT_SIGNING, Keyring, own_key
+from app.vault import Keyring
 
 __all__ = ["SERVER", "ArchiveUnusable", "Plan", "Pruning", "Removed", "Retention", "Spared", "open_retention"]
 
@@ -179,14 +179,14 @@ class Retention:
 
     async def _bury(self, stretch: Stretch, archived: Archived | None) -> None:
         async with writing(self._engine) as connection:
-            signer = Signer(await own_key(connection, self._keyring, CHECKPOINT_SIGNING))
+            signer = await signer_of(connection, self._keyring)
             tombstone = signer.tombstone(stretch.last, first=stretch.first, before=stretch.before, archived=archived)
 
             def bury_it(sync: Connection) -> None:
                 bury(sync.exec_driver_sql, stretch, tombstone)
 
             await connection.run_sync(bury_it)
-            await record_changes(connection, self._keyring, [pruned(self._by, stretch, archived)])
+            await append(connection, [pruned(self._by, stretch, archived)], signer)
 
     async def _finish(self) -> list[Spared]:
         """Remove what tombstones stand for already; gives the chains of which that, or what is left, isn't to be believed."""
@@ -212,7 +212,7 @@ class Retention:
 
     async def _signer(self) -> Signer:
         async with writing(self._engine) as connection:
-            return Signer(await own_key(connection, self._keyring, CHECKPOINT_SIGNING))
+            return await signer_of(connection, self._keyring)
 
     async def _repeat(self, step: Callable[[sqlite3.Connection], bool], pause: float) -> None:
         """Do a step until it says that there is no more. Between two, others get the database's lock, and Python's."""
