@@ -9,6 +9,7 @@ from app.audit.records import AuditPruned, Record
 from app.audit.seals import Archived, Seal
 from app.audit.storing import Execute, transaction
 from app.audit.stretches import Stretch
+from app.storage.tables import FILED_LISTS, FILED_MEMBERS
 
 __all__ = ["Overtaken", "bury", "pruned", "remove_some", "unremoved"]
 
@@ -19,17 +20,17 @@ ENTRIES_AT_ONCE = 250
 ENTRIES_OF_A_RECORD = 12
 CHECKPOINTS_AT_ONCE = ENTRIES_AT_ONCE // 4
 
-SIZES = (
-    "SELECT seq, coalesce(json_array_length(body, '$.ids'), 0) + coalesce(json_array_length(body, '$.linked_ids'), 0) "
-    "+ coalesce(json_array_length(body, '$.call_ids'), 0) FROM audit_records WHERE chain = ? AND seq <= ? ORDER BY seq LIMIT ?"
-)
+LENGTHS = " + ".join(f"coalesce(json_array_length(body, '$.{name}'), 0)" for name in FILED_LISTS)
+SIZES = f"SELECT seq, {LENGTHS} FROM audit_records WHERE chain = ? AND seq <= ? ORDER BY seq LIMIT ?"  # noqa: S608 - constants
 STRETCH = "chain = :chain AND seq <= :last"
-IDS = (
-    f"SELECT value, number FROM audit_records, json_each(body, '$.ids') WHERE {STRETCH} "  # noqa: S608 - a constant
-    f"UNION SELECT value, number FROM audit_records, json_each(body, '$.linked_ids') WHERE {STRETCH} "
-    f"UNION SELECT value, number FROM audit_records, json_each(body, '$.call_ids') WHERE {STRETCH} "
-    f"UNION SELECT json_extract(body, '$.call_id'), number FROM audit_records WHERE {STRETCH} AND name IN ('call:intent', 'call:outcome') "
-    f"UNION SELECT json_extract(body, '$.send_id'), number FROM audit_records WHERE {STRETCH} AND name = 'send:intent'"
+IDS = " UNION ".join(
+    [
+        *(f"SELECT value, number FROM audit_records, json_each(body, '$.{name}') WHERE {STRETCH}" for name in FILED_LISTS),  # noqa: S608 - constants
+        *(
+            f"SELECT json_extract(body, '$.{member}'), number FROM audit_records WHERE {STRETCH} AND name = '{name}'"  # noqa: S608 - constants
+            for name, member in FILED_MEMBERS.items()
+        ),
+    ]
 )
 """What the trigger on records reads out of them."""
 

@@ -11,6 +11,8 @@ from sys import getsizeof
 from typing import Any
 from urllib.parse import quote
 
+from app.storage.tables import FILED_LISTS, FILED_MEMBERS
+
 __all__ = ["LARGEST_VALUE", "Damaged", "RawRow", "Scan", "open_read_only", "scanning"]
 
 BATCH_ROWS = 1_000
@@ -39,11 +41,12 @@ RawRow = tuple[int, Any, Any]
 """A row's number, and two columns: a `bytearray` where SQLite holds text, else what it holds."""
 
 READABLE = "typeof(r.body) = 'text' AND json_valid(r.body)"
-LISTS = ("ids", "linked_ids", "call_ids")
-BEGINNINGS = (("call:intent", "call_id"), ("call:outcome", "call_id"), ("send:intent", "send_id"))
 TOLD = (
-    *((f"json_each(r.body, '$.{name}') AS i", "i.value", "TRUE") for name in LISTS),
-    *(("(SELECT 1)", f"json_extract(r.body, '$.{member}')", f"json_extract(r.body, '$.name') = '{name}'") for name, member in BEGINNINGS),
+    *((f"json_each(r.body, '$.{name}') AS i", "i.value", "TRUE") for name in FILED_LISTS),
+    *(
+        ("(SELECT 1)", f"json_extract(r.body, '$.{member}')", f"json_extract(r.body, '$.name') = '{name}'")
+        for name, member in FILED_MEMBERS.items()
+    ),
 )
 """What a record tells of, as the trigger reads it: where it is found, what it is, and on what condition."""
 

@@ -23,6 +23,8 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 __all__ = [
+    "FILED_LISTS",
+    "FILED_MEMBERS",
     "METADATA",
     "audit_chains",
     "audit_checkpoints",
@@ -132,6 +134,10 @@ def _of(member: str, names: str) -> Column[Any]:
     changed = f"iif(json_extract(body, '$.name') GLOB '{names}', json_extract(body, '$.subject'), NULL)"
     return Column(member, Text(), Computed(f"coalesce(json_extract(body, '$.{member}'), {changed})", persisted=False))
 
+
+FILED_LISTS = ("ids", "linked_ids", "call_ids")
+FILED_MEMBERS = {"call:intent": "call_id", "call:outcome": "call_id", "send:intent": "send_id"}
+"""By what records are filed in `audit_ids`: what is in these lists and, in one of that name, this member. The trigger says the same."""
 
 # By `->` a list is read out of the body that is parsed already; `json_each` would parse all of the body again for each.
 INDEX_IDS = DDL(  # type: ignore[no-untyped-call]

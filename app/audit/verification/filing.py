@@ -7,23 +7,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.storage.scan import RawRow
+from app.storage.tables import FILED_LISTS, FILED_MEMBERS
 
 __all__ = ["Sum", "filed_ids"]
 
-LISTS = ("ids", "linked_ids", "call_ids")
-BEGINNINGS = {"call:intent": "call_id", "call:outcome": "call_id", "send:intent": "send_id"}
 SUM_BITS = (1 << 64) - 1
 
 
 def filed_ids(members: Mapping[str, Any]) -> set[str]:
     """The IDs by which a record is filed: those that the trigger of its table reads out of it."""
     found: set[str] = set()
-    for name in LISTS:
+    for name in FILED_LISTS:
         if ids := members.get(name):
             found.update(map(_filed, ids) if isinstance(ids, list) else [_filed(ids)])
-    beginning = BEGINNINGS.get(str(members.get("name")))
-    if beginning and beginning in members:
-        found.add(_filed(members[beginning]))
+    member = FILED_MEMBERS.get(str(members.get("name")))
+    if member and member in members:
+        found.add(_filed(members[member]))
     return found
 
 
