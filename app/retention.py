@@ -17,10 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.audit import Signer, Trusted, append
 from app.audit.archive import ArchiveUnusable, Export
-from app.audit.chain import Head
+from app.audit.chain import Broken, Head
 from app.audit.retention import Overtaken, bury, pruned, remove_some, unremoved
 from app.audit.seals import Archived
-from app.audit.stretches import Bounds, Broken, Remains, Stretch, Survey, bounds_of, buried
+from app.audit.stretches import Bounds, Remains, Stretch, Survey, bounds_of, buried
 from app.background import kept_running
 from app.recording import signer_of
 from app.storage import DatabaseThread, writing

@@ -10,9 +10,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
+from app.audit.chain import Broken
 from app.audit.seals import Archived
 from app.audit.storing import Execute
-from app.audit.stretches import Broken, Stretch, Walk
+from app.audit.stretches import Stretch, Walk
 
 __all__ = ["Archive", "ArchiveUnusable", "Export"]
 

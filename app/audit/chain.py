@@ -22,10 +22,7 @@ ADMINISTRATION = "administration"
 
 
 class Broken(Exception):
-    """What lies in a chain isn't what was written to it."""
-
-    def __init__(self, seq: int, why: str) -> None:
-        super().__init__(f"record {seq} {why}")
+    """A chain isn't what its hashes, checkpoints and tombstones say; the message says where."""
 
 
 class Row(NamedTuple):
@@ -85,16 +82,20 @@ def follow(known: Head, rows: Iterable[tuple[int, bytes, bytes]], *, only: Conta
     for seq, body, stored in rows:
         if seq == known.seq:
             if stored != known.hash:
-                raise Broken(seq, "isn't the record that was written")
+                message = f"record {seq} isn't the record that was written"
+                raise Broken(message)
             seen = True
         elif not seen or seq != head.seq + 1 or stored != next_hash(head.hash, body):
-            raise Broken(seq, "doesn't follow from the one before")
+            message = f"record {seq} doesn't follow from the one before"
+            raise Broken(message)
         elif only is not None and _id_of(body) not in only:
-            raise Broken(seq, "isn't this process's own")
+            message = f"record {seq} isn't this process's own"
+            raise Broken(message)
         else:
             head = Head(known.chain, seq, stored)
     if not seen:
-        raise Broken(known.seq, "is gone")
+        message = f"record {known.seq} is gone"
+        raise Broken(message)
     return head
 
 

@@ -205,7 +205,8 @@ def _proven_end(connection: sqlite3.Connection, chain: str, trusted: Trusted) ->
     sealed = sealed_head(connection.execute, chain, trusted)
     head = follow(sealed, records_from(connection.execute, sealed))
     if head.seq - sealed.seq >= CHECKPOINT_RECORDS:
-        raise Broken(sealed.seq + 1, "and those after it should have had a checkpoint")
+        message = f"record {sealed.seq + 1} and those after it should have had a checkpoint"
+        raise Broken(message)
     _check_named(connection, sealed, head)
     return head
 
@@ -221,4 +222,5 @@ def _check_named(connection: sqlite3.Connection, sealed: Head, head: Head) -> No
     for (body,) in connection.execute(query, (Name.CHAIN_OPENED, MOST_OPENINGS)):
         for named in orjson.loads(body)["heads"]:
             if named["chain"] == head.chain and named["seq"] > sealed.seq and hashes.get(named["seq"]) != named["hash"]:
-                raise Broken(named["seq"], "isn't the one that another chain names")
+                message = f"record {named['seq']} isn't the one that another chain names"
+                raise Broken(message)

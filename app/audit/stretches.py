@@ -8,12 +8,13 @@ from typing import Any
 
 import orjson
 
-from app.audit.chain import ADMINISTRATION, Head, next_hash
+from app.audit.chain import ADMINISTRATION, Broken, Head, next_hash
 from app.audit.records import Name
-from app.audit.seals import KeyUnknown, SignatureWrong, Trusted
+from app.audit.sealed import head_of_seal
+from app.audit.seals import Trusted
 from app.audit.storing import Execute
 
-__all__ = ["Bounds", "Broken", "Remains", "Stretch", "Survey", "Walk", "bounds_of", "buried"]
+__all__ = ["Bounds", "Remains", "Stretch", "Survey", "Walk", "bounds_of", "buried"]
 
 PAGE_RECORDS = 250
 PAGE = (
@@ -21,10 +22,6 @@ PAGE = (
     "FROM audit_records WHERE chain = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
 )
 LAST = "(SELECT max(seq) FROM audit_records WHERE chain = audit_chains.id)"
-
-
-class Broken(Exception):
-    """A chain isn't what its hashes, checkpoints and tombstones say; the message says where."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,25 +101,7 @@ def buried(execute: Execute, trusted: Trusted, chain: str) -> Head:
     """
     query = "SELECT CAST(body AS BLOB), CAST(signature AS BLOB) FROM audit_tombstones WHERE chain = ? ORDER BY seq DESC LIMIT 1"
     found = execute(query, (chain,)).fetchone()
-    return _sealed_head(trusted, "tombstone", *found)[0] if found else Head(chain)
-
-
-def _sealed_head(trusted: Trusted, kind: str, body: bytes, signature: bytes) -> tuple[Head, int]:
-    """The head that a seal names, and the `seq` of the checkpoint before it, where it is one.
-
-    Raises:
-        Broken: it isn't a seal of that kind which the gateway signed.
-    """
-    try:
-        members = trusted.check(body, signature)
-    except (KeyUnknown, SignatureWrong) as error:
-        message = f"a {kind} isn't what the gateway signed"
-        raise Broken(message) from error
-    if members["kind"] != kind:
-        message = f"a {members['kind']} stands where a {kind} should"
-        raise Broken(message)
-    head = Head(str(members["chain"]), int(str(members["seq"])), bytes.fromhex(str(members["hash"])))
-    return head, int(str(members.get("previous", 0)))
+    return head_of_seal(trusted, "tombstone", *found)[0] if found else Head(chain)
 
 
 class Walk:
@@ -204,7 +183,7 @@ class Remains:
             return Head(chain)
         sealed = "SELECT CAST(body AS BLOB), CAST(signature AS BLOB) FROM audit_tombstones WHERE chain = ? AND seq = ?"
         if found := execute(sealed, (chain, oldest - 1)).fetchone():
-            return _sealed_head(self._trusted, "tombstone", *found)[0]
+            return head_of_seal(self._trusted, "tombstone", *found)[0]
         found = execute("SELECT hash FROM audit_records WHERE chain = ? AND seq = ?", (chain, oldest)).fetchone()
         return Head(chain, oldest, found[0]) if found else self._upto
 
@@ -306,7 +285,7 @@ class Survey:
         return at < self._bounds.before
 
     def _pass(self, head: Head, body: bytes, signature: bytes) -> None:
-        sealed, previous = _sealed_head(self._trusted, "checkpoint", body, signature)
+        sealed, previous = head_of_seal(self._trusted, "checkpoint", body, signature)
         if sealed != head:
             message = f"the checkpoint at {head.seq} was made of other records"
             raise Broken(message)
