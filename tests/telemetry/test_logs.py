@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,6 @@ from app.telemetry import configure_logs
 from app.telemetry.logs import QUIET
 
 SECRET = "a-secret-value-0001"
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_it_was() -> Iterator[None]:
-    root, before = logging.getLogger(), structlog.get_config()
-    handlers, levels = root.handlers, {name: logging.getLogger(name).level for name in ("", *QUIET)}
-    yield
-    root.handlers = handlers
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
-    structlog.configure(**before)
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
