@@ -14,6 +14,7 @@ from app.audit.chain import Broken
 from app.audit.seals import Archived
 from app.audit.storing import Execute
 from app.audit.stretches import Stretch, Walk
+from app.storage.files import sync_folder
 
 __all__ = ["Archive", "ArchiveUnusable", "Export"]
 
@@ -68,7 +69,7 @@ class Archive:
                 message = f"{self._path} is there already, with other content; it isn't overwritten"
                 raise ArchiveUnusable(message)
             partial.rename(self._path)
-            _sync_folder(self._path.parent)
+            sync_folder(self._path.parent)
         return Archived(self._path.name, sha256)
 
     def discard(self) -> None:
@@ -147,12 +148,3 @@ def _translated() -> Iterator[None]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have a new name survive a loss of power."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

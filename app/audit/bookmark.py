@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 import structlog
 
 from app.errors import StartRefused
+from app.storage.files import sync_folder, whole_file
 
 __all__ = ["Bookmark"]
 
@@ -45,7 +45,9 @@ class Bookmark:
         """
         try:
             if not self._path.exists():
-                _make(self._path, _written(first))
+                with whole_file(self._path) as file:
+                    file.write(_written(first))
+                sync_folder(self._path.parent)
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
             return self._kept(newest, first, oldest)
         except OSError as error:
@@ -84,27 +86,3 @@ class Bookmark:
 
 def _written(number: int) -> bytes:
     return b"%0*d\n" % (WIDTH, number)
-
-
-def _make(path: Path, content: bytes) -> None:
-    """Make a file that is whole and on disk before it has its name."""
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(beside).replace(path)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have the file's name survive a loss of power too."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

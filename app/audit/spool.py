@@ -14,6 +14,7 @@ from app.audit.frames import OVERHEAD, Reading, framed, read
 from app.audit.records import Record
 from app.audit.records.known import record_from
 from app.errors import StartRefused
+from app.storage.files import sync_folder
 
 __all__ = ["Spool"]
 
@@ -42,7 +43,7 @@ class Spool:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             os.fchmod(self._file, 0o600)
             _preallocate(self._file)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
             content = _content(self._file)
         except OSError as error:
             raise _unusable(path, error) from error
@@ -109,15 +110,6 @@ def _preallocate(file: int) -> None:
         os.fsync(file)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Have the file's name survive a loss of power too."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
-
-
 def _write(file: int, content: bytes, offset: int) -> None:
     rest = memoryview(content)
     while rest:
@@ -147,7 +139,7 @@ def _copied(path: Path, content: bytes) -> Path:
             os.fsync(file)
         finally:
             os.close(file)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         message = f"GATEWAY_STATE_DIR: {path} is damaged, and no copy of it can be made before it is used again: {error}"
         raise StartRefused(message) from error

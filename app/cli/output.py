@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.errors import StartRefused
+from app.storage.files import whole_file
 
 __all__ = ["complete_file", "let_go", "print_json", "print_members", "print_table", "screen", "standard_output"]
 
@@ -88,25 +88,11 @@ def complete_file(path: Path) -> Iterator[BinaryIO]:
         StartRefused: it can't be written.
     """
     try:
-        with _straight(path) if path.exists() and not path.is_file() else _beside(Path(os.path.realpath(path))) as file:
+        with _straight(path) if path.exists() and not path.is_file() else whole_file(Path(os.path.realpath(path))) as file:
             yield file
     except OSError as error:
         message = f"{path} can't be written: {error.strerror or error}"
         raise StartRefused(message) from error
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[BinaryIO]:
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        Path(beside).replace(path)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
 
 
 @contextmanager

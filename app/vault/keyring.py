@@ -14,6 +14,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from app.errors import StartRefused
+from app.storage.files import sync_folder
 
 __all__ = ["Keyring", "Sealed", "SealedWrongly", "load_keyring", "parse_master_keys"]
 
@@ -129,18 +130,9 @@ def _make_key_file(path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.link(draft, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except FileExistsError:
         return
     finally:
         draft.unlink()
     log.warning("a master key was made; keep a copy: without it the tokens can't be opened", path=str(path))
-
-
-def _sync_folder(path: Path) -> None:
-    """Have the new name on disk too: a loss of power must not take the key and leave what it sealed."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
