@@ -89,8 +89,10 @@ async def _converse(process: Process, text: bytes, said: bytearray) -> int:
 async def _feed(its_input: asyncio.StreamWriter, text: bytes) -> None:
     """Give it the text; it need not read it."""
     with suppress(BrokenPipeError, ConnectionResetError):
-        its_input.write(text)
-        await its_input.drain()
+        # Of one that has ended the input is closed already; uvloop takes no write to it.
+        if not its_input.is_closing():
+            its_input.write(text)
+            await its_input.drain()
     its_input.close()
 
 

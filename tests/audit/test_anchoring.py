@@ -23,7 +23,7 @@ from app.audit.anchoring import Anchoring
 from app.audit.anchors import anchor_line
 from app.audit.bookmark import Bookmark
 from app.audit.chain import Head
-from app.audit.program import ProgramFailed, run_program
+from app.audit.program import ProgramFailed, _feed, _started, run_program
 from app.audit.records import Record
 from app.storage import DatabaseThread, open_engine, writing
 from app.storage.migrate import upgrade
@@ -245,6 +245,24 @@ def test_a_child_in_another_session_holds_nothing_up(tmp_path: Path, loop: str) 
 
         assert lived
         assert open_files() == before
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_program_that_has_ended_need_not_have_read(loop: str) -> None:
+    """Its input is closed by then: it isn't written to, and that is no failure."""
+
+    async def feed_the_dead() -> None:
+        transport, process = await _started(["/bin/true"])
+        await process.wait()
+        assert process.stdin
+        async with asyncio.timeout(10):
+            while not process.stdin.is_closing():
+                await asyncio.sleep(0)
+        await _feed(process.stdin, b"{}\n")
+        transport.close()
+
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        runner.run(feed_the_dead())
 
 
 def open_files() -> int:
