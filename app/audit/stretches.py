@@ -168,7 +168,8 @@ class Remains:
 
     def _follow(self, walk: Walk, execute: Execute) -> bool:
         page = walk.page(execute)
-        _require_numbers(page)
+        for record in page:
+            _members_of(*record)
         if not page and walk.head != self._upto:
             message = f"record missing after {walk.head.seq}, or altered at it"
             raise Broken(message)
@@ -220,16 +221,22 @@ def _hash_at(execute: Execute, chain: str, seq: int) -> str | None:
     return str(sealed) if last == seq else ""
 
 
-def _require_numbers(page: list[tuple[Head, int, bytes]]) -> None:
-    for head, number, body in page:
-        try:
-            own = orjson.loads(body)["number"]
-        except (ValueError, KeyError, TypeError) as error:
-            message = f"record altered at {head.seq}"
-            raise Broken(message) from error
-        if own != number:
-            message = f"record altered at {head.seq}: its number isn't the one that it holds"
-            raise Broken(message)
+def _members_of(head: Head, number: int, body: bytes) -> dict[str, Any]:
+    """What a record holds, its number being the one at which it lies.
+
+    Raises:
+        Broken: it is no record, or lies elsewhere than it says.
+    """
+    try:
+        members: dict[str, Any] = orjson.loads(body)
+        own = members["number"]
+    except (ValueError, KeyError, TypeError) as error:
+        message = f"record altered at {head.seq}"
+        raise Broken(message) from error
+    if own != number:
+        message = f"record altered at {head.seq}: its number isn't the one that it holds"
+        raise Broken(message)
+    return members
 
 
 class Survey:
@@ -269,15 +276,12 @@ class Survey:
         return bool(page)
 
     def _is_old(self, execute: Execute, head: Head, number: int, body: bytes) -> bool:
+        members = _members_of(head, number, body)
         try:
-            members = orjson.loads(body)
-            at, name, own = str(members["at"]), members["name"], members["number"]
-        except (ValueError, KeyError, TypeError) as error:
+            at, name = str(members["at"]), members["name"]
+        except KeyError as error:
             message = f"record altered at {head.seq}"
             raise Broken(message) from error
-        if own != number:
-            message = f"record altered at {head.seq}: its number isn't the one that it holds"
-            raise Broken(message)
         if name == Name.CHAIN_OPENED:
             _require_heads(execute, head, members["heads"])
         # A stretch with nothing in it but what earlier pruning left would be replaced by as much.
