@@ -9,12 +9,10 @@ import os
 import signal
 import sqlite3
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 import uvloop
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -25,21 +23,11 @@ from app.audit.bookmark import Bookmark
 from app.audit.chain import Head
 from app.audit.program import ProgramFailed, _feed, _started, run_program
 from app.audit.records import Record
-from app.storage import DatabaseThread, open_engine, writing
-from app.storage.migrate import upgrade
+from app.storage import DatabaseThread, writing
 from tests.records import administrative
 from tests.rig import until
 
 SIGNER = Signer(bytes(range(32)))
-
-
-@pytest_asyncio.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
-    """A migrated database."""
-    made = open_engine(f"sqlite+aiosqlite:///{tmp_path}/gateway.db")
-    await upgrade(made)
-    yield made
-    await made.dispose()
 
 
 def record(subject: str) -> Record:

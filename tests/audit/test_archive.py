@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import resource
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ import pytest_asyncio
 
 from app.retention import ArchiveUnusable
 from tests.audit.past import Past, ago, archived, call, days_ago, listed, past
+from tests.limits import no_file_larger_than
 
 NOTHING_IS_MADE_IN = Path("/proc")
 
@@ -22,17 +21,6 @@ async def house(tmp_path: Path) -> AsyncIterator[Past]:
     """A state with one old chain."""
     async with past(tmp_path / "state") as opened:
         yield opened
-
-
-@contextmanager
-def no_file_larger_than(size: int) -> Iterator[None]:
-    """Refuse to let a file grow beyond so many bytes, as a full disk would."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 async def write_much(house: Past) -> str:

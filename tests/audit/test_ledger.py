@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import resource
 import sqlite3
 import threading
 from pathlib import Path
@@ -16,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.audit import Ledger, Name, Record, Signer, Trusted, append
 from app.audit.chain import ADMINISTRATION, GENESIS, next_hash
 from app.storage import DatabaseThread, writing
+from tests.limits import no_file_larger_than
 from tests.records import administrative
 
 
@@ -183,13 +183,8 @@ async def test_a_probe_needs_the_room_that_a_record_needs(ledger: Ledger, tmp_pa
     await ledger.append(records(1))
     before = stored(tmp_path, ledger.chain)
     size = (tmp_path / "gateway.db-wal").stat().st_size
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        with pytest.raises(SQLAlchemyError):
-            await ledger.probe()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with no_file_larger_than(size), pytest.raises(SQLAlchemyError):
+        await ledger.probe()
     await ledger.probe()
 
     assert stored(tmp_path, ledger.chain) == before

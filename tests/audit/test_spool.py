@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import errno
-import resource
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -34,6 +31,7 @@ from app.audit.spool import PREALLOCATED_BYTES
 from app.domain import Actor, Linked, Send
 from app.errors import ParameterMissing, StartRefused
 from tests.calls import make_asked, make_call
+from tests.limits import no_file_larger_than
 from tests.records import administrative
 
 ENOUGH = 2_000
@@ -61,17 +59,6 @@ def left(path: Path) -> list[str]:
     spool = Spool(path)
     spool.close()
     return [str(one.members["subject"]) for one in spool.left]
-
-
-@contextmanager
-def no_larger_than(size: int) -> Iterator[None]:
-    """No byte of a file beyond this can be written by this process."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_it_is_made_with_its_room_taken_and_its_owners_alone(path: Path) -> None:
@@ -228,7 +215,7 @@ def test_a_file_in_which_nothing_can_be_read_is_damaged(path: Path) -> None:
 def test_damage_of_which_no_copy_can_be_made_stops_the_start(path: Path) -> None:
     """To go on would be to remove, with what is on record, the only trace of what isn't."""
     path.write_bytes(bytes(PREALLOCATED_BYTES + 1) + b"!")
-    with no_larger_than(PREALLOCATED_BYTES), pytest.raises(StartRefused, match="is damaged, and no copy of it can be made"):
+    with no_file_larger_than(PREALLOCATED_BYTES), pytest.raises(StartRefused, match="is damaged, and no copy of it can be made"):
         Spool(path)
 
 
@@ -236,7 +223,7 @@ def test_a_clearing_that_fails_hides_nothing_that_comes_later(path: Path) -> Non
     """What is kept after it is found, whether or not what was to be cleared is found too."""
     spool = Spool(path)
     spool.keep(subjects("cleared"))
-    with no_larger_than(0), pytest.raises(OSError, match="File too large"):
+    with no_file_larger_than(0), pytest.raises(OSError, match="File too large"):
         spool.clear()
     unsure = spool.holds_any
     spool.keep(subjects("later"))
@@ -272,7 +259,7 @@ def test_a_torn_end_is_left_out(tmp_path_factory: pytest.TempPathFactory, data: 
 def test_what_is_beyond_its_room_is_kept_or_refused_whole(path: Path) -> None:
     """On a full disk it takes what fits its 8 MiB; what doesn't is refused, and what was there stays."""
     spool = Spool(path)
-    with no_larger_than(PREALLOCATED_BYTES):
+    with no_file_larger_than(PREALLOCATED_BYTES):
         spool.keep([body("fits")])
         with pytest.raises(OSError, match=r"File too large") as refused:
             spool.keep([body("x" * PREALLOCATED_BYTES)])
@@ -285,7 +272,7 @@ def test_what_is_beyond_its_room_is_kept_or_refused_whole(path: Path) -> None:
 
 def test_a_spool_that_can_not_be_made_stops_the_start(tmp_path: Path) -> None:
     """Without its room on the disk an outcome could be lost, so the gateway doesn't begin."""
-    with no_larger_than(1_000_000), pytest.raises(StartRefused, match=r"GATEWAY_STATE_DIR: .*audit\.spool can't be used"):
+    with no_file_larger_than(1_000_000), pytest.raises(StartRefused, match=r"GATEWAY_STATE_DIR: .*audit\.spool can't be used"):
         Spool(tmp_path / "audit.spool")
 
 

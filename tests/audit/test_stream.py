@@ -8,14 +8,13 @@ import resource
 import select
 import sqlite3
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.audit import Ledger, Name, Signer, append, streamed
@@ -24,21 +23,11 @@ from app.audit.bookmark import Bookmark
 from app.audit.outlets import FileOutlet, outlet_of
 from app.audit.stream import Stream
 from app.errors import StartRefused
-from app.storage import DatabaseThread, open_engine, writing
-from app.storage.migrate import upgrade
+from app.storage import DatabaseThread, writing
 from tests.records import administrative
 from tests.rig import until
 
 SIGNER = Signer(bytes(range(32)))
-
-
-@pytest_asyncio.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
-    """A migrated database."""
-    made = open_engine(f"sqlite+aiosqlite:///{tmp_path}/gateway.db")
-    await upgrade(made)
-    yield made
-    await made.dispose()
 
 
 async def change(engine: AsyncEngine, *subjects: str) -> None:

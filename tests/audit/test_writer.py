@@ -20,22 +20,12 @@ from app.audit.story import story_of
 from app.dispatch import Settled
 from app.domain import Linked
 from app.errors import AuditUnavailable, ParameterMissing
-from app.storage import DatabaseThread, open_engine, reading, writing
-from app.storage.migrate import upgrade
+from app.storage import DatabaseThread, reading, writing
 from tests.calls import make_asked, make_call
 from tests.records import administrative
 
 PATIENCE = 0.2
 SIGNER = Signer(bytes(32))
-
-
-@pytest_asyncio.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
-    """A migrated database."""
-    made = open_engine(f"sqlite+aiosqlite:///{tmp_path}/gateway.db")
-    await upgrade(made)
-    yield made
-    await made.dispose()
 
 
 @pytest_asyncio.fixture
