@@ -21,7 +21,7 @@
     - UpstreamRejectedToken · UpstreamError · UpstreamInvalidResponse · UpstreamUnreachable
   - Unavailable (503)
     - QueueFull · WaitTooLong
-    - TokenSuspended · TokenUnavailable · AuditUnavailable · ShuttingDown · TooManyFollowers
+    - TokenSuspended · TokenUnavailable · AuditUnavailable · PacingUnavailable · ShuttingDown · TooManyFollowers
   - TimedOut (504)
     - DeadlineExceeded · UpstreamTimeout
 - StartRefused: the process can't start as it was told to; not a problem of any call
@@ -526,6 +526,16 @@ class AuditUnavailable(Unavailable):
     """
 
     code = "audit-unavailable"
+
+
+class PacingUnavailable(Unavailable):
+    """The gateway can't find out whose turn it is.
+
+    Several replicas agree on turns in a store that this one hasn't reached for 2 s. Nothing was sent upstream: an unpaced call could break
+    Flxpoint's limit. Another replica may take the call, or this one once the store is back.
+    """
+
+    code = "pacing-unavailable"
 
 
 class ShuttingDown(Unavailable):

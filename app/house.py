@@ -51,6 +51,7 @@ class House:
             "shutting down": self._draining,
             "audit records can't be written": not self.audit.healthy,
             "tokens and callers can't be read": not self._fresh,
+            "turns can't be taken": not self.dispatcher.reachable,
         }
         return [reason for reason, holds in states.items() if holds]
 

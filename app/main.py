@@ -32,7 +32,8 @@ from app.carrier import Carrier
 from app.catalogue import Catalogue, load_catalogue
 from app.declaration import Keeper
 from app.deferring import Deferral
-from app.dispatch import Dispatcher
+from app.dispatch import Dispatcher, Link, SharedTurns, valkey_connections
+from app.errors import StartRefused
 from app.gateway import Gateway
 from app.house import House
 from app.jobbing import JobRunner
@@ -112,7 +113,7 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
             keeper = Keeper(settings.config_file, engine, keyring, os.environ, [one.id for one in catalogue])
             await keeper.apply()
             await stack.enter_async_context(keeper.watching(hangup))
-        house = _open_lanes(stack, settings, engine, Vault(keyring), register.writer)
+        house = _open_lanes(stack, settings, engine, Vault(keyring), register.writer, turns=await _open_turns(stack, settings))
         await house.refresh()
         callers = await _open_callers(stack, settings, house, await _ticket_key(engine, keyring))
         gateway = Gateway(house.vault, house.audit, house.dispatcher, time.monotonic)
@@ -167,7 +168,26 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
         yield house
 
 
-def _open_lanes(stack: AsyncExitStack, settings: Settings, engine: AsyncEngine, vault: Vault, writer: GroupWriter) -> House:
+async def _open_turns(stack: AsyncExitStack, settings: Settings) -> SharedTurns | None:
+    """Where turns are taken that other processes take too, if there is such a place. It need not answer for the gateway to start.
+
+    Raises:
+        StartRefused: its address can't be used.
+    """
+    if settings.valkey_url is None:
+        return None
+    try:
+        link = Link(valkey_connections(settings.valkey_url.get_secret_value()))
+    except ValueError as error:
+        message = f"GATEWAY_VALKEY_URL: {error}"
+        raise StartRefused(message) from None
+    await stack.enter_async_context(link.kept())
+    return SharedTurns(link, time.monotonic)
+
+
+def _open_lanes(  # noqa: PLR0913 - what the lanes work with
+    stack: AsyncExitStack, settings: Settings, engine: AsyncEngine, vault: Vault, writer: GroupWriter, *, turns: SharedTurns | None
+) -> House:
     """The lanes with what they send through and what they record in; the house, but for its services."""
     upstream = open_upstream(str(settings.upstream_url))
     stack.push_async_callback(upstream.aclose)
@@ -178,6 +198,7 @@ def _open_lanes(stack: AsyncExitStack, settings: Settings, engine: AsyncEngine, 
         depth=settings.lane_depth,
         caller_depth=settings.caller_depth,
         coalesce=settings.coalesce,
+        turns=turns,
     )
     return House(engine, vault, directory, dispatcher, audit, writer, settings.shutdown_grace)
 

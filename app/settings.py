@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections.abc import Iterable
@@ -26,8 +25,8 @@ T = TypeVar("T")
 PREFIX = "GATEWAY_"
 SHIPPED_CATALOGUE = Path(__file__).parent.parent / "openapi" / "flxpoint.yaml"
 SQLITE = "sqlite+aiosqlite:///"
+VALKEY = re.compile(r"(?:valkeys?|rediss?)(?:\+sentinel)?://.")
 HOST = re.compile(r"(?:\*\.)?[\w-]+(?:\.[\w-]+)*|\[[0-9A-Fa-f:.]+\]", re.ASCII)
-NOT_YET = ("VALKEY_URL",)
 
 
 class Environment(StrEnum):
@@ -162,6 +161,16 @@ def _command(value: str) -> str:
     return value
 
 
+def _valkey(value: SecretStr) -> SecretStr:
+    if not VALKEY.match(value.get_secret_value()):
+        message = "must begin with valkey:// or redis://, or with valkeys:// or rediss:// for TLS; valkey+sentinel:// for Sentinel"
+        raise ValueError(message)
+    return value
+
+
+ValkeyUrl = Annotated[SecretStr, AfterValidator(_valkey)]
+"""Where Valkey or Redis is, or its Sentinels; with user and password, so that it isn't shown."""
+
 AuditStream = Annotated[str, AfterValidator(_stream)]
 """Where the audit stream goes."""
 
@@ -183,6 +192,9 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     state_dir: Path = Field(Path("data"), description="folder of the embedded database, the master key file and the lock")
     database_url: str = Field("", description="`sqlite+aiosqlite:///<path>`; empty: `gateway.db` in the state folder")
+    valkey_url: ValkeyUrl | None = Field(
+        None, description="`valkey://…` or, with TLS, `rediss://…`: where several processes agree on whose turn it is; empty: there is one"
+    )
     master_keys: SecretStr | None = Field(None, description="`id:base64,…`, 32 bytes each; the first seals, all open")
     master_keys_file: Path | None = Field(
         None, description="file that holds the same; default: `master.keys` in the state folder, made on first start"
@@ -282,10 +294,6 @@ def load_settings(**given: object) -> Settings:
     Raises:
         StartRefused: in one line, the variable and what it should be. The wrong value itself isn't shown.
     """
-    unsupported = [name for name in NOT_YET if os.environ.get(PREFIX + name)]
-    if unsupported:
-        message = f"{PREFIX}{unsupported[0]}: this version can't do that yet; unset it"
-        raise StartRefused(message)
     try:
         return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:

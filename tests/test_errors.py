@@ -50,6 +50,7 @@ CONTRACT = {
     "token-suspended": 503,
     "token-unavailable": 503,
     "audit-unavailable": 503,
+    "pacing-unavailable": 503,
     "shutting-down": 503,
     "too-many-followers": 503,
     "deadline-exceeded": 504,

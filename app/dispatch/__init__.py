@@ -3,6 +3,18 @@
 from app.dispatch.driver import Dispatcher, Sender
 from app.dispatch.lane import LaneState
 from app.dispatch.report import BreakerReport, LaneReport
+from app.dispatch.shared import Link, SharedTurns, valkey_connections
 from app.dispatch.ticket import Settled, Ticket
 
-__all__ = ["BreakerReport", "Dispatcher", "LaneReport", "LaneState", "Sender", "Settled", "Ticket"]
+__all__ = [
+    "BreakerReport",
+    "Dispatcher",
+    "LaneReport",
+    "LaneState",
+    "Link",
+    "Sender",
+    "Settled",
+    "SharedTurns",
+    "Ticket",
+    "valkey_connections",
+]

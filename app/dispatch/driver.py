@@ -15,6 +15,7 @@ from app.dispatch.conclusion import Conclusion, Part, conclude
 from app.dispatch.fairness import Waiting
 from app.dispatch.lane import Hold, Lane, LanePolicy, LaneState, Release
 from app.dispatch.report import LaneReport, report_of
+from app.dispatch.shared import SharedTurns
 from app.dispatch.sharing import union
 from app.dispatch.ticket import Flight, Place, Ticket
 from app.dispatch.track import FlightStamps, Track
@@ -24,6 +25,7 @@ from app.errors import (
     DeadlineExceeded,
     GatewayError,
     InternalError,
+    PacingUnavailable,
     ShuttingDown,
     TokenSuspended,
     TokenUnavailable,
@@ -58,16 +60,25 @@ class Dispatcher:
         depth: waiting calls a lane, at most.
         caller_depth: waiting calls of one caller in a lane, at most.
         coalesce: whether calls are merged where the catalogue says that their results can be told apart.
+        turns: where turns are taken that other processes take too; None where there are none.
     """
 
-    def __init__(
-        self, clock: Callable[[], float], sender: Sender, *, depth: int = 1_000, caller_depth: int = 200, coalesce: bool = False
+    def __init__(  # noqa: PLR0913 - the bounds are settings of their own
+        self,
+        clock: Callable[[], float],
+        sender: Sender,
+        *,
+        depth: int = 1_000,
+        caller_depth: int = 200,
+        coalesce: bool = False,
+        turns: SharedTurns | None = None,
     ) -> None:
         self._clock = clock
         self._sender = sender
         self._depth = depth
         self._caller_depth = caller_depth
         self._coalesce = coalesce
+        self._turns = turns
         self._tracks: dict[str, Track] = {}
         self._lane_of: dict[str, str] = {}
         self._tickets: dict[str, Ticket] = {}
@@ -78,6 +89,11 @@ class Dispatcher:
     def now(self) -> float:
         """The time, monotonic, in seconds."""
         return self._clock()
+
+    @property
+    def reachable(self) -> bool:
+        """Whether it can be found out whose turn it is."""
+        return self._turns is None or self._turns.reachable
 
     def is_lane_of(self, track: Track, token_id: str) -> bool:
         """Whether a lane is still that of a token, and the token is to be used."""
@@ -98,8 +114,7 @@ class Dispatcher:
             if token.id in queues:
                 self._tracks[token.lane].lane.take_over(queues[token.id])
         self._lane_of = {token.id: token.lane for token in known.values()}
-        in_use = set(self._lane_of.values())
-        self._tracks = {key: track for key, track in self._tracks.items() if key in in_use or not track.lane.idle(now)}
+        self._forget_unused(now)
         self._go_on(self._tracks.values())
 
     def check(self, call: Call) -> bool:
@@ -186,12 +201,17 @@ class Dispatcher:
         self._put_out_for(lambda _: True, _shutting_down())
 
     async def finish(self) -> None:
-        """Wait for the sends under way."""
+        """Wait for the sends under way, and have other processes know how they went."""
         while self._sending:
             await asyncio.wait(self._sending)
+        if self._turns:
+            await self._turns.finish()
 
     def pump(self, track: Track) -> None:
         """Do what the lane says, until it says to wait."""
+        if track.turns:
+            track.turns.wake()
+            return
         now = self._clock()
         if self._closed:
             track.wake(None, now, self)
@@ -201,14 +221,63 @@ class Dispatcher:
             now = self._clock()
         track.wake(decision.until, now, self)
 
+    def ahead(self, key: str) -> float:
+        """How long before its slot opens a send of this lane is to be released, in seconds."""
+        return self._tracks[key].ahead
+
+    def release(self, key: str, release: Release) -> None:
+        """Send these calls: their turn was taken."""
+        self._start(self._tracks[key], release)
+
+    def put_out_unpaced(self, key: str) -> None:
+        """Nobody can say when anything may be sent: put out what waits in the lane."""
+        lane = self._tracks[key].lane
+        self._put_out(list(lane.queue), lane, _unpaced())
+
+    def put_out_suspended(self, key: str, operations: Iterable[str]) -> None:
+        """Other processes found that the upstream refuses the token for these operations."""
+        for operation in operations:
+            self._put_out_operation(self._tracks[key], operation)
+
+    def put_out_late(self, key: str, call_id: str, wait: float) -> None:
+        """With what waits in other processes, a call would have its answer in so many seconds only."""
+        track = self._tracks[key]
+        waiting = self._tickets[call_id].waiting
+        left = max(0.0, waiting.deadline - self._clock())
+        detail = f"the wait would be {wait:.1f} s, longer than the {left:.1f} s that the call has left"
+        self._put_out([waiting], track.lane, WaitTooLong(detail, retry_after=wait - left, predicted_wait=math.ceil(wait)))
+
+    def alert(self, key: str, alert: str) -> None:
+        """The lane needs attention."""
+        track = self._tracks[key]
+        track.lane.alerts.add(alert)
+        log.error("a lane needs attention", token=track.token.name, alert=alert)
+
     def _know(self, token: TokenRef, now: float) -> None:
         policy = LanePolicy.of(token.rate, token.burst, token.pacing, depth=self._depth, caller_depth=self._caller_depth)
         track = self._tracks.get(token.lane)
         if track is None:
-            self._tracks[token.lane] = Track(token.lane, Lane.cold(policy, now), token)
+            self._tracks[token.lane] = self._new_track(token, policy, now)
         else:
             track.token = token
             track.lane.adopt(policy)
+
+    def _new_track(self, token: TokenRef, policy: LanePolicy, now: float) -> Track:
+        if self._turns is None:
+            return Track(token.lane, Lane.cold(policy, now), token)
+        lane = self._turns.lane(policy)
+        track = Track(token.lane, lane, token)
+        track.turns = self._turns.open(token.lane, lane, self)
+        return track
+
+    def _forget_unused(self, now: float) -> None:
+        in_use = set(self._lane_of.values())
+        for key, track in list(self._tracks.items()):
+            if key in in_use or not track.lane.idle(now) or (track.turns and track.turns.is_busy):
+                continue
+            del self._tracks[key]
+            if self._turns:
+                self._turns.close(key)
 
     def _find(self, token_id: str) -> Track | None:
         return self._tracks.get(self._lane_of.get(token_id, ""))
@@ -315,9 +384,13 @@ class Dispatcher:
             ticket.place = Place.BACKING_OFF
             ticket.back_off = asyncio.get_running_loop().call_later(after, self._back_again, ticket)
         if conclusion.suspended:
-            error = _suspended(track.lane.breakers[conclusion.suspended].retry_after(self._clock()))
-            self._put_out([waiting for waiting in track.lane.queue if waiting.operation == conclusion.suspended], track.lane, error)
+            self._put_out_operation(track, conclusion.suspended)
         return again
+
+    def _put_out_operation(self, track: Track, operation: str) -> None:
+        """Put out, unsent, the calls of an operation whose breaker is open."""
+        error = _suspended(track.lane.breakers[operation].retry_after(self._clock()))
+        self._put_out([waiting for waiting in track.lane.queue if waiting.operation == operation], track.lane, error)
 
     def _queue_again(self, parts: Sequence[Part]) -> set[Track]:
         """Put calls back, before their callers' later ones; those that have left since, or can't go any more, have their end.
@@ -399,10 +472,16 @@ class Dispatcher:
     def _refuse_if_closed(self) -> None:
         if self._closed:
             raise _shutting_down()
+        if not self.reachable:
+            raise _unpaced()
 
 
 def _token_unusable() -> TokenUnavailable:
     return TokenUnavailable("the token was removed or disabled; nothing was sent")
+
+
+def _unpaced() -> PacingUnavailable:
+    return PacingUnavailable("the store in which replicas agree on turns can't be reached; nothing was sent", retry_after=1)
 
 
 def _shutting_down() -> ShuttingDown:

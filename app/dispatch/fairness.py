@@ -134,6 +134,15 @@ class FairQueue:
         """How many calls of each caller wait, by the callers' IDs."""
         return dict(self._by_caller)
 
+    def flows(self) -> dict[FlowKey, tuple[int, float]]:
+        """How many calls of each flow wait, and what the flow weighs."""
+        return {key: (len(flow.waiting), flow.weight) for key, flow in self._flows.items() if flow.waiting}
+
+    def last_of(self, key: FlowKey) -> Waiting | None:
+        """The last call of a flow; None where none waits."""
+        flow = self._flows.get(key)
+        return next(reversed(flow.waiting.values())) if flow and flow.waiting else None
+
     def of_caller(self, caller_id: str) -> int:
         """How many calls of one caller wait."""
         return self._by_caller.get(caller_id, 0)
@@ -194,16 +203,18 @@ class FairQueue:
                 gone.append(waiting)
         return gone
 
-    def take(self, *, merging: bool) -> list[Waiting]:
+    def take(self, *, merging: bool, key: FlowKey | None = None) -> list[Waiting]:
         """Take the next call out, and with it those that share its send, each charged its part.
 
         Args:
             merging: whether calls of different requests may share a send.
+            key: whose turn it is, where that is decided elsewhere; if nothing waits of that flow it is the next one's.
 
         Raises:
             LookupError: nothing waits.
         """
-        flow = self._next_flow()
+        chosen = self._flows.get(key) if key else None
+        flow = chosen if chosen and chosen.waiting else self._next_flow()
         head = flow.head
         self.last_turn = flow.start, flow.ticket or 0
         self.virtual = max(self.virtual, flow.start)

@@ -191,10 +191,7 @@ class Lane:
         if self._unknown:
             self._unknown = False
             self.forget(now)
-        for waiting in self.queue.expire(now):
-            # Whoever waits for it finds out by itself; so it is even if the process stalled past the deadline.
-            if breaker := self.breakers.get(waiting.operation):
-                breaker.gone(waiting.call_id)
+        self.expire(now)
         if not len(self.queue) or self.in_flight >= self.policy.in_flight:
             return NOTHING_TO_WAIT_FOR
         self.window.expire(now)
@@ -204,6 +201,15 @@ class Lane:
         calls = tuple(self.queue.take(merging=self.merging))
         self.in_flight += 1
         return Release(calls, self.window.take(now), self.queue.places)
+
+    def expire(self, now: float) -> None:
+        """Take out whatever has no time left.
+
+        Who waits for it finds out by itself; so it is even if the process stalled past the deadline.
+        """
+        for waiting in self.queue.expire(now):
+            if breaker := self.breakers.get(waiting.operation):
+                breaker.gone(waiting.call_id)
 
     def opens_for(self, hold: Hold) -> float:
         """When a released send may be written."""

@@ -10,6 +10,8 @@ from statistics import median
 from typing import Protocol
 
 from app.dispatch.lane import Hold, Lane
+from app.dispatch.shared.slots import Claim
+from app.dispatch.shared.turns import LaneTurns
 from app.dispatch.ticket import Flight
 from app.domain import TokenRef, TurnLost
 
@@ -29,6 +31,7 @@ class Track:
     key: str
     lane: Lane
     token: TokenRef
+    turns: LaneTurns | None = None
     ahead: float = FIRST_AHEAD
     _alarm: asyncio.TimerHandle | None = None
     _alarm_at: float | None = None
@@ -43,6 +46,10 @@ class Track:
         self._alarm_at, self._alarm = at, None
         if at is not None:
             self._alarm = asyncio.get_running_loop().call_later(timer_delay(at - now), self._ring, pacer)
+
+    async def may_still_write(self, hold: Hold) -> bool:
+        """Whether a send whose slot is open may be written right now: a claim on a shared slot grows old."""
+        return not (self.turns and isinstance(hold, Claim)) or await self.turns.keep(hold)
 
     def _ring(self, pacer: Pacer) -> None:
         self._alarm_at = self._alarm = None
@@ -90,6 +97,8 @@ class FlightStamps:
                 raise TurnLost
             await self.flight.wait_to_be_deserted(timer_delay(left))
         if self.flight.deserted or not self.dispatcher.is_lane_of(self.track, self.flight.tickets[0].call.token.id):
+            raise TurnLost
+        if not await self.track.may_still_write(self.hold) or self.flight.deserted:
             raise TurnLost
         self.flight.depart()
 

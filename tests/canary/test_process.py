@@ -39,6 +39,7 @@ UNDRIVEN_CODES = {
     "shutting-down": "it takes calls that outlive the server; its detail is a constant",
     "upstream-timeout": "it takes 30 s; its detail is a constant",
     "request-timeout": "it takes 10 s; its detail is a constant",
+    "pacing-unavailable": "it takes Valkey, and that it fails; its detail is a constant",
     "too-many-followers": "it takes thousands of connections; its detail is a constant",
     "job-quota-exceeded": "it takes a hundred open jobs; its detail holds numbers only",
     "internal-error": "it takes a defect, which the other half of the canary makes",
