@@ -131,7 +131,7 @@ def test_what_is_given_comes_before_the_environment(monkeypatch: pytest.MonkeyPa
         ("UPSTREAM_URL", "http://"),
         ("DATABASE_URL", "postgresql://user:password-0001@host/gateway"),
         ("VALKEY_URL", "http://user:password-0001@host"),
-        ("VALKEY_URL", "valkey://"),
+        ("VALKEY_URL", "host-0001:6379"),
         ("DATABASE_URL", "sqlite:///gateway-0001.db"),
         ("DEFAULT_WAIT", "0"),
         ("DEFAULT_WAIT", "3601"),
