@@ -13,6 +13,7 @@ from hypothesis import Phase, settings
 
 from app.telemetry.logs import QUIET
 from tests.rig import Rig, rigged
+from tests.servers.postgres import Postgres, postgres
 
 LOGGING = structlog.get_config()
 
@@ -26,6 +27,13 @@ async def rig(tmp_path_factory: object) -> AsyncIterator[Rig]:
     folder: Path = tmp_path_factory.mktemp("state")  # type: ignore[attr-defined]
     async with rigged(folder) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """One PostgreSQL for all tests of a process that leave it running; each takes a database of its own from it."""
+    with postgres() as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)
