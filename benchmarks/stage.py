@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from app.administration import Administration
 from app.callers import GrantAsked, NewCaller
@@ -123,9 +124,9 @@ def gateway_variables(state_dir: Path, upstream: str, further: Mapping[str, str]
     }
 
 
-async def prepare(state_dir: Path, cast: Cast) -> dict[str, str]:
-    """Make the tokens, and the callers that may use them all; gives the callers' keys."""
-    settings = Settings(_env_prefix=OWN_VARIABLES, state_dir=state_dir)
+async def prepare(state_dir: Path, cast: Cast, **given: Any) -> dict[str, str]:  # noqa: ANN401 - settings of any kind
+    """Make the tokens, and the callers that may use them all; gives the callers' keys. `given` are further settings."""
+    settings = Settings(_env_prefix=OWN_VARIABLES, state_dir=state_dir, **given)
     grants = tuple(GrantAsked(name) for name in cast.tokens)
     keys = {}
     async with PREPARING, open_state(settings) as (engine, keyring):

@@ -1,0 +1,1 @@
+"""Several replicas, each a process of its own, that share the turns of a token."""
