@@ -1,7 +1,7 @@
 """Recovery: what a process left without an outcome when it died is ended by another, which writes that in its own chain.
 
-A call gets the outcome `not-sent` where no send was announced for it, else `unknown`; a send without an outcome gets `unknown`. Then the
-dead chain's end is sealed by a checkpoint. It is done in the background, in groups, while calls are served.
+A call ends as its last send did, as far as that is on record; a send without an outcome gets `unknown`. Then the dead chain's end is sealed
+by a checkpoint. It is done in the background, in groups, while calls are served.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import orjson
 import structlog
 
 from app.audit.chain import Broken, Head, follow
+from app.audit.endings import Carried, call_left, send_left
 from app.audit.leases import HEARTBEAT_SECONDS, Claim, claim_next, end_other_leases
 from app.audit.ledger import Ledger
 from app.audit.own_chain import CHECKPOINT_RECORDS
@@ -28,7 +29,6 @@ from app.audit.seals import Trusted
 from app.audit.storing import last_number, records_from
 from app.audit.unfinished import OpenCall, Unfinished
 from app.background import kept_running
-from app.domain import new_id, utc_now
 from app.storage import DatabaseThread
 
 __all__ = ["Recovery"]
@@ -36,8 +36,6 @@ __all__ = ["Recovery"]
 PAGE_RECORDS = 2_000
 GROUP_RECORDS = 500
 MOST_OPENINGS = 100
-OF_THE_RECORD = frozenset({"id", "at", "name", "chain", "seq", "number"})
-OF_A_SEND_BEFORE = frozenset({"attempt", "parameter", "ids", "test"})
 
 log = structlog.get_logger(__name__)
 
@@ -161,31 +159,24 @@ def _look(connection: sqlite3.Connection, *, unfinished: Unfinished, chain: str,
 
 def _outcomes(connection: sqlite3.Connection, *, numbers: list[int], open_calls: Mapping[int, OpenCall], process: str) -> list[Record]:
     """The missing outcomes to these intents."""
-    query = "SELECT body FROM audit_records WHERE number = ?"
-    intents = ((number, orjson.loads(connection.execute(query, (number,)).fetchone()[0])) for number in numbers)
     return [
-        _call_outcome(intent, open_calls[number], process) if number in open_calls else _send_outcome(intent, process)
-        for number, intent in intents
+        _call_outcome(connection, open_calls[number], process) if number in open_calls else send_left(_members(connection, number), process)
+        for number in numbers
     ]
 
 
-def _call_outcome(intent: Mapping[str, Any], call: OpenCall, process: str) -> Record:
-    members = {name: value for name, value in intent.items() if name not in OF_THE_RECORD}
-    members["code"] = "unknown" if call.send_id else "not-sent"
-    members["attempts"] = call.attempts
-    members["uncertain"] = call.send_id is not None
-    if call.send_id:
-        members["send_id"] = call.send_id
-    return _record(Name.CALL_OUTCOME, members, process)
+def _call_outcome(connection: sqlite3.Connection, call: OpenCall, process: str) -> Record:
+    carried = None
+    if last := call.last:
+        carried = Carried(_members(connection, last.intent), None if last.outcome is None else _members(connection, last.outcome))
+    return call_left(_members(connection, call.number), carried, attempts=call.attempts, uncertain=call.uncertain, process=process)
 
 
-def _send_outcome(intent: Mapping[str, Any], process: str) -> Record:
-    members = {name: value for name, value in intent.items() if name not in OF_THE_RECORD | OF_A_SEND_BEFORE}
-    return _record(Name.SEND_OUTCOME, {**members, "result": "unknown", "uncertain": True}, process)
-
-
-def _record(name: Name, members: Mapping[str, Any], process: str) -> Record:
-    return Record(name, {**members, "process": process, "id": new_id(), "at": utc_now(), "name": name})
+def _members(connection: sqlite3.Connection, number: int) -> dict[str, Any]:
+    """What a record says that was read before."""
+    (body,) = connection.execute("SELECT body FROM audit_records WHERE number = ?", (number,)).fetchone()
+    members: dict[str, Any] = orjson.loads(body)
+    return members
 
 
 def _end_of(connection: sqlite3.Connection, *, chain: str, trusted: Trusted) -> Head | None:

@@ -9,16 +9,49 @@ from typing import Any
 
 from app.audit.records import Name
 
-__all__ = ["OpenCall", "Unfinished"]
+__all__ = ["OpenCall", "SendOfCall", "Unfinished"]
+
+NEVER_LEFT = "not-sent"
+
+
+@dataclass(slots=True)
+class SendOfCall:
+    """A send that named a call: the numbers of its intent and, where it has one, of its outcome."""
+
+    id: str
+    intent: int
+    outcome: int | None = None
+    uncertain: bool = True
 
 
 @dataclass(slots=True)
 class OpenCall:
-    """A call without an outcome: the number of its intent, its last send, and how many sends named it."""
+    """A call without an outcome: the number of its intent, its last send that wasn't taken back, and how many those are.
+
+    `uncertain`: a send before the last may have done its work.
+    """
 
     number: int
-    send_id: str | None = None
+    last: SendOfCall | None = None
     attempts: int = 0
+    uncertain: bool = False
+    _before: SendOfCall | None = None
+
+    def sent(self, send: SendOfCall) -> None:
+        """It is about to be sent, once more if it was before."""
+        self.uncertain = self.uncertain or (self.last is not None and self.last.uncertain)
+        self._before, self.last = self.last, send
+        self.attempts += 1
+
+    def answered(self, send_id: str, number: int, members: Mapping[str, Any]) -> None:
+        """One of its sends has ended. If that never left, what was before holds again."""
+        if self.last is None or self.last.id != send_id:
+            return
+        if members["result"] == NEVER_LEFT:
+            self.last = self._before
+            self.attempts -= 1
+        else:
+            self.last.outcome, self.last.uncertain = number, members["uncertain"]
 
 
 @dataclass(slots=True)
@@ -37,7 +70,7 @@ class Unfinished:
         Args:
             number: its place among all.
             members: what it says.
-            begins: whether what begins with it counts; what ends with it always does, and so does that a send names a call.
+            begins: whether what begins with it counts; what ends with it always does, and so does what a send tells of a call.
         """
         match members["name"]:
             case Name.CALL_INTENT:
@@ -48,17 +81,17 @@ class Unfinished:
             case Name.SEND_INTENT:
                 if begins:
                     self.sends[members["send_id"]] = number
-                self._sent(members["send_id"], members["call_ids"])
+                for call in self._named(members):
+                    call.sent(SendOfCall(members["send_id"], number))
             case Name.SEND_OUTCOME:
                 self.sends.pop(members["send_id"], None)
+                for call in self._named(members):
+                    call.answered(members["send_id"], number, members)
 
     def first(self, otherwise: int | None) -> int | None:
         """The least number of an intent without an outcome; `otherwise` where there is none."""
         numbers = chain((call.number for call in self.calls.values()), self.sends.values())
         return min(numbers, default=otherwise)
 
-    def _sent(self, send_id: str, call_ids: list[str]) -> None:
-        for call_id in call_ids:
-            if call := self.calls.get(call_id):
-                call.send_id = send_id
-                call.attempts += 1
+    def _named(self, members: Mapping[str, Any]) -> list[OpenCall]:
+        return [call for call_id in members["call_ids"] if (call := self.calls.get(call_id))]

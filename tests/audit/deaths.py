@@ -17,7 +17,7 @@ from app.audit.ledger import Ledger, Listener
 from app.audit.records import Record, call_intent, call_outcome, send_intent, send_outcome
 from app.audit.recovery import Recovery
 from app.audit.seals import Signer
-from app.domain import Call, Linked, Send
+from app.domain import Call, Linked, Outcome, Send
 from app.storage import DatabaseThread
 
 SIGNER = Signer(bytes(range(32)))
@@ -120,6 +120,11 @@ def announced(*sends: Send) -> list[Record]:
 def answered(*sends: Send) -> list[Record]:
     """These sends were answered."""
     return [send_outcome(send, Linked(send.ids), written=True) for send in sends]
+
+
+def came(send: Send, outcome: Outcome | None) -> list[Record]:
+    """The send was announced, and this came of it; None: it was taken back before it left."""
+    return [*announced(send), send_outcome(send, outcome, written=outcome is not None)]
 
 
 def ended(*calls: Call) -> list[Record]:

@@ -49,8 +49,8 @@ async def test_a_call_without_a_send_was_not_sent(deaths: Deaths) -> None:
     assert {name: outcome[name] for name in copied} == {name: intent[name] for name in copied}
 
 
-async def test_a_call_that_a_send_names_is_unknown(deaths: Deaths) -> None:
-    """It names its last send, whether or not that send's own outcome is known, and counts all of them."""
+async def test_a_call_whose_last_send_has_no_end_is_unknown(deaths: Deaths) -> None:
+    """It names its last send, whatever is known of those before, and counts all of them."""
     calls = [make_call(number) for number in range(4)]
     first, again, other = make_send(calls[0], calls[1]), make_send(calls[1], attempt=2), make_send(calls[2])
     await deaths.died(*taken(*calls), *announced(first), *answered(first), *announced(again, other), *answered(other), *ended(calls[3]))
@@ -58,8 +58,8 @@ async def test_a_call_that_a_send_names_is_unknown(deaths: Deaths) -> None:
 
     found = {one["call_id"]: one for one in deaths.records("call:outcome")}
     told = [(found[call.id]["code"], found[call.id].get("send_id"), found[call.id]["attempts"]) for call in calls]
-    assert told == [("unknown", first.id, 1), ("unknown", again.id, 2), ("unknown", other.id, 1), ("ok", None, 0)]
-    assert [found[call.id]["uncertain"] for call in calls] == [True, True, True, False]
+    assert told == [("ok", first.id, 1), ("unknown", again.id, 2), ("ok", other.id, 1), ("ok", None, 0)]
+    assert [found[call.id]["uncertain"] for call in calls] == [False, True, False, False]
 
 
 async def test_a_send_without_an_outcome_is_unknown(deaths: Deaths) -> None:

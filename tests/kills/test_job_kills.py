@@ -134,11 +134,14 @@ def _unlinked(parts: list[dict[str, Any]]) -> list[int]:
 
 
 def _repeated(evidence: Evidence) -> list[str]:
-    """IDs of which a send was announced after their answer was on record."""
+    """IDs of which a send was announced after their answer was on record, be it the send's or the call's."""
+    asked = {one["send_id"]: one["ids"] for one in evidence.of("send:intent")}
     answered: set[str] = set()
     repeated = []
     for record in evidence.records:
-        if record["name"] == "call:outcome" and record["code"] == "ok":
+        if record["name"] == "send:outcome" and record["result"] == "linked":
+            answered.update(asked[record["send_id"]])
+        elif record["name"] == "call:outcome" and record["code"] == "ok":
             answered.update(record["ids"])
         elif record["name"] == "send:intent":
             repeated += [one for one in record["ids"] if one in answered]

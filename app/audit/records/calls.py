@@ -94,7 +94,8 @@ class CallIntent(_Accepted):
 class CallOutcome(_Accepted):
     """How a call that was taken in ended for its caller.
 
-    `code` is `ok`, a problem's, or `caller-gone`. Where its process died before it could tell, another tells: `not-sent`, or `unknown`.
+    `code` is `ok`, a problem's, or `caller-gone`. Where its process died before it could tell, another tells: as its last
+    send ended, `not-sent`, or `unknown`.
     """
 
     name: Literal[Name.CALL_OUTCOME] = Name.CALL_OUTCOME
