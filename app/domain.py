@@ -394,7 +394,7 @@ class NotFetched(Exception):
 
 
 class TurnLost(Exception):
-    """A send's turn passed before it was written: its token was rotated, its lane paused, or all its callers left. Nothing was sent."""
+    """A send's turn passed before it was written: its token was rotated, its lane paused, or nobody wants it any more. Nothing was sent."""
 
 
 class Stamps(Protocol):

@@ -47,6 +47,11 @@ class Flight:
     deserted: bool = False
     _waits: asyncio.Future[None] | None = None
 
+    @property
+    def wanted(self) -> bool:
+        """Whether one of its calls is still there and shall be sent still."""
+        return any(ticket.place is not Place.DONE and ticket.call.wanted() for ticket in self.tickets)
+
     async def wait_to_be_deserted(self, within: float) -> None:
         """Wait until all of its calls have left, `within` seconds at most."""
         loop = asyncio.get_running_loop()

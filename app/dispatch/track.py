@@ -96,7 +96,8 @@ class FlightStamps:
             if left > MOST_AHEAD:
                 raise TurnLost
             await self.flight.wait_to_be_deserted(timer_delay(left))
-        if self.flight.deserted or not self.dispatcher.is_lane_of(self.track, self.flight.tickets[0].call.token.id):
+        # What was asked before the connection was made may be long ago.
+        if not self.flight.wanted or not self.dispatcher.is_lane_of(self.track, self.flight.tickets[0].call.token.id):
             raise TurnLost
         if not await self.track.may_still_write(self.hold) or self.flight.deserted:
             raise TurnLost

@@ -11,7 +11,7 @@ from typing import Any
 
 from app.dispatch import Dispatcher, LaneState, Settled
 from app.domain import Call, Linked, Outcome, Send, Stamps
-from app.errors import GatewayError
+from app.errors import DeadlineExceeded, GatewayError
 from tests.calls import SHOP, make_call
 
 LONG_AGO = 100.0
@@ -62,9 +62,9 @@ class Senders:
 
     of: dict[str, Sender] = field(default_factory=dict)
 
-    def refusal(self, _call: Call) -> GatewayError | None:
-        """Nothing is refused."""
-        return None
+    def refusal(self, call: Call) -> GatewayError | None:
+        """What nobody wants any more is."""
+        return None if call.wanted() else DeadlineExceeded("given up")
 
     async def __call__(self, send: Send, stamps: Stamps) -> Outcome:
         """Carry one send out."""

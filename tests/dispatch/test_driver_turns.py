@@ -10,7 +10,7 @@ import pytest
 
 from app.dispatch import Dispatcher, Settled
 from app.dispatch.lane import Lane
-from app.domain import Linked, Outcome, RateLimited, Send, Stamps, TokenRejected, Unreachable
+from app.domain import Linked, Outcome, RateLimited, Send, Stamps, TokenRejected, Unreachable, new_id
 from app.errors import DeadlineExceeded, ShuttingDown, TokenSuspended, WaitTooLong
 from tests.calls import SHOP, make_call
 from tests.dispatch.senders import Sender, dispatcher_for, now_call, submit, until
@@ -89,6 +89,25 @@ async def test_a_hang_up_before_the_turn_sends_nothing() -> None:
 
     assert not ticket.was_sent
     assert sender.written == []
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_what_was_given_up_while_its_connection_was_made_is_not_written(others: int) -> None:
+    """A job that is cancelled meanwhile, or whose lease ran out; a send that another call still wants goes."""
+    dispatcher, sender, wanted = dispatcher_for(), Slow(), [True]
+    call = replace(now_call(), wanted=lambda: wanted[0])
+    equals = [replace(call, id=new_id(), wanted=lambda: True) for _ in range(others)]
+    # Both places of the window are taken meanwhile, so that equal calls wait and go together.
+    calls = [asyncio.create_task(submit(dispatcher, one, Sender())) for one in (now_call(), now_call())]
+    calls += [asyncio.create_task(submit(dispatcher, one, sender)) for one in (call, *equals)]
+    await until(lambda: sender.order)
+    wanted[0] = False
+    sender.ready.set()
+    given_up, *ends = (await asyncio.gather(*calls, return_exceptions=True))[2:]
+
+    assert len(sender.written) == others
+    assert all(isinstance(end, Settled) for end in ends)
+    assert isinstance(given_up, Settled if others else DeadlineExceeded)
 
 
 async def test_a_hang_up_in_the_moment_of_the_answer_is_not_taken_for_unsent() -> None:
