@@ -44,7 +44,7 @@ class Parts(Protocol):
 
     async def make(self, job: Job, part: Part, asked: Asked) -> Called: ...
 
-    async def ask(self, job: Job, part: Part) -> Verdict: ...
+    async def ask(self, job: Job, part: Part, is_halted: Callable[[str], bool]) -> Verdict: ...
 
 
 class Watcher(Protocol):
@@ -237,7 +237,7 @@ class JobRunner:
         for run in self._runs.values():
             run.calls -= ended
         for part in turn.left:
-            self._spawn(self._asking, part, partial(self._parts.ask, self._runs[part.job_id].job, part))
+            self._spawn(self._asking, part, partial(self._parts.ask, self._runs[part.job_id].job, part, self._is_halted))
         for part in turn.begun:
             self._spawn(self._sending, part, partial(self._parts.send, self._runs[part.job_id].job, part, self._may_send))
 
@@ -272,9 +272,12 @@ class JobRunner:
 
     def _may_send(self, job_id: str) -> bool:
         """Whether a call of the job that waits may be sent: the job is this process's beyond doubt, and isn't to be cancelled."""
+        return not self._is_halted(job_id) and time.monotonic() < self._held_until
+
+    def _is_halted(self, job_id: str) -> bool:
+        """Whether nothing more of a job shall be sent here: it is to be cancelled, or another process has it."""
         run = self._runs.get(job_id)
-        halted = job_id in self._halted or run is None or run.job.cancelling
-        return not halted and time.monotonic() < self._held_until
+        return job_id in self._halted or run is None or run.job.cancelling
 
 
 async def _verdict(making: Awaitable[Called]) -> Verdict:

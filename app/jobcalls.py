@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -14,16 +15,22 @@ from urllib.parse import quote
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.audit import OutcomeMissing
 from app.catalogue import Catalogue
 from app.domain import Asked, Caller, Operation
-from app.errors import CredentialsInvalid, GatewayError, NotFound, TokenNotGranted
+from app.errors import CredentialsInvalid, GatewayError, NotFound, TokenNotGranted, UpstreamUnreachable
 from app.gateway import Answer
 from app.jobs import Job, JobKind, Part
 from app.jobs.conclusion import Verdict, concluded, resumed
 
 __all__ = ["Called", "PartCalls"]
 
-RETRY_SECONDS = 1.0
+LOOKS_AT_ONCE = 4
+"""Fewer than the record's reader takes in: people who read it get their turn beside."""
+LOOK_SECONDS = 0.5
+LONGEST_LOOK_SECONDS = 8.0
+PATIENCE_SECONDS = 60.0
+"""How long a part's end is looked for at least, and once its job is being cancelled: a process that died is long ended then."""
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +56,7 @@ class Callers(Protocol):
 
 
 OutcomeOf = Callable[[str], Awaitable[Mapping[str, Any] | None]]
-"""What the record says of a call: its outcome; None where it was never taken in. Waits where that isn't known yet."""
+"""What the record says of a call: its outcome; None where it was never taken in. Raises `OutcomeMissing` where that isn't known yet."""
 
 
 class PartCalls:
@@ -67,6 +74,7 @@ class PartCalls:
         self._callers = callers
         self._catalogue = catalogue
         self._outcome_of = outcome_of
+        self._looking = asyncio.Semaphore(LOOKS_AT_ONCE)
 
     async def send(self, job: Job, part: Part, may_send: Callable[[str], bool]) -> Verdict:
         """Have a part sent; `may_send` is asked at its turn whether its job shall go on."""
@@ -84,16 +92,41 @@ class PartCalls:
         )
         return Called(verdict, replace(answer, uncertain=answer.uncertain or part.uncertain))
 
-    async def ask(self, job: Job, part: Part) -> Verdict:
-        """Find in the record what became of a part that another process had under way; waits until that is known."""
-        assert part.call_id is not None, "a part that is taken has a call"  # noqa: S101
+    async def ask(self, job: Job, part: Part, is_halted: Callable[[str], bool]) -> Verdict:
+        """Find in the record what became of a part that another process had under way.
+
+        Waits until that is known, as long as the job lasts, but for a minute only once it is halted; then the part has failed, and is
+        uncertain.
+
+        Args:
+            job: the job.
+            part: its part, which has a call.
+            is_halted: whether nothing more of the job shall be sent.
+        """
         idempotent = job.operation in self._catalogue and self._catalogue[job.operation].idempotent
-        while True:
+        patience, pause = _Patience(job), LOOK_SECONDS
+        while not patience.ended(halted=is_halted(job.id)):
+            with suppress(OutcomeMissing):
+                return resumed(part, await self._look(part), idempotent=idempotent, divisible=_is_divisible(job))
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_LOOK_SECONDS)
+        log.error("the record doesn't tell what became of a part of a job; it has failed", job=part.job_id, call=part.call_id)
+        lost = UpstreamUnreachable("the process that had this under way ended, and the record doesn't tell how", uncertain=True)
+        return concluded(part, lost, uncertain=True, idempotent=False)
+
+    async def _look(self, part: Part) -> Mapping[str, Any] | None:
+        """What the record says of a part's call.
+
+        Raises:
+            OutcomeMissing: nothing yet, or it can't be read now.
+        """
+        assert part.call_id is not None, "a part that is taken has a call"  # noqa: S101
+        async with self._looking:
             try:
-                return resumed(part, await self._outcome_of(part.call_id), idempotent=idempotent, divisible=_is_divisible(job))
-            except SQLAlchemyError:
+                return await self._outcome_of(part.call_id)
+            except SQLAlchemyError as error:
                 log.exception("the record can't be asked what became of a part of a job; asking again", job=part.job_id)
-                await asyncio.sleep(RETRY_SECONDS)
+                raise OutcomeMissing(part.call_id) from error
 
     def _asked(self, job: Job, part: Part, may_send: Callable[[str], bool]) -> Asked:
         """The call that a part is sent with: by its job's caller, with its token and its operation, as they are now.
@@ -134,6 +167,22 @@ class PartCalls:
             message = f"there is no operation {job.operation} any more"
             raise NotFound(message)
         return self._catalogue[job.operation]
+
+
+class _Patience:
+    """How long a part's end is looked for: until its job expires or, once it is halted, for a minute; a minute at least."""
+
+    def __init__(self, job: Job) -> None:
+        began, lasts = time.monotonic(), datetime.fromisoformat(job.expires_at) - datetime.now(UTC)
+        self._ends = began + max(lasts.total_seconds(), PATIENCE_SECONDS)
+        self._halted = False
+
+    def ended(self, *, halted: bool) -> bool:
+        """Whether it has ended by now."""
+        now = time.monotonic()
+        if halted and not self._halted:
+            self._halted, self._ends = True, min(self._ends, now + PATIENCE_SECONDS)
+        return now > self._ends
 
 
 def _is_divisible(job: Job) -> bool:

@@ -120,7 +120,7 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
         house.followers = Followers(engine, catalogue, house.dispatcher)
         # A lock file keeps other processes out, so that whoever else holds a job is dead.
         runner = JobRunner(
-            engine, PartCalls(gateway, house.directory, catalogue, register.awaited_outcome), alone=True, watchers=(house.followers,)
+            engine, PartCalls(gateway, house.directory, catalogue, register.outcome), alone=True, watchers=(house.followers,)
         )
         repeats = Repeats(engine, gateway, register.outcome)
         office = JobOffice(

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.audit import AuditReader, GroupWriter, Ledger, Listener, OutcomeMissing, Recovery, Signer, Spool, anchored, streamed
+from app.audit import AuditReader, GroupWriter, Ledger, Listener, Recovery, Signer, Spool, anchored, streamed
 from app.recording import signer_of
 from app.retention import SERVER, open_retention
 from app.settings import Settings
@@ -20,7 +20,6 @@ from app.vault import Keyring
 __all__ = ["Register", "open_register"]
 
 Thread = TypeVar("Thread", bound=DatabaseThread)
-LOOK_SECONDS = 0.5
 CROWD_SECONDS = 0.05
 
 
@@ -49,14 +48,6 @@ class Register:
                 return await self.reader.outcome(call_id)
             except Crowded:
                 await asyncio.sleep(CROWD_SECONDS)
-
-    async def awaited_outcome(self, call_id: str) -> dict[str, Any] | None:
-        """The same of a call that another process had under way; waits until its end is on record."""
-        while True:
-            try:
-                return await self.outcome(call_id)
-            except OutcomeMissing:
-                await asyncio.sleep(LOOK_SECONDS)
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:

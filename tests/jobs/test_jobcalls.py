@@ -1,20 +1,23 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
 import app.jobcalls
+from app.audit import OutcomeMissing
 from app.catalogue import Catalogue
 from app.domain import Asked, Caller, Grant
 from app.gateway import Answer
-from app.jobcalls import PartCalls
+from app.jobcalls import LOOKS_AT_ONCE, PartCalls
 from app.jobs import Job, Part, PartEnd, PartState
 from app.jobs.conclusion import Verdict
-from tests.jobs.rows import LINK, SERVICE, SHOP, run_of
+from tests.jobs.rows import DAY, LINK, SERVICE, SHOP, at, run_of
 
 PART = Part(job_id="job", seq=1, ids=(7, 9), state=PartState.TAKEN, call_id="call")
 
@@ -30,7 +33,9 @@ class Room:
 
     caller: Caller | None = SERVICE
     outcome: Mapping[str, Any] | None = None
-    failures: int = 0
+    failures: list[Exception] = field(default_factory=list)
+    gate: asyncio.Event | None = None
+    looking: int = 0
     asked: list[Asked] = field(default_factory=list)
 
     async def handle(self, asked: Asked) -> Answer:
@@ -45,9 +50,11 @@ class Room:
 
     async def outcome_of(self, _call_id: str) -> Mapping[str, Any] | None:
         """What is on record, once the database can be read."""
+        self.looking += 1
+        if self.gate:
+            await self.gate.wait()
         if self.failures:
-            self.failures -= 1
-            raise unreadable()
+            raise self.failures.pop()
         return self.outcome
 
     def calls(self, catalogue: Catalogue | None = None) -> PartCalls:
@@ -63,6 +70,11 @@ def job() -> Job:
 async def sent(room: Room, catalogue: Catalogue | None = None) -> Verdict:
     """What comes of sending the part."""
     return await room.calls(catalogue).send(job(), PART, lambda job_id: job_id == "job")
+
+
+def goes_on(_job_id: str) -> bool:
+    """The job isn't halted."""
+    return False
 
 
 def code(verdict: Verdict) -> str:
@@ -105,14 +117,57 @@ async def test_an_operation_that_is_gone_fails_its_parts() -> None:
 
 async def test_the_record_is_asked_until_it_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """What became of a part isn't guessed; and what may be repeated is the catalogue's to say."""
-    monkeypatch.setattr(app.jobcalls, "RETRY_SECONDS", 0.0)
-    room = Room(outcome={"code": "unknown", "uncertain": True}, failures=2)
-    verdict = await room.calls().ask(job(), PART)
-    gone = await room.calls(Catalogue({})).ask(job(), PART)
+    monkeypatch.setattr(app.jobcalls, "LOOK_SECONDS", 0.0)
+    room = Room(outcome={"code": "unknown", "uncertain": True}, failures=[unreadable(), OutcomeMissing("call")])
+    verdict = await room.calls().ask(job(), PART, goes_on)
+    gone = await room.calls(Catalogue({})).ask(job(), PART, goes_on)
 
     assert verdict.part.uncertain
     assert not isinstance(verdict, PartEnd)
     assert code(gone) == "upstream-unreachable"
+
+
+@pytest.mark.parametrize("failure", [OutcomeMissing("call"), unreadable()])
+@pytest.mark.parametrize("halted", [True, False])
+async def test_a_part_whose_end_can_never_be_read_ends(
+    monkeypatch: pytest.MonkeyPatch,
+    failure: Exception,
+    halted: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    """When its job expires, or a while after that is cancelled: it has failed, and more may have been linked than is known."""
+    monkeypatch.setattr(app.jobcalls, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(app.jobcalls, "PATIENCE_SECONDS", 0.05)
+    room = Room(failures=[failure] * 1_000)
+    lasting = job() if halted else replace(job(), expires_at=at(timedelta()))
+    end = await room.calls().ask(lasting, PART, lambda _: halted)
+
+    assert code(end) == "upstream-unreachable"
+    assert isinstance(end, PartEnd)
+    assert end.uncertain
+
+
+async def test_a_part_of_a_job_that_expired_meanwhile_is_looked_for_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end may stand on record in a moment: whoever starts has yet to write it."""
+    monkeypatch.setattr(app.jobcalls, "LOOK_SECONDS", 0.0)
+    room = Room(outcome={"code": "ok", "linked_ids": ["7"]}, failures=[OutcomeMissing("call")] * 3)
+    end = await room.calls().ask(replace(job(), expires_at=at(-DAY)), PART, lambda _: True)
+
+    assert end == PartEnd(part=PART, state=PartState.ANSWERED, linked=(7,))
+
+
+async def test_a_few_look_into_the_record_at_a_time() -> None:
+    """However many parts are looked for: its reader takes in few, and others read too."""
+    room = Room(outcome={"code": "not-sent"}, gate=asyncio.Event())
+    calls = room.calls()
+    asking = [asyncio.create_task(calls.ask(job(), PART, goes_on)) for _ in range(20)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    looking = room.looking
+    assert room.gate
+    room.gate.set()
+    await asyncio.gather(*asking)
+
+    assert looking == LOOKS_AT_ONCE
 
 
 async def test_what_an_earlier_attempt_may_have_done_is_told_with_the_answer() -> None:

@@ -55,7 +55,7 @@ class Played:
         """The same, of a call that is one job."""
         return Called(await self.send(job, part, lambda _: asked.wanted()), Answer(part.ids, None))
 
-    async def ask(self, _job: Job, part: Part) -> Verdict:
+    async def ask(self, _job: Job, part: Part, _is_halted: Callable[[str], bool]) -> Verdict:
         """The record says that it was answered."""
         self.asked.append(part)
         return answered(part)
