@@ -522,7 +522,8 @@ class TokenUnavailable(Unavailable):
 class AuditUnavailable(Unavailable):
     """The call can't be put on record.
 
-    What can't be audited is not sent. Nothing was sent upstream.
+    What can't be audited is not sent. Nothing was sent upstream. The same is said where jobs, keys or records can't be read or written
+    now: ask again in a moment.
     """
 
     code = "audit-unavailable"

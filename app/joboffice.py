@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
@@ -14,9 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.callers import check_ids
 from app.catalogue import Catalogue
 from app.domain import Actor, Caller, CredentialKind, Operation, Parameter, Priority, TokenRef
-from app.errors import Conflict, NotFound, ParameterMissing, ParameterUnknown
+from app.errors import AuditUnavailable, Conflict, NotFound, ParameterMissing, ParameterUnknown
 from app.jobs import FAILING, IdResult, Job, JobQuota, JobState, JobStore, NewJob, Part, PartState, outlook, results_of
 from app.jobs.idempotency import KeptAnswer, Key
+from app.jobs.refusing import or_refused
 from app.repeating import Add, Made, Repeats
 from app.storage import reading, writing
 
@@ -74,6 +76,9 @@ class Audit(Protocol):
 class JobOffice:
     """Takes jobs in, for their runner to carry out.
 
+    Every method raises `AuditUnavailable` where the database can't be read or written; then nothing has changed. What is on disk is never
+    refused after that: where it can't be read back, it is shown as it was written.
+
     Args:
         engine: the database.
         tokens: which token a call goes with.
@@ -126,7 +131,7 @@ class JobOffice:
         """
         made = await self.take(self._drawn_up(caller, asked, by, origin), key)
         assert isinstance(made, Made), "what a batch is given is a job"  # noqa: S101
-        return replace(await self._see(made.job), repeated=made.repeated)
+        return replace(await self.seen(made.job), repeated=made.repeated)
 
     async def take(self, new: NewJob, key: Key | None, add: Add | None = None) -> KeptAnswer | Made:
         """Put a job down, or find what the first request with its key was given.
@@ -144,7 +149,7 @@ class JobOffice:
             first = await self._repeats.first(key, new.operation) if key else None
             if first:
                 return first
-            async with reading(self._engine) as connection:
+            async with self._reading() as connection:
                 open_jobs, waiting_ids = await self._store.open_of(connection, new.caller.id)
             self._quota.check(open_jobs, waiting_ids, more=len(new.ids))
             # On record first: the record has its own connection, which couldn't write while this one did.
@@ -159,7 +164,7 @@ class JobOffice:
         Raises:
             NotFound: there is none of that ID, or it is another's.
         """
-        async with reading(self._engine) as connection:
+        async with self._reading() as connection:
             return _own(caller, await self._store.job(connection, job_id))
 
     async def look(self, caller: Caller, job_id: str) -> JobSeen:
@@ -170,6 +175,13 @@ class JobOffice:
         """
         return await self._see(await self.job(caller, job_id))
 
+    async def seen(self, job: Job) -> JobSeen:
+        """A job that is on disk, as it is now; as it is given where it can't be read."""
+        try:
+            return await self._see(await self._anyones(job.id))
+        except AuditUnavailable:
+            return JobSeen(job)
+
     async def glance(self, caller: Caller, job_id: str) -> JobSeen:
         """One of the caller's jobs, and when it will end; what failed isn't read.
 
@@ -177,13 +189,13 @@ class JobOffice:
             NotFound
         """
         job = await self.job(caller, job_id)
-        async with reading(self._engine) as connection:
+        async with self._reading() as connection:
             return JobSeen(job, await self._ends_in(connection, job))
 
     async def jobs(self, caller: Caller, *, limit: int, before: str | None, state: JobState | None = None) -> list[Job]:
         """The caller's jobs, newest first, those older than `before`; a ticket's own only."""
         credential_id = caller.credential_id if caller.credential is CredentialKind.TICKET else None
-        async with reading(self._engine) as connection:
+        async with self._reading() as connection:
             return await self._store.listed(
                 connection, caller_id=caller.id, limit=limit, before=before, state=state, credential_id=credential_id
             )
@@ -203,7 +215,7 @@ class JobOffice:
 
     async def parts(self, job: Job, *, after: int) -> list[Part]:
         """The next parts of a job behind the place `after`, in their order; none: there are no more."""
-        async with reading(self._engine) as connection:
+        async with self._reading() as connection:
             return await self._store.parts(connection, job.id, list(PartState), after=after, limit=PAGE_PARTS)
 
     async def cancel(self, caller: Caller, job_id: str, by: Actor) -> JobSeen:
@@ -213,12 +225,11 @@ class JobOffice:
             NotFound
             AuditUnavailable: it can't be put on record; the job goes on.
         """
-        await self._cancel(await self.job(caller, job_id), by)
-        return await self.look(caller, job_id)
+        return await self.seen(await self._cancel(await self.job(caller, job_id), by))
 
     async def every(self, *, limit: int, before: str | None, state: JobState | None) -> list[Job]:
         """All callers' jobs, newest first, those older than `before`: for the gateway's own people."""
-        async with reading(self._engine) as connection:
+        async with self._reading() as connection:
             return await self._store.listed(connection, caller_id=None, limit=limit, before=before, state=state)
 
     async def look_at_anyones(self, job_id: str) -> JobSeen:
@@ -236,8 +247,7 @@ class JobOffice:
             NotFound
             AuditUnavailable: it can't be put on record; the job goes on.
         """
-        await self._cancel(await self._anyones(job_id), by)
-        return await self.look_at_anyones(job_id)
+        return await self.seen(await self._cancel(await self._anyones(job_id), by))
 
     def told_apart(self, job: Job) -> bool:
         """Whether the upstream's answers say of each of the job's IDs if it was linked: they list IDs of the same sort."""
@@ -266,16 +276,20 @@ class JobOffice:
             origin=origin,
         )
 
-    async def _cancel(self, job: Job, by: Actor) -> None:
+    async def _cancel(self, job: Job, by: Actor) -> Job:
         if job.finished or job.cancelling:
-            return
+            return job
         await self._audit.job_cancelled(job.id, caller=job.caller, by=by)
-        async with writing(self._engine) as connection:
+        async with or_refused(writing(self._engine), "the job can't be cancelled now, and goes on") as connection:
             await self._store.ask_to_cancel(connection, job.id)
         self._halt(job.id)
+        return replace(job, cancelling=True)
+
+    def _reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        return or_refused(reading(self._engine), "jobs can't be read now")
 
     async def _anyones(self, job_id: str) -> Job:
-        async with reading(self._engine) as connection:
+        async with self._reading() as connection:
             return await self._store.job(connection, job_id)
 
     def _called(self, asked: BatchAsked) -> tuple[Operation, Parameter]:
@@ -290,7 +304,7 @@ class JobOffice:
         return operation, parameter
 
     async def _see(self, job: Job) -> JobSeen:
-        async with reading(self._engine) as connection:
+        async with self._reading() as connection:
             return JobSeen(job, await self._ends_in(connection, job), await self._failures(connection, job))
 
     async def _ends_in(self, connection: AsyncConnection, job: Job) -> float | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -15,10 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.audit import OutcomeMissing
 from app.background import kept_running
 from app.domain import Asked, Operation, new_id
-from app.errors import AuditUnavailable, Conflict, GatewayError, UpstreamUnreachable
+from app.errors import Conflict, GatewayError, UpstreamUnreachable
 from app.gateway import Answer
 from app.jobs import Job, JobStore
 from app.jobs.idempotency import KeptAnswer, Key, KeyStore, Use, is_kept, left_on_record
+from app.jobs.refusing import or_refused, unavailable
 from app.storage import reading, writing
 
 __all__ = ["Add", "Made", "Repeats"]
@@ -28,6 +29,7 @@ SWEPT_AT_ONCE = 500
 SWEEPING_PAUSE_SECONDS = 0.05
 RETRY_AFTER_SECONDS = 1.0
 OK = 200
+UNSTORED = "the request can't be put down now, and nothing was sent"
 
 log = structlog.get_logger(__name__)
 
@@ -106,7 +108,7 @@ class Repeats:
             found = await self._found(key, operation) if key else _Free()
             if not isinstance(found, _Free):
                 return found
-            async with _or_refused(writing(self._engine)) as connection:
+            async with or_refused(writing(self._engine), UNSTORED) as connection:
                 if key and await self._keys.use(connection, key) != found.use:
                     continue
                 job = await add(connection, found.uncertain)
@@ -138,7 +140,7 @@ class Repeats:
             await asyncio.wait(self._tasks)
 
     async def _found(self, key: Key, operation: Operation | None) -> KeptAnswer | Made | _Free:
-        async with _or_refused(reading(self._engine)) as connection:
+        async with or_refused(reading(self._engine), UNSTORED) as connection:
             use = await self._keys.use(connection, key)
             if use is None:
                 return _Free()
@@ -157,6 +159,8 @@ class Repeats:
             outcome = await self._outcome_of(call_id)
         except OutcomeMissing:
             raise _still_running() from None
+        except SQLAlchemyError as error:
+            raise unavailable(error, UNSTORED) from error
         if outcome is None:
             return _Free(use, use.uncertain)
         answer = left_on_record(outcome, uncertain=use.uncertain)
@@ -171,7 +175,7 @@ class Repeats:
     async def _taken(self, key: Key, found: _Free, use: Use) -> bool:
         """Whether the key stands for this use now; not, if another request was quicker."""
         try:
-            async with _or_refused(writing(self._engine)) as connection:
+            async with or_refused(writing(self._engine), UNSTORED) as connection:
                 if await self._keys.use(connection, key) != found.use:
                     return False
                 await self._keys.take(connection, key, use)
@@ -242,15 +246,3 @@ def _is_kept(answer: Answer) -> bool:
 
 def _still_running() -> Conflict:
     return Conflict("the first request with this Idempotency-Key still runs", retry_after=RETRY_AFTER_SECONDS)
-
-
-@asynccontextmanager
-async def _or_refused(transaction: AbstractAsyncContextManager[AsyncConnection]) -> AsyncIterator[AsyncConnection]:
-    """A request whose key can't be looked up or put down is refused: it could be a repetition, or couldn't be known for one later."""
-    try:
-        async with transaction as connection:
-            yield connection
-    except SQLAlchemyError as error:
-        log.exception("an idempotency key can't be looked up or put down")
-        message = "the request can't be put down now; nothing was sent"
-        raise AuditUnavailable(message, retry_after=RETRY_AFTER_SECONDS) from error

@@ -127,7 +127,7 @@ def add_event_route(app: FastAPI) -> None:
         200: STREAM_ANSWER,
         204: {"description": "The event that `Last-Event-ID` names was the last."},
         "4XX": problem_answer(LOOKING),
-        503: problem_answer(["too-many-followers", "shutting-down"]),
+        503: problem_answer(["too-many-followers", "shutting-down", "audit-unavailable"]),
     }
     app.add_api_route(
         f"{JOBS}/{{job_id}}/events",

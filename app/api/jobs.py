@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -194,16 +194,12 @@ def add_job_routes(app: FastAPI) -> None:
         methods=["POST"],
         status_code=202,
         operation_id="ask-batch",
-        **_described(
-            ASKING, parameters=[*BATCH_QUERY, KEY_HEADER], unavailable=["token-unavailable", "audit-unavailable"], requestBody=BATCH_BODY
-        ),
+        **_described(ASKING, parameters=[*BATCH_QUERY, KEY_HEADER], unavailable=["token-unavailable"], requestBody=BATCH_BODY),
     )
     app.add_api_route(JOBS, list_jobs, operation_id="list-jobs", **_described(LISTING, parameters=PAGE_QUERY))
     one = f"{JOBS}/{{job_id}}"
     app.add_api_route(one, show_job, operation_id="show-job", **_described(LOOKING))
-    app.add_api_route(
-        one, cancel_job, methods=["DELETE"], operation_id="cancel-job", **_described(LOOKING, unavailable=["audit-unavailable"])
-    )
+    app.add_api_route(one, cancel_job, methods=["DELETE"], operation_id="cancel-job", **_described(LOOKING))
     result = _described(READING, parameters=RESULT_QUERY)
     result["responses"][200] = RESULT_ANSWER
     app.add_api_route(f"{one}/result", read_result, operation_id="read-result", response_class=Response, **result)
@@ -271,8 +267,6 @@ def _state(text: str | None) -> JobState | None:
     return JobState(text)
 
 
-def _described(codes: list[str], *, unavailable: list[str] | None = None, **extra: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
-    responses: dict[int | str, dict[str, Any]] = {"4XX": problem_answer(codes)}
-    if unavailable:
-        responses[503] = problem_answer(unavailable)
+def _described(codes: list[str], *, unavailable: Sequence[str] = (), **extra: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    responses: dict[int | str, dict[str, Any]] = {"4XX": problem_answer(codes), 503: problem_answer([*unavailable, "audit-unavailable"])}
     return {"tags": ["Jobs"], "responses": responses, "openapi_extra": {"security": CREDENTIALS, **extra}}

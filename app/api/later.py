@@ -17,6 +17,7 @@ from app.deferring import Deferred
 from app.domain import Asked
 from app.errors import GatewayError
 from app.gateway import Answer
+from app.jobs import Job
 from app.jobs.idempotency import KeptAnswer, Key
 from app.repeating import Made
 
@@ -54,7 +55,7 @@ class Later:
             return Response(status_code=CLIENT_CLOSED_REQUEST)
         if answer:
             return self.respond(answer)
-        return await self._job(taken.job.id, {"Preference-Applied": self.preferences.applied_later})
+        return await self._job(taken.job, {"Preference-Applied": self.preferences.applied_later})
 
     async def _once(self, key: Key) -> Response:
         """The answer of the first request with the key, be it this one."""
@@ -68,9 +69,9 @@ class Later:
             case KeptAnswer(status, headers, body):
                 return Response(body, status, {**headers, **REPLAYED})
             case Made(job):
-                return await self._job(job.id, REPLAYED)
+                return await self._job(job, REPLAYED)
             case Answer():
                 return self.respond(taken)
 
-    async def _job(self, job_id: str, headers: Mapping[str, str]) -> Response:
-        return job_response(await self.services.jobs.look(self.asked.caller, job_id), headers)
+    async def _job(self, job: Job, headers: Mapping[str, str]) -> Response:
+        return job_response(await self.services.jobs.seen(job), headers)
