@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import socket
+import sys
+import termios
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -14,6 +18,7 @@ __all__ = ["BoundedProtocol", "JoinedWrites"]
 MOST_HEAD_BYTES = 80 * 1024  # 64 KiB of headers, the request line, and what one read may bring beyond them
 HEAD_SECONDS = 10.0
 BODY_SECONDS = 10.0
+STUCK_SECONDS = 10.0
 MOST_HELD_BYTES = 64 * 1024
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
@@ -23,11 +28,13 @@ class BoundedProtocol(HttpToolsProtocol):
     """Refuses heads that are too large (80 KiB) with 431, too slow with 408, and not well-formed with 400.
 
     A head must be whole 10 s after its first byte, or the connection. These are plain answers without a problem: nothing is known of the
-    request yet. A connection whose body isn't whole 10 s after its head ends with the answer.
+    request yet. A connection whose body isn't whole 10 s after its head ends with the answer. One that is to end, by itself or with the
+    server, isn't waited for where its peer takes nothing for 10 s.
     """
 
     head_seconds = HEAD_SECONDS
     body_seconds = BODY_SECONDS
+    stuck_seconds = STUCK_SECONDS
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on as they come
         super().__init__(*args, **kwargs)
@@ -39,7 +46,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head."""
-        super().connection_made(cast("asyncio.Transport", JoinedWrites(transport, self.loop)))
+        self._writes = JoinedWrites(transport, self.loop, self.stuck_seconds)
+        super().connection_made(cast("asyncio.Transport", self._writes))
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -48,6 +56,12 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._body_timer:
             self._body_timer.cancel()
         super().connection_lost(exc)
+        self._writes.end()
+
+    def shutdown(self) -> None:
+        """End with the answer that is under way; its peer has to read it."""
+        super().shutdown()
+        self._writes.insist()
 
     def data_received(self, data: bytes) -> None:
         """Parse, and count what belongs to a head that isn't whole yet."""
@@ -144,10 +158,13 @@ class JoinedWrites:
     uvicorn writes an answer's head and body apart, and uvloop passes each on at once: two packets, for which the caller wakes up twice.
     """
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, stuck_seconds: float = STUCK_SECONDS) -> None:
         self._transport = transport
         self._loop = loop
+        self._stuck_seconds = stuck_seconds
         self._held = bytearray()
+        self._written = 0
+        self._look: asyncio.TimerHandle | None = None
 
     def write(self, data: bytes) -> None:
         """Write at the end of this turn."""
@@ -161,13 +178,49 @@ class JoinedWrites:
         """Write what is held."""
         if self._held:
             self._transport.write(bytes(self._held))
+            self._written += len(self._held)
             self._held.clear()
 
     def close(self) -> None:
-        """Close, after what is held was written."""
+        """Close, after what is held was written, and as long as the peer reads."""
         self.flush()
         self._transport.close()
+        self.insist()
+
+    def insist(self) -> None:
+        """From now on abort the connection where its peer takes nothing, for so long, of what waits for it: it would never end."""
+        if self._look is None:
+            self._look_again()
+
+    def end(self) -> None:
+        """The connection is lost: look at it no more."""
+        if self._look:
+            self._look.cancel()
+
+    def _look_again(self) -> None:
+        self._look = self._loop.call_later(self._stuck_seconds, self._abort_if_stuck, self._taken())
+
+    def _abort_if_stuck(self, before: int) -> None:
+        if self._transport.get_write_buffer_size() and self._taken() == before:
+            self._transport.abort()
+        else:
+            self._look_again()
+
+    def _taken(self) -> int:
+        """How many bytes the peer has taken: the kernel holds megabytes for it that it hasn't."""
+        return self._written - self._transport.get_write_buffer_size() - _unacknowledged(self._transport.get_extra_info("socket"))
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the transport has
         """All else is the transport's own."""
         return getattr(self._transport, name)
+
+
+def _unacknowledged(connection: socket.socket | None) -> int:
+    """How many bytes the kernel holds for the peer; 0 where it doesn't tell."""
+    if connection is None:
+        return 0
+    try:
+        return int.from_bytes(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except OSError:
+        # Not of this kind of socket; what the process itself holds counts then.
+        return 0

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 import pytest
 import uvicorn
 from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
 from app.api.protocol import BoundedProtocol, JoinedWrites
 from app.cli.serving import free_port, running
@@ -129,6 +132,10 @@ class Recorded(asyncio.Transport):
         """Take note."""
         self.closed = True
 
+    def get_write_buffer_size(self) -> int:
+        """Nothing waits."""
+        return 0
+
 
 async def test_an_answers_head_and_body_go_out_together() -> None:
     """What is written in one turn of the loop is one write; the next turn's is another."""
@@ -158,3 +165,86 @@ async def test_what_is_held_goes_out_before_a_close_and_is_bounded() -> None:
     assert at_once == 1
     assert transport.written[-1] == b"end"
     assert transport.closed
+
+
+# --- peers that don't read
+
+
+LARGE = 8 * 1024 * 1024
+
+
+@dataclass
+class Meeting:
+    """A server that soon tires of a peer that takes nothing, and such a peer, which has asked for 8 MiB.
+
+    `blocked`: the server can't write all of it at once. `lost`: its side of the connection is gone.
+    """
+
+    whole: bool
+    blocked: asyncio.Event = field(default_factory=asyncio.Event)
+    lost: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Answer: wholly, with the connection's end, or with more to come."""
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
+        asyncio.get_running_loop().call_soon(self.blocked.set)
+        await send({"type": "http.response.body", "body": b"x" * LARGE, "more_body": not self.whole})
+
+    @property
+    def protocol(self) -> type[BoundedProtocol]:
+        """The server's side."""
+        lost = self.lost
+
+        class Impatient(BoundedProtocol):
+            stuck_seconds = 0.3
+
+            def connection_lost(self, exc: Exception | None) -> None:
+                super().connection_lost(exc)
+                lost.set()
+
+        return Impatient
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[socket.socket]:
+        """The peer, which has read nothing yet; at the end of the context the server stops."""
+        config = uvicorn.Config(self, http=self.protocol, ws="none", lifespan="off", log_config=None)
+        loop = asyncio.get_running_loop()
+        with socket.socket() as peer:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32_768)
+            peer.setblocking(False)  # noqa: FBT003 - its own order
+            listening = free_port()
+            async with asyncio.timeout(20), running(config, listening):
+                await loop.sock_connect(peer, listening.getsockname())
+                await loop.sock_sendall(peer, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                await self.blocked.wait()
+                yield peer
+
+
+async def test_a_peer_that_reads_nothing_doesnt_hold_the_end_of_its_connection() -> None:
+    """What was to be the answer's rest is given up."""
+    meeting = Meeting(whole=True)
+    async with meeting.held():
+        await meeting.lost.wait()
+
+    assert meeting.lost.is_set()
+
+
+async def test_a_peer_that_reads_nothing_doesnt_hold_the_servers_end() -> None:
+    """An answer under way whose peer takes nothing isn't waited for."""
+    meeting = Meeting(whole=False)
+    async with meeting.held():
+        before = meeting.lost.is_set()
+
+    assert (before, meeting.lost.is_set()) == (False, True)
+
+
+async def test_a_peer_that_reads_slowly_gets_all() -> None:
+    """However long it takes, as long as it goes on."""
+    meeting = Meeting(whole=True)
+    received = bytearray()
+    async with meeting.held() as peer:
+        while piece := await asyncio.get_running_loop().sock_recv(peer, 256 * 1024):
+            received += piece
+            await asyncio.sleep(0.005)
+
+    assert received.count(b"x") >= LARGE
