@@ -84,6 +84,7 @@ class Gateway:
         self._dispatch = dispatch
         self._clock = clock
         self._open = 0
+        self._coming: set[str] = set()
         self._none_open = asyncio.Event()
         self._none_open.set()
 
@@ -116,8 +117,8 @@ class Gateway:
         return await self._refuse(asked, None, error)
 
     def is_waiting(self, call_id: str) -> bool:
-        """Whether a call is in its queue and nothing of it was sent."""
-        return self._dispatch.is_waiting(call_id)
+        """Whether nothing of a call was sent, nor will be if it leaves now: it is put on record, or waits in its queue."""
+        return call_id in self._coming or self._dispatch.is_waiting(call_id)
 
     async def finish(self) -> None:
         """Wait until every call that came in has its end on record."""
@@ -132,7 +133,7 @@ class Gateway:
         try:
             call = self._check(asked)
             at_once = self._dispatch.check(call)
-            await self._audit.intent(call, at_once=at_once)
+            await self._recorded(call, at_once=at_once)
         except asyncio.CancelledError:
             if call:
                 self._abandon(call, None, code=CALLER_GONE)
@@ -163,6 +164,13 @@ class Gateway:
             priority=asked.priority,
             wanted=asked.wanted,
         )
+
+    async def _recorded(self, call: Call, *, at_once: bool) -> None:
+        self._coming.add(call.id)
+        try:
+            await self._audit.intent(call, at_once=at_once)
+        finally:
+            self._coming.discard(call.id)
 
     async def _refuse(self, asked: Asked, call: Call | None, error: GatewayError) -> Answer:
         journey = Journey(call.token) if call else None

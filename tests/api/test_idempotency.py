@@ -13,6 +13,7 @@ import pytest_asyncio
 from sqlalchemy import func, select, update
 
 from app.callers import GrantAsked, NewCaller
+from app.domain import Call
 from app.storage import reading, writing
 from app.storage.tables import idempotency
 from tests.rig import TOKEN, Rig, rigged, until
@@ -244,6 +245,40 @@ async def test_a_waiting_call_whose_caller_left_is_made_anew(rig: Rig) -> None:
     await until(told)
 
     assert (await rig.link(f"orderIds={order}", Idempotency_Key=key)).json() == [order]
+    assert len(await sends(rig, order)) == 1
+
+
+async def test_a_call_whose_caller_left_before_it_was_in_its_queue_isnt_sent(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is put on record it can still be left out; then its key stands for nothing."""
+    key, order, audit = next(KEYS), next(ORDERS), rig.house.audit
+    recording, left = asyncio.Event(), asyncio.Event()
+    intent = audit.intent
+
+    async def held_up(call: Call, *, at_once: bool) -> None:
+        recording.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            left.set()
+            raise
+        finally:
+            await intent(call, at_once=at_once)
+
+    monkeypatch.setattr(audit, "intent", held_up)
+    asking = asyncio.create_task(rig.link(f"orderIds={order}", Idempotency_Key=key))
+    await recording.wait()
+    asking.cancel()
+    async with asyncio.timeout(10):
+        await left.wait()
+    monkeypatch.undo()
+
+    async def told() -> bool:
+        return (await rig.link(f"orderIds={order}", Idempotency_Key=key)).status_code == 200
+
+    await until(told)
+    ends = [one["code"] for one in await rig.records() if one["name"] == "call:outcome" and str(order) in one["ids"]]
+
+    assert ends == ["caller-gone", "ok"]
     assert len(await sends(rig, order)) == 1
 
 
