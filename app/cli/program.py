@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import cache
 
 import typer
 from sqlalchemy.exc import SQLAlchemyError
@@ -62,7 +64,7 @@ for name, group in groups.items():
 def main() -> None:
     """Run the command that the arguments name. Exits with 0, 1 (it failed) or 2 (it couldn't start as asked)."""
     try:
-        program()
+        _built()()
     except GatewayError as error:
         _complain(f"{error.code}: {error.detail}")
         sys.exit(FAILED)
@@ -72,6 +74,12 @@ def main() -> None:
     except SQLAlchemyError as error:
         _complain(f"GATEWAY_DATABASE_URL: the database can't be used: {error.__cause__ or error}")
         sys.exit(REFUSED)
+
+
+@cache
+def _built() -> Callable[[], object]:
+    """What runs the commands; Typer itself would put them all together anew at every call."""
+    return typer.main.get_command(program)
 
 
 def _complain(message: str) -> None:
