@@ -91,13 +91,14 @@ class Canary:
     run: Commands
     upstream: Hosts
     planted: Planted
+    client: httpx2.Client
     url: str = ""
     keys: dict[str, str] = field(default_factory=dict)
 
     def ask(self, source: str, one: Ask) -> httpx2.Response:
         """Make a request and keep its answer."""
-        with httpx2.Client(trust_env=False, timeout=60) as client:
-            answer = client.request(one.method, self.url + one.target, headers=list(one.headers), content=one.body)
+        self.client.cookies.clear()
+        answer = self.client.request(one.method, self.url + one.target, headers=list(one.headers), content=one.body)
         self.haul.add_answer(f"answer to {source}", answer)
         return answer
 
@@ -108,7 +109,11 @@ class Canary:
 
     def plan(self, **fault: Any) -> None:
         """Order one fault."""
-        httpx2.post(f"{self.upstream.url}/_simulator/faults", json=[fault | {"count": 1}], trust_env=False).raise_for_status()
+        self.client.post(f"{self.upstream.url}/_simulator/faults", json=[fault | {"count": 1}]).raise_for_status()
+
+    def forget_faults(self) -> None:
+        """Take back what was ordered and hasn't come."""
+        self.client.delete(f"{self.upstream.url}/_simulator/faults").raise_for_status()
 
 
 @contextmanager
@@ -116,9 +121,10 @@ def canary(folder: Path, shell: Shell) -> Iterator[tuple[Canary, Path, dict[str,
     """A state folder with tokens and callers, made by commands, before a simulated Flxpoint."""
     values, haul = Planted(), Haul()
     simulated = (SimulatedToken("shop", values.first, "account"), SimulatedToken("spare", values.rotated, "account"))
-    with hosts(*simulated) as upstream:
+    unkept = httpx2.Limits(max_keepalive_connections=0)
+    with hosts(*simulated) as upstream, httpx2.Client(trust_env=False, timeout=60, limits=unkept) as client:
         shell.set(UPSTREAM_URL=upstream.url, CONFIG_FILE=str(declared_in(folder)))
-        here = Canary(haul, shell, Commands(shell, haul), upstream, values)
+        here = Canary(haul, shell, Commands(shell, haul), upstream, values, client)
         _prepare(here, folder)
         state = shell.state_dir
         variables = environment(
@@ -206,7 +212,7 @@ def _drive_codes(here: Canary) -> None:
     for _ in range(20):
         here.plan(kind="reset-before")
     here.link(Prefer="wait=1")
-    httpx2.delete(f"{here.upstream.url}/_simulator/faults", trust_env=False).raise_for_status()
+    here.forget_faults()
     here.link(name="asleep")
     for _ in range(2):
         here.link(caller="hasty")
