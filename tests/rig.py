@@ -57,6 +57,15 @@ class Rig:
         given = {"Authorization": f"Bearer {self.key}"} | {name.replace("_", "-"): value for name, value in headers.items()}
         return await self.client.patch(f"{self.url}/orders/link?{query}", headers=given)
 
+    async def taken_in(self, calls: Sequence[asyncio.Task[httpx2.Response]], token: str = TOKEN.name) -> None:
+        """Wait until every one of these calls waits for its turn with a token, is under way, or has ended; merging is off."""
+
+        async def found() -> bool:
+            lane = next(report for report in self.house.dispatcher.reports() if report.token == token)
+            return sum(lane.waiting.values()) + lane.in_flight + sum(call.done() for call in calls) >= len(calls)
+
+        await until(found)
+
     async def plan(self, *faults: dict[str, Any]) -> None:
         """Order faults at the simulator."""
         (await self.client.post(f"{self.upstream}/_simulator/faults", json=list(faults))).raise_for_status()

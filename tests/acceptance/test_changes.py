@@ -31,7 +31,7 @@ def modes_in(folder: Path) -> dict[str, int]:
 async def waiting_calls(rig: Rig, count: int, **headers: str) -> list[asyncio.Task[httpx2.Response]]:
     """Calls that wait for their turn."""
     tasks = [asyncio.create_task(rig.link(f"orderIds={1001 + number}", **headers)) for number in range(count)]
-    await asyncio.sleep(0.1)
+    await rig.taken_in(tasks)
     return tasks
 
 

@@ -160,7 +160,7 @@ async def test_a_shutdown_lets_waiting_calls_go_on_and_then_puts_them_out(tmp_pa
     """After the signal the gateway isn't ready; calls go on for the grace time; the rest get `shutting-down`, recorded, unsent."""
     async with rigged(tmp_path, shutdown_grace=2.0) as running:
         asking = [asyncio.create_task(running.link(f"orderIds={1001 + number}")) for number in range(10)]
-        await asyncio.sleep(0.2)
+        await running.taken_in(asking)
         running.house.begin_shutdown()
         running.house.begin_shutdown()
         ready = await running.client.get(f"{running.url}/gateway/health/ready")

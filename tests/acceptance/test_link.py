@@ -208,7 +208,7 @@ async def test_waiting_calls_break_no_window(rig: Rig) -> None:
 async def test_a_wait_that_would_be_too_long_is_refused_at_once(rig: Rig) -> None:
     """A call that can't be answered within its `Prefer: wait` gets 503 with `Retry-After`, and is not sent."""
     waiting = [asyncio.create_task(rig.link(f"orderIds={1080 + n}")) for n in range(6)]
-    await asyncio.sleep(0.1)
+    await rig.taken_in(waiting)
     answer = await rig.link("orderIds=1090", Prefer="wait=1")
     await asyncio.gather(*waiting)
 
@@ -222,9 +222,9 @@ async def test_a_wait_that_would_be_too_long_is_refused_at_once(rig: Rig) -> Non
 async def test_a_caller_that_hangs_up_leaves_the_queue(rig: Rig) -> None:
     """A waiting call whose caller is gone is never sent, and that is on record."""
     ahead = [asyncio.create_task(rig.link(f"orderIds={1100 + n}")) for n in range(4)]
-    await asyncio.sleep(0.1)
+    await rig.taken_in(ahead)
     gone = asyncio.create_task(rig.link("orderIds=1110", X_Request_ID="gone"))
-    await asyncio.sleep(0.1)
+    await rig.taken_in([*ahead, gone])
     gone.cancel()
     await asyncio.gather(*ahead)
 
@@ -267,10 +267,10 @@ async def test_a_full_queue_is_refused(tmp_path: Path) -> None:
     async with rigged(tmp_path, lane_depth=3, caller_depth=2) as small:
         key = await key_of(small, "another", GrantAsked("shop"))
         mine = [asyncio.create_task(small.link(f"orderIds={n}")) for n in range(1, 3)]
-        await asyncio.sleep(0.1)
+        await small.taken_in(mine)
         over_caller = await small.link("orderIds=3")
         theirs = asyncio.create_task(small.client.patch(f"{small.url}/orders/link?orderIds=4", headers=key))
-        await asyncio.sleep(0.1)
+        await small.taken_in([*mine, theirs])
         over_lane = await small.client.patch(f"{small.url}/orders/link?orderIds=5", headers=key)
         taken = [answer.status_code for answer in await asyncio.gather(*mine, theirs)]
 
