@@ -273,6 +273,11 @@ class Settings(BaseSettings):
         return self.database_url or f"{SQLITE}{quote(str(self.state_dir.resolve() / 'gateway.db'))}"
 
     @property
+    def is_embedded(self) -> bool:
+        """Whether the database is a file of this machine, which one process at a time may serve from."""
+        return self.database.startswith(SQLITE)
+
+    @property
     def database_path(self) -> Path:
         """The database's file."""
         return Path(unquote(self.database.removeprefix(SQLITE)))

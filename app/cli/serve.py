@@ -6,6 +6,10 @@ import asyncio
 import gc
 import os
 import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated
 
 import structlog
@@ -14,7 +18,7 @@ import uvloop
 
 from app.cli.control import control_path, controlled
 from app.cli.serving import StoppingServer, gateway_config, locked
-from app.errors import StartRefused
+from app.cli.workers import Lifeline, Supervisor, listening_on, require_shared_stores
 from app.main import create_app, create_control, house_of
 from app.settings import LogFormat, Settings, load_settings, unknown_variables
 from app.telemetry import configure_logs
@@ -29,22 +33,26 @@ log = structlog.get_logger(__name__)
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; default GATEWAY_HOST, else 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; default GATEWAY_PORT, else 8080.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes; one, while turns are counted in the process.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; more than one need PostgreSQL and Valkey.")] = 1,
+    listening: Annotated[int | None, typer.Option(hidden=True, help="A socket that is bound already, as its number.")] = None,
+    lifeline: Annotated[int | None, typer.Option(hidden=True, help="The supervisor's end of a socket, as its number.")] = None,
 ) -> None:
     """Run the gateway until SIGTERM or Ctrl-C. SIGHUP has it read the configuration file again."""
-    if workers > 1:
-        message = f"--workers: must be 1, not {workers}: turns are counted in the process, so a second one would break Flxpoint's limit"
-        raise StartRefused(message)
     given = {"host": host, "port": port}
     settings = load_settings(**{name: value for name, value in given.items() if value is not None})
     configure_logs(settings.log_level, as_json=settings.log_format is LogFormat.JSON)
     for name in unknown_variables(os.environ):
         log.warning("this variable names no setting and is ignored", variable=name)
+    if workers > 1:
+        require_shared_stores(settings, workers)
+        sys.exit(asyncio.run(Supervisor(settings, workers, listening_on(settings.host, settings.port)).run()))
+    sockets = None if listening is None else [socket.socket(fileno=listening)]
+    line = None if lifeline is None else Lifeline(socket.socket(fileno=lifeline))
     with locked(settings.state_dir, settings.database_path), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings))
+        runner.run(_serve(settings, sockets, line))
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, sockets: list[socket.socket] | None, lifeline: Lifeline | None) -> None:
     hangup = asyncio.Event()
     # Also without a configuration file: the signal's default would end the process.
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
@@ -53,9 +61,20 @@ async def _serve(settings: Settings) -> None:
         _settle_memory()
         config = gateway_config(app, host=settings.host, port=settings.port, grace=settings.shutdown_grace)
         log.info("starting to serve", host=settings.host, port=settings.port, upstream=str(settings.upstream_url))
-        async with controlled(control_path(settings.state_dir), create_control(app)):
-            await StoppingServer(config, house_of(app).begin_shutdown).serve()
+        server = StoppingServer(config, house_of(app).begin_shutdown)
+        async with controlled(control_path(settings.state_dir), create_control(app)), _held(lifeline, server):
+            await server.serve(sockets)
     log.info("stopped")
+
+
+@asynccontextmanager
+async def _held(lifeline: Lifeline | None, server: StoppingServer) -> AsyncIterator[None]:
+    """Without the supervisor nobody would start this worker again, nor stop it."""
+    if lifeline is None:
+        yield
+        return
+    async with lifeline.held(server.stop):
+        yield
 
 
 def _settle_memory() -> None:
