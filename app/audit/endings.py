@@ -43,18 +43,19 @@ def call_left(intent: Members, carried: Carried | None, *, attempts: int, uncert
     """The outcome of a call that its process took in and didn't end.
 
     It is what its last send's end would have made of it. Where nobody knows that end, or the process would have sent the call again, it
-    is `unknown`; where no send left for it, `not-sent`.
+    is `unknown`; where certainly no send left for it, `not-sent`.
 
     Args:
         intent: the call's.
         carried: its last send; None where none left for it.
         attempts: how often it was sent.
-        uncertain: whether a send before the last may have done its work.
+        uncertain: whether another send, before the last or of which nothing can be read, may have done its work.
         process: the chain of the process that died.
     """
-    told = _told(intent["ids"], carried) if carried else {"code": "not-sent", "uncertain": False}
     if carried:
-        told["send_id"] = carried.intent["send_id"]
+        told = {"send_id": carried.intent["send_id"], **_told(intent["ids"], carried)}
+    else:
+        told = {"code": "unknown" if uncertain else "not-sent", "uncertain": uncertain}
     told |= {"attempts": attempts, "uncertain": uncertain or told["uncertain"]}
     return _record(Name.CALL_OUTCOME, _without(intent, OF_THE_RECORD) | told, process)
 

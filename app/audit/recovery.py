@@ -10,8 +10,9 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -36,6 +37,7 @@ __all__ = ["Recovery"]
 PAGE_RECORDS = 2_000
 GROUP_RECORDS = 500
 MOST_OPENINGS = 100
+MOST_NAMED = 10
 
 log = structlog.get_logger(__name__)
 
@@ -110,6 +112,7 @@ class _Ending:
         self._claimed_at = time.monotonic()
         self._thread = thread
         self._ledger = ledger
+        self._damaged = set[int]()
 
     async def run(self) -> tuple[int, int]:
         """Gives how many calls and how many sends it closed.
@@ -119,22 +122,26 @@ class _Ending:
         """
         unfinished, last = await self._search()
         open_calls = {call.number: call for call in unfinished.calls.values()}
-        numbers = sorted([*open_calls, *unfinished.sends.values()])
+        numbers, closed = sorted([*open_calls, *unfinished.sends.values()]), Counter[Name]()
         for start in range(0, len(numbers), GROUP_RECORDS):
             group = numbers[start : start + GROUP_RECORDS]
-            records = await self._thread.run(partial(_outcomes, numbers=group, open_calls=open_calls, process=self._claim.chain))
+            records = await self._thread.run(partial(self._outcomes, numbers=group, open_calls=open_calls))
             await self._write(records, next(iter(numbers[start + GROUP_RECORDS :]), last + 1))
+            closed.update(record.name for record in records)
+        if self._damaged:
+            numbers = sorted(self._damaged)[:MOST_NAMED]
+            log.error("damaged records were passed over; `audit verify` tells more", chain=self._claim.chain, numbers=numbers)
         head = await self._thread.run(partial(_end_of, chain=self._claim.chain, trusted=self._ledger.trusted))
         if not await self._ledger.seal_if(self._claim.close, head):
             raise ClaimLost
-        return len(unfinished.calls), len(unfinished.sends)
+        return closed[Name.CALL_OUTCOME], closed[Name.SEND_OUTCOME]
 
     async def _search(self) -> tuple[Unfinished, int]:
         """What has no outcome, and the number of the last record that was looked at."""
         unfinished, last = Unfinished(), await self._thread.run(lambda connection: last_number(connection.execute))
         number = self._claim.open_since
         while number <= last:
-            look = partial(_look, unfinished=unfinished, chain=self._claim.chain, first=number, last=last)
+            look = partial(self._look, unfinished=unfinished, first=number, last=last)
             number = await self._thread.run(look)
             if time.monotonic() - self._claimed_at >= HEARTBEAT_SECONDS:
                 await self._write([], self._claim.open_since)
@@ -146,35 +153,48 @@ class _Ending:
             raise ClaimLost
         self._claim, self._claimed_at = claim, time.monotonic()
 
+    def _look(self, connection: sqlite3.Connection, *, unfinished: Unfinished, first: int, last: int) -> int:
+        """See the next page of records, of all chains: another may have written the outcome. Gives the number after it."""
+        query = "SELECT number, CAST(body AS BLOB) FROM audit_records WHERE number BETWEEN ? AND ? ORDER BY number LIMIT ?"
+        page = connection.execute(query, (first, last, PAGE_RECORDS)).fetchall()
+        for number, body in page:
+            with self._passing_over(number):
+                members = orjson.loads(body)
+                unfinished.see(number, members, begins=members["chain"] == self._claim.chain)
+        return page[-1][0] + 1 if page else last + 1
 
-def _look(connection: sqlite3.Connection, *, unfinished: Unfinished, chain: str, first: int, last: int) -> int:
-    """See the next page of records, of all chains: another may have written the outcome. Gives the number after it."""
-    query = "SELECT number, body FROM audit_records WHERE number BETWEEN ? AND ? ORDER BY number LIMIT ?"
-    page = connection.execute(query, (first, last, PAGE_RECORDS)).fetchall()
-    for number, body in page:
-        members = orjson.loads(body)
-        unfinished.see(number, members, begins=members["chain"] == chain)
-    return page[-1][0] + 1 if page else last + 1
+    def _outcomes(self, connection: sqlite3.Connection, *, numbers: list[int], open_calls: Mapping[int, OpenCall]) -> list[Record]:
+        """The missing outcomes to these intents."""
+        records = []
+        for number in numbers:
+            with self._passing_over(number):
+                if call := open_calls.get(number):
+                    records.append(self._call_outcome(connection, call))
+                else:
+                    records.append(send_left(_members(connection, number), self._claim.chain))
+        return records
 
+    def _call_outcome(self, connection: sqlite3.Connection, call: OpenCall) -> Record:
+        carried = None
+        if last := call.last:
+            carried = Carried(_members(connection, last.intent), None if last.outcome is None else _members(connection, last.outcome))
+        # What can't be read, and was written since, may be a send of it.
+        uncertain = call.uncertain or max(self._damaged, default=0) > call.number
+        intent = _members(connection, call.number)
+        return call_left(intent, carried, attempts=call.attempts, uncertain=uncertain, process=self._claim.chain)
 
-def _outcomes(connection: sqlite3.Connection, *, numbers: list[int], open_calls: Mapping[int, OpenCall], process: str) -> list[Record]:
-    """The missing outcomes to these intents."""
-    return [
-        _call_outcome(connection, open_calls[number], process) if number in open_calls else send_left(_members(connection, number), process)
-        for number in numbers
-    ]
-
-
-def _call_outcome(connection: sqlite3.Connection, call: OpenCall, process: str) -> Record:
-    carried = None
-    if last := call.last:
-        carried = Carried(_members(connection, last.intent), None if last.outcome is None else _members(connection, last.outcome))
-    return call_left(_members(connection, call.number), carried, attempts=call.attempts, uncertain=call.uncertain, process=process)
+    @contextmanager
+    def _passing_over(self, number: int) -> Iterator[None]:
+        """Go on without a record of which nothing can be made: somebody changed it, and it mustn't hold up all others."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError):
+            self._damaged.add(number)
 
 
 def _members(connection: sqlite3.Connection, number: int) -> dict[str, Any]:
     """What a record says that was read before."""
-    (body,) = connection.execute("SELECT body FROM audit_records WHERE number = ?", (number,)).fetchone()
+    (body,) = connection.execute("SELECT CAST(body AS BLOB) FROM audit_records WHERE number = ?", (number,)).fetchone()
     members: dict[str, Any] = orjson.loads(body)
     return members
 
@@ -209,9 +229,22 @@ def _check_named(connection: sqlite3.Connection, sealed: Head, head: Head) -> No
         Broken: they name another record, or one that is gone.
     """
     query = "SELECT CAST(body AS BLOB) FROM audit_records WHERE name = ? ORDER BY number DESC LIMIT ?"
-    hashes = {seq: stored.hex() for seq, _, stored in records_from(connection.execute, sealed)}
+    hashes = {seq: stored for seq, _, stored in records_from(connection.execute, sealed)}
     for (body,) in connection.execute(query, (Name.CHAIN_OPENED, MOST_OPENINGS)):
-        for named in orjson.loads(body)["heads"]:
-            if named["chain"] == head.chain and named["seq"] > sealed.seq and hashes.get(named["seq"]) != named["hash"]:
-                message = f"record {named['seq']} isn't the one that another chain names"
+        for named in _heads_in(body):
+            if named.chain == head.chain and named.seq > sealed.seq and hashes.get(named.seq) != named.hash:
+                message = f"record {named.seq} isn't the one that another chain names"
                 raise Broken(message)
+
+
+def _heads_in(body: bytes) -> list[Head]:
+    """The heads that a chain's opening names.
+
+    Raises:
+        Broken: it can't be read, so that nobody knows what it says of another chain's end.
+    """
+    try:
+        return [Head(one["chain"], one["seq"], bytes.fromhex(one["hash"])) for one in orjson.loads(body)["heads"]]
+    except (KeyError, TypeError, ValueError) as error:
+        message = "a record that names where other chains stood can't be read"
+        raise Broken(message) from error

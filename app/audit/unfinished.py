@@ -79,9 +79,10 @@ class Unfinished:
             case Name.CALL_OUTCOME:
                 self.calls.pop(members["call_id"], None)
             case Name.SEND_INTENT:
+                calls = self._named(members)
                 if begins:
                     self.sends[members["send_id"]] = number
-                for call in self._named(members):
+                for call in calls:
                     call.sent(SendOfCall(members["send_id"], number))
             case Name.SEND_OUTCOME:
                 self.sends.pop(members["send_id"], None)

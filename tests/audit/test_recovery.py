@@ -21,6 +21,7 @@ from app.audit.chain import ADMINISTRATION, Row
 from app.audit.records import CallOutcome, Record, SendOutcome
 from app.audit.seals import Seal
 from tests.audit.deaths import LONG_AGO, Deaths, announced, answered, ended, make_send, on, places, taken
+from tests.audit.shelf import DAMAGES, damaged
 from tests.calls import make_call
 from tests.records import administrative
 from tests.storage.database import migrated
@@ -240,6 +241,26 @@ async def test_an_end_that_was_altered_is_not_signed(deaths: Deaths) -> None:
     assert not deaths.sealed(dead)
     assert deaths.chain(dead)["closed_at"]
     assert deaths.outcomes() == {call.id: 1 for call in calls}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("number", [1, 3, 5, 6])
+async def test_a_damaged_record_holds_up_no_other(deaths: Deaths, damage: str, number: int) -> None:
+    """Whichever it is, and whatever it has become: what it may have told is left out, the log says so once, and all else is ended."""
+    calls = [make_call(1), make_call(2)]
+    sends = [make_send(call) for call in calls]
+    dead = await deaths.died(*taken(*calls), *announced(*sends), *answered(sends[0]))
+    recovery = deaths.recovery(deaths.ledger())
+    with damaged(deaths.path, number, DAMAGES[damage][0]), capture_logs() as lines:
+        await recovery.recover()
+        await recovery.recover()
+        told = [line["numbers"] for line in lines if line["log_level"] == "error" and "numbers" in line]
+    ends = {one["call_id"]: one["code"] for one in deaths.records("call:outcome")}
+
+    assert deaths.chain(dead)["closed_at"]
+    assert told == [[number]]
+    assert [ends.get(call.id) for call in calls] == {3: ["ok", None], 6: ["unknown", "unknown"]}.get(number, ["ok", "unknown"])
+    assert all(one["uncertain"] for one in deaths.records("call:outcome") if one["code"] == "unknown")
 
 
 async def test_a_graceful_end_leaves_nothing(deaths: Deaths) -> None:
