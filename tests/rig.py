@@ -25,6 +25,7 @@ from app.simulator.protocol import server_config
 from app.simulator.tokens import SimulatedToken
 from app.storage import reading
 from app.vault import NewToken
+from tests import loopback
 
 TOKEN = SimulatedToken("shop", "a-simulated-token-value-0001", "account")
 NO_ENVIRONMENT = "TEST_GATEWAY_WITHOUT_ENVIRONMENT_"
@@ -106,7 +107,7 @@ async def rigged(state_dir: Path, tokens: Sequence[SimulatedToken] = (TOKEN,), *
         settings = settings_for(state_dir, **({"upstream_url": upstream} | given))
         key = await _prepare(settings, tokens)
         app = create_app(settings)
-        async with app.router.lifespan_context(app), httpx2.AsyncClient(trust_env=False, timeout=60) as client:
+        async with app.router.lifespan_context(app), loopback.async_client(timeout=60) as client:
             config = gateway_config(app, host="127.0.0.1", port=0, grace=settings.shutdown_grace)
             async with running(config, free_port()) as url:
                 yield Rig(url, upstream, key, app, client, settings)

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
 from app.callers import GrantAsked, NewCaller
 from app.cli.state import administer
 from app.domain import TokenKind, TokenValue
 from app.vault import NewToken
+from tests import loopback
 from tests.cli.processes import Process, environment, free_port, started
 
 VALUE = "a-simulated-token-value-0001"
@@ -38,17 +38,17 @@ class Pair:
 
     def link(self, order: int) -> int:
         """One call; its status."""
-        answer = httpx2.patch(f"{self.url}/orders/link?orderIds={order}", headers={"X-API-TOKEN": self.key}, trust_env=False, timeout=60)
+        answer = loopback.patch(f"{self.url}/orders/link?orderIds={order}", headers={"X-API-TOKEN": self.key}, timeout=60)
         return answer.status_code
 
     def arrivals(self) -> list[float]:
         """When requests arrived at the simulator; monotonic seconds."""
-        times: list[float] = httpx2.get(f"{self.upstream}/_simulator/arrivals?token=shop", trust_env=False).json()
+        times: list[float] = loopback.get(f"{self.upstream}/_simulator/arrivals?token=shop").json()
         return times
 
     def plan(self, fault: dict[str, Any]) -> None:
         """Order a fault at the simulator."""
-        httpx2.post(f"{self.upstream}/_simulator/faults", json=fault, trust_env=False).raise_for_status()
+        loopback.post(f"{self.upstream}/_simulator/faults", json=fault).raise_for_status()
 
 
 @pytest.fixture

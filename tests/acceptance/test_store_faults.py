@@ -32,6 +32,7 @@ from app.callers import GrantAsked, NewCaller
 from app.cli.state import administer
 from app.domain import TokenKind, TokenValue
 from app.vault import NewToken
+from tests import loopback
 from tests.cli.processes import Process, environment, free_port, started, until
 
 VALUE = "a-simulated-token-value-0001"
@@ -64,19 +65,19 @@ class Served:
     def link(self, order: int) -> httpx2.Response:
         """One call, whose request ID is the order's."""
         headers = {"X-API-TOKEN": self.key, "X-Request-ID": f"request-{order}"}
-        return httpx2.patch(f"{self.url}/orders/link?orderIds={order}", headers=headers, trust_env=False, timeout=60)
+        return loopback.patch(f"{self.url}/orders/link?orderIds={order}", headers=headers, timeout=60)
 
     def arrivals(self) -> int:
         """How many requests arrived at the simulator."""
-        return len(httpx2.get(f"{self.upstream}/_simulator/arrivals?token=shop", trust_env=False).json())
+        return len(loopback.get(f"{self.upstream}/_simulator/arrivals?token=shop").json())
 
     def plan(self, fault: Members) -> None:
         """Order a fault at the simulator."""
-        httpx2.post(f"{self.upstream}/_simulator/faults", json=fault, trust_env=False).raise_for_status()
+        loopback.post(f"{self.upstream}/_simulator/faults", json=fault).raise_for_status()
 
     def readiness(self) -> tuple[int, Members]:
         """What the gateway says of itself."""
-        answer = httpx2.get(f"{self.url}/gateway/health/ready", trust_env=False)
+        answer = loopback.get(f"{self.url}/gateway/health/ready")
         return answer.status_code, answer.json()
 
     def spooled(self) -> list[Members]:
@@ -383,7 +384,7 @@ def test_a_caller_that_hangs_up_while_the_store_is_away_is_on_record(place: Plac
     served.link(1001)
     served.plan(WHILE_AWAY)
     headers = {"X-API-TOKEN": served.key, "X-Request-ID": "request-1002"}
-    with httpx2.Client(trust_env=False, timeout=1) as client, ThreadPoolExecutor(1) as pool:
+    with loopback.client(timeout=1) as client, ThreadPoolExecutor(1) as pool:
         leaving = pool.submit(client.patch, f"{served.url}/orders/link?orderIds=1002", headers=headers)
         until(lambda: served.arrivals() == 2)
         locker = sqlite3.connect(served.database, isolation_level=None)
@@ -405,7 +406,7 @@ def test_a_shutdown_beside_a_dead_store_leaves_nothing_behind_in_memory(place: P
     served.link(1001)
     locker = sqlite3.connect(served.database, isolation_level=None)
     locker.execute("BEGIN IMMEDIATE")
-    refused = httpx2.get(f"{served.url}/gateway/me", headers={"X-API-TOKEN": "not-a-key-of-the-gateway"}, trust_env=False).status_code
+    refused = loopback.get(f"{served.url}/gateway/me", headers={"X-API-TOKEN": "not-a-key-of-the-gateway"}).status_code
     status = served.gateway.stop()
     locker.close()
     spooled = [one["name"] for one in served.spooled()]

@@ -18,6 +18,7 @@ from app.audit.story import Story, story_of
 from app.callers import NewCaller
 from app.domain import Role
 from app.storage.thread import MOST_ASKING
+from tests import loopback
 from tests.audit.shelf import DAMAGES, damaged
 from tests.rig import Rig, until
 
@@ -42,7 +43,7 @@ async def auditor(rig: Rig, linked: dict[str, Any]) -> AsyncIterator[httpx2.Asyn
     else:
         _, key = await rig.administer(lambda administration: administration.add_caller(NewCaller("audits", role=Role.AUDITOR)))
     headers = {"Authorization": f"Bearer {key.reveal()}"}
-    async with httpx2.AsyncClient(base_url=rig.url, headers=headers, trust_env=False, timeout=30) as client:
+    async with loopback.async_client(base_url=rig.url, headers=headers, timeout=30) as client:
         yield client
 
 

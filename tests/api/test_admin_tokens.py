@@ -17,6 +17,7 @@ from app.domain import Role, TokenKind, TokenValue
 from app.simulator.tokens import SimulatedToken
 from app.storage import writing
 from app.vault import NewToken
+from tests import loopback
 from tests.rig import TOKEN, Rig, rigged
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -49,7 +50,7 @@ async def key(rig: Rig) -> str:
 async def admin(rig: Rig, key: str) -> AsyncIterator[httpx2.AsyncClient]:
     """A client with that key."""
     headers = {"Authorization": f"Bearer {key}"}
-    async with httpx2.AsyncClient(base_url=rig.url, headers=headers, trust_env=False, timeout=30) as client:
+    async with loopback.async_client(base_url=rig.url, headers=headers, timeout=30) as client:
         yield client
 
 

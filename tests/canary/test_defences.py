@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import quote
 
-import httpx2
 import pytest
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
@@ -27,6 +26,7 @@ from app.upstream.scrub import Scrubber
 from app.upstream.wire import Answer, Wire
 from app.vault import Keyring, NewToken
 from app.vault.keyring import Sealed
+from tests import loopback
 from tests.canary.careless import ROUTES, add_careless_routes
 from tests.canary.haul import Haul
 from tests.canary.searching import Searcher
@@ -119,7 +119,7 @@ def redirects_are_followed(patch: Patch) -> None:
         headers = dict(line.split(": ", 1) for line in request.decode().strip().split("\r\n")[1:])
 
         async def followed(answer: Answer) -> Any:
-            async with httpx2.AsyncClient(trust_env=False) as client:
+            async with loopback.async_client() as client:
                 for location in [field for name, field in answer.headers if name == "Location"]:
                     await client.get(location, headers={"X-API-TOKEN": headers["X-API-TOKEN"]})
             return await read(answer)

@@ -21,6 +21,7 @@ from app.cli.control import control_path
 from app.errors import PROBLEMS
 from app.main import create_app
 from app.simulator.tokens import SimulatedToken
+from tests import loopback
 from tests.canary import commands
 from tests.canary.haul import Haul
 from tests.canary.routes import Ask, Drive, routes_of
@@ -122,7 +123,7 @@ def canary(folder: Path, shell: Shell) -> Iterator[tuple[Canary, Path, dict[str,
     values, haul = Planted(), Haul()
     simulated = (SimulatedToken("shop", values.first, "account"), SimulatedToken("spare", values.rotated, "account"))
     unkept = httpx2.Limits(max_keepalive_connections=0)
-    with hosts(*simulated) as upstream, httpx2.Client(trust_env=False, timeout=60, limits=unkept) as client:
+    with hosts(*simulated) as upstream, loopback.client(timeout=60, limits=unkept) as client:
         shell.set(UPSTREAM_URL=upstream.url, CONFIG_FILE=str(declared_in(folder)))
         here = Canary(haul, shell, Commands(shell, haul), upstream, values, client)
         _prepare(here, folder)

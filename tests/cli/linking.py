@@ -7,9 +7,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx2
-
 from app.simulator.tokens import SimulatedToken
+from tests import loopback
 from tests.canary.upstream import hosts
 
 from .processes import environment, until
@@ -53,7 +52,7 @@ class Linking:
 
     def plan(self, **fault: object) -> None:
         """Order a fault at the simulator."""
-        httpx2.post(f"{self.served.upstream}/_simulator/faults", json=[fault], trust_env=False).raise_for_status()
+        loopback.post(f"{self.served.upstream}/_simulator/faults", json=[fault]).raise_for_status()
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import httpx2
 
+from tests import loopback
+
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE_SECONDS = 30.0
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")
@@ -92,7 +94,7 @@ class Process:
         def answers() -> bool:
             assert self.process.poll() is None, self.err
             try:
-                return httpx2.get(url, trust_env=False).status_code == httpx2.codes.OK
+                return loopback.get(url).status_code == httpx2.codes.OK
             except httpx2.TransportError:
                 return False
 

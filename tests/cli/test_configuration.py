@@ -18,6 +18,7 @@ import pytest
 
 from app.callers import HashedKey, NewCaller, parse_key
 from app.cli.state import administer
+from tests import loopback
 
 from .processes import REPOSITORY, Process, environment, free_port, started, until
 from .shell import Shell
@@ -85,12 +86,12 @@ class Served:
         Each comes from an address of its own: one may guess ten times a minute only.
         """
         headers = {"X-API-TOKEN": key, "X-Forwarded-For": str(next(ADDRESSES))}
-        return httpx2.patch(f"{self.url}/orders/link", headers=headers, trust_env=False).status_code
+        return loopback.patch(f"{self.url}/orders/link", headers=headers).status_code
 
     def link(self, key: str, ids: str) -> httpx2.Response:
         """A call."""
         headers = {"X-API-TOKEN": key}
-        return httpx2.patch(f"{self.url}/orders/link?orderIds={ids}", headers=headers, trust_env=False, timeout=30)
+        return loopback.patch(f"{self.url}/orders/link?orderIds={ids}", headers=headers, timeout=30)
 
     def lines(self, event: str) -> list[dict[str, Any]]:
         """The log's lines of that event since the test began."""
@@ -194,7 +195,7 @@ def test_a_wrong_change_keeps_what_was(served: Served) -> None:
     """The old state stays in use, the gateway stays ready, and the log says why; another change is taken afterwards."""
     served.path.write_text(declared().replace("by-file", "by file"), encoding="utf-8")
     served.wait_for(WRONG)
-    still = served.status(KEYS["A"]), httpx2.get(f"{served.url}/gateway/health/ready", trust_env=False).status_code
+    still = served.status(KEYS["A"]), loopback.get(f"{served.url}/gateway/health/ready").status_code
     (served.folder / "secrets" / "key").unlink()
     served.path.write_text(declared(), encoding="utf-8")
     served.wait_for(WRONG, 2)
@@ -217,7 +218,7 @@ def test_waiting_calls_go_on_with_a_changed_value(served: Served) -> None:
         (served.folder / "secrets" / "shop").write_text(VALUES["token-1"], encoding="utf-8")
         answers = [call.result() for call in calls]
 
-    statistics = httpx2.get(f"{served.upstream}/_simulator/statistics", trust_env=False).json()["tokens"]
+    statistics = loopback.get(f"{served.upstream}/_simulator/statistics").json()["tokens"]
     assert [(answer.status_code, answer.headers["Gateway-Token"]) for answer in answers] == [(200, "shop")] * 8
     assert statistics["token-1"]["arrivals"] > 0
 

@@ -6,7 +6,7 @@ import re
 import shlex
 from pathlib import Path
 
-import httpx2
+from tests import loopback
 
 from .processes import environment, run, started, until
 
@@ -36,7 +36,7 @@ def test_the_demo_serves_until_it_is_stopped(tmp_path: Path) -> None:
         (line,) = (line for line in demo.out.splitlines() if line.strip().startswith("curl "))
         words = shlex.split(line)
         name, _, value = words[words.index("-H") + 1].partition(": ")
-        answer = httpx2.request(words[words.index("-X") + 1], words[-1], headers={name: value}, trust_env=False, timeout=30)
+        answer = loopback.request(words[words.index("-X") + 1], words[-1], headers={name: value}, timeout=30)
         status = demo.stop()
 
     assert (answer.status_code, answer.json()) == (200, [1005, 1006])

@@ -7,8 +7,9 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx2
 import pytest
+
+from tests import loopback
 
 from .linking import FAST, SLOW, Linking, linking
 from .processes import environment, started, until
@@ -34,9 +35,7 @@ def shell(state: Linking, shell_of: Callable[[Path], Shell]) -> Shell:
 def asked(state: Linking, *ids: int, caller: str = "service", token: str = FAST.name) -> str:
     """Have a caller ask for a batch; the job's ID."""
     batch = {"operation": "link-orders", "parameter": "orderIds", "ids": ids, "token": token}
-    answer = httpx2.post(
-        f"{state.served.url}/gateway/batches", json=batch, headers={"Authorization": f"Bearer {state.keys[caller]}"}, trust_env=False
-    )
+    answer = loopback.post(f"{state.served.url}/gateway/batches", json=batch, headers={"Authorization": f"Bearer {state.keys[caller]}"})
     return str(answer.raise_for_status().json()["id"])
 
 

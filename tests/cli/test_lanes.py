@@ -15,11 +15,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
 from app.cli.lanes import COLUMNS
 from app.dispatch import LaneReport
+from tests import loopback
 
 from .processes import PATIENCE_SECONDS, REPOSITORY, environment, free_port, started, until
 from .shell import Ran, Shell
@@ -65,7 +65,7 @@ def shell(served: Served, keys: dict[str, str], shell_of: Callable[[Path], Shell
 def suspend(served: Served, key: str) -> None:
     """Have Flxpoint refuse the token until calls aren't sent any more."""
     deny = [{"kind": "status", "status": 401, "count": 3}]
-    httpx2.post(f"{served.upstream}/_simulator/faults", json=deny, trust_env=False).raise_for_status()
+    loopback.post(f"{served.upstream}/_simulator/faults", json=deny).raise_for_status()
     until(lambda: served.refused_as(key, "token-suspended"))
 
 

@@ -18,6 +18,7 @@ from app.callers import CallerRow, GatewayKey, GrantAsked, NewCaller
 from app.cli.state import administer
 from app.domain import TokenKind, TokenRef, TokenValue
 from app.vault import NewToken
+from tests import loopback
 
 from .processes import Process, environment, free_port, started, until
 from .shell import Ran, Shell
@@ -62,12 +63,12 @@ class Served:
     def link(self, key: str, ids: str = "1001") -> httpx2.Response:
         """A call with a key."""
         headers = {"Authorization": f"Bearer {key}"}
-        return httpx2.patch(f"{self.url}/orders/link", params={"orderIds": ids}, headers=headers, trust_env=False, timeout=30)
+        return loopback.patch(f"{self.url}/orders/link", params={"orderIds": ids}, headers=headers, timeout=30)
 
     def refused_as(self, key: str, code: str) -> bool:
         """Whether a call with a key that waits for a second at most is refused with this code; each time from an address of its own."""
         headers = {"X-API-TOKEN": key, "Prefer": "wait=1", "X-Forwarded-For": f"192.0.2.{next(self.addresses)}"}
-        answer = httpx2.patch(f"{self.url}/orders/link?orderIds=1", headers=headers, trust_env=False)
+        answer = loopback.patch(f"{self.url}/orders/link?orderIds=1", headers=headers)
         return bool(answer.is_error) and str(answer.json()["type"]).endswith(f"/{code}")
 
 
@@ -190,10 +191,10 @@ def test_a_second_signal_cuts_nothing_short(state: Served, shell_of: Callable[[P
     _, key = admit(state, "token-4")
     until(lambda: state.link(key, "1020").status_code == httpx2.codes.OK)
     slow = [{"kind": "latency", "out": 0, "back": 4, "count": 1}]
-    httpx2.post(f"{state.upstream}/_simulator/faults", json=slow, trust_env=False).raise_for_status()
+    loopback.post(f"{state.upstream}/_simulator/faults", json=slow).raise_for_status()
     impatient = httpx2.Timeout(30, read=2)
     with pytest.raises(httpx2.ReadTimeout):
-        httpx2.patch(f"{state.url}/orders/link?orderIds=1021", headers={"X-API-TOKEN": key}, trust_env=False, timeout=impatient)
+        loopback.patch(f"{state.url}/orders/link?orderIds=1021", headers={"X-API-TOKEN": key}, timeout=impatient)
     state.gateway.process.terminate()
     until(lambda: not answers(state.url))
     state.gateway.process.terminate()
@@ -211,7 +212,7 @@ def test_a_second_signal_cuts_nothing_short(state: Served, shell_of: Callable[[P
 def answers(url: str) -> bool:
     """Whether somebody listens there."""
     try:
-        httpx2.get(f"{url}/gateway/health/live", trust_env=False)
+        loopback.get(f"{url}/gateway/health/live")
     except httpx2.TransportError:
         return False
     return True
@@ -222,7 +223,7 @@ def test_whoever_follows_a_job_holds_no_stop_up(state: Served) -> None:
     _, key = admit(state, "token-5")
     headers = {"Authorization": f"Bearer {key}"}
     wanted = {"operation": "link-orders", "parameter": "orderIds", "ids": list(range(1, 5_001))}
-    with httpx2.Client(base_url=state.url, headers=headers, trust_env=False, timeout=30) as client:
+    with loopback.client(base_url=state.url, headers=headers, timeout=30) as client:
         location = client.post("/gateway/batches", json=wanted).headers["Location"]
         with client.stream("GET", f"{location}/events") as answer:
             lines = answer.iter_lines()
@@ -241,8 +242,8 @@ def test_the_simulator_ends_in_order(tmp_path: Path) -> None:
     with started("simulate", "--port", str(port), variables=environment(), folder=tmp_path) as simulator:
         simulator.wait_for(f"http://127.0.0.1:{port}/_simulator/statistics")
         url, headers = f"http://127.0.0.1:{port}/orders/link?orderIds=1001", {"X-API-TOKEN": "simulated-token-0001"}
-        known = httpx2.patch(url, headers=headers, trust_env=False)
-        unknown = httpx2.patch(url, headers={"X-API-TOKEN": "another-token-0002"}, trust_env=False)
+        known = loopback.patch(url, headers=headers)
+        unknown = loopback.patch(url, headers={"X-API-TOKEN": "another-token-0002"})
         status = simulator.stop()
 
     assert (known.status_code, known.json()) == (200, [1001])

@@ -15,13 +15,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from app.callers import GrantAsked, NewCaller
 from app.cli.state import administer
 from app.domain import TokenKind, TokenValue
 from app.vault import NewToken
+from tests import loopback
 
 from .processes import Process, environment, free_port, run, started, until
 from .shell import Shell
@@ -59,7 +59,7 @@ class Site:
     def call(self, query: str) -> int:
         """A call's status."""
         url, headers = f"http://127.0.0.1:{self.port}/orders/link?{query}", {"Authorization": f"Bearer {self.key}"}
-        return httpx2.patch(url, headers=headers, trust_env=False, timeout=30).status_code
+        return loopback.patch(url, headers=headers, timeout=30).status_code
 
     def add_token(self, name: str) -> None:
         """A change by a command."""

@@ -18,6 +18,7 @@ from app.jobcalls import Called
 from app.jobs import Job, JobKind, JobState
 from app.jobs.conclusion import Again
 from app.storage import writing
+from tests import loopback
 from tests.cli import processes
 from tests.jobs.rows import LINK, SERVICE, added, database, job_of, new_job
 from tests.jobs.test_runner import answered, cancel, finished, running
@@ -150,16 +151,16 @@ async def test_a_job_outlives_its_process(tmp_path: Path) -> None:
     async with staged(tmp_path) as stage:
         hanging = {"kind": "latency", "back": 60.0, "holding": FIRST_ORDER}
         faults = f"{stage.upstream}/_simulator/faults"
-        httpx2.delete(faults, trust_env=False).raise_for_status()
-        httpx2.post(faults, json=[hanging], trust_env=False).raise_for_status()
+        loopback.delete(faults).raise_for_status()
+        loopback.post(faults, json=[hanging]).raise_for_status()
         token = next(iter(TOKENS))
         given = {"Authorization": f"Bearer {stage.keys[0]}", "Gateway-Token": token, "Prefer": "respond-async"}
-        async with httpx2.AsyncClient(trust_env=False, headers=given) as client:
+        async with loopback.async_client(headers=given) as client:
             with stage.gateway() as gateway:
                 await asyncio.to_thread(gateway.wait_for, f"{stage.url}/gateway/health/ready")
                 answer = await client.patch(f"{stage.url}/orders/link?orderIds={FIRST_ORDER}")
                 await asyncio.to_thread(processes.until, lambda: stage.targets()[token])
-            httpx2.delete(faults, trust_env=False).raise_for_status()
+            loopback.delete(faults).raise_for_status()
             with stage.gateway() as gateway:
                 await asyncio.to_thread(gateway.wait_for, f"{stage.url}/gateway/health/ready")
                 async with asyncio.timeout(20):

@@ -22,6 +22,7 @@ from app.jobs.idempotency import KeptAnswer, Key, KeyStore, Use, is_kept, left_o
 from app.repeating import Repeats, _Free
 from app.storage import reading, writing
 from app.storage.tables import idempotency
+from tests import loopback
 from tests.cli.processes import Process, until
 from tests.kills.stage import FIRST_ORDER, TOKENS, Stage, kill, staged
 from tests.storage.database import migrated
@@ -246,7 +247,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
 async def link(stage: Stage, order: int, timeout: float = 30) -> httpx2.Response:  # noqa: ASYNC109 - the client's own
     """Ask for one order, with a key that is the same at each repetition."""
     headers = {"Authorization": f"Bearer {stage.keys[0]}", "Gateway-Token": NAME, "Idempotency-Key": f'"order-{order}"'}
-    async with httpx2.AsyncClient(trust_env=False, timeout=timeout) as client:
+    async with loopback.async_client(timeout=timeout) as client:
         return await client.patch(f"{stage.url}/orders/link?orderIds={order}", headers=headers)
 
 
@@ -275,15 +276,15 @@ async def test_a_kill_between_send_and_answer(stage: Stage) -> None:
         await ready(stage, gateway)
         first = await link(stage, FIRST_ORDER)
         hanging = {"kind": "latency", "back": 60.0, "holding": FIRST_ORDER + 1}
-        httpx2.delete(faults, trust_env=False).raise_for_status()
-        httpx2.post(faults, json=[hanging], trust_env=False).raise_for_status()
+        loopback.delete(faults).raise_for_status()
+        loopback.post(faults, json=[hanging]).raise_for_status()
         asking = asyncio.create_task(link(stage, FIRST_ORDER + 1))
         await arrived(stage, 2)
         running = await link(stage, FIRST_ORDER + 1)
         kill(gateway)
         with pytest.raises(httpx2.TransportError):
             await asking
-    httpx2.delete(faults, trust_env=False).raise_for_status()
+    loopback.delete(faults).raise_for_status()
     with stage.gateway() as gateway:
         await ready(stage, gateway)
         answered = await told(stage, FIRST_ORDER)

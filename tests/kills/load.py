@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx2
 
+from tests import loopback
 from tests.kills.stage import FIRST_ORDER, TOKENS, Stage
 
 CLIENTS = 100
@@ -72,7 +73,7 @@ def _told(ids: tuple[str, ...], answer: httpx2.Response) -> Told:
 async def loaded(stage: Stage, dice: random.Random) -> AsyncIterator[Load]:
     """Clients that call as long as the context lasts."""
     limits = httpx2.Limits(max_connections=None)
-    async with httpx2.AsyncClient(trust_env=False, timeout=30, limits=limits) as client:
+    async with loopback.async_client(timeout=30, limits=limits) as client:
         load = Load(stage, client, dice)
         tasks = [asyncio.create_task(load.call()) for _ in range(CLIENTS)] + [asyncio.create_task(load.err()) for _ in range(HASTY)]
         try:

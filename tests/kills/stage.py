@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx2
-
 from app.administration import Administration
 from app.audit import Signer
 from app.callers import GrantAsked, NewCaller
@@ -19,6 +17,7 @@ from app.opening import open_state
 from app.settings import Settings
 from app.storage import writing
 from app.vault import CHECKPOINT_SIGNING, NewToken, own_key
+from tests import loopback
 from tests.cli.processes import PATIENCE_SECONDS, Process, environment, free_port, started
 from tests.rig import settings_for
 
@@ -87,7 +86,7 @@ class Stage:
         return sum(one["rate_limited"] for one in self._told("statistics")["tokens"].values())
 
     def _told(self, what: str, **parameters: str) -> Any:
-        return httpx2.get(f"{self.upstream}/_simulator/{what}", params=parameters, trust_env=False).raise_for_status().json()
+        return loopback.get(f"{self.upstream}/_simulator/{what}", params=parameters).raise_for_status().json()
 
 
 def kill(gateway: Process) -> None:
@@ -113,7 +112,7 @@ async def staged(folder: Path) -> AsyncIterator[Stage]:
 
 
 def _control(upstream: str, what: str, wish: Any) -> None:
-    httpx2.post(f"{upstream}/_simulator/{what}", json=wish, trust_env=False, timeout=30).raise_for_status()
+    loopback.post(f"{upstream}/_simulator/{what}", json=wish, timeout=30).raise_for_status()
 
 
 async def _prepared(settings: Settings) -> tuple[str, ...]:

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import httpx2
-
 from app.audit.seals import Trusted
+from tests import loopback
 from tests.cli.processes import PATIENCE_SECONDS
 from tests.kills.evidence import Evidence, chained
 from tests.kills.stage import FIRST_ORDER, TOKENS, Stage, kill, staged
@@ -106,12 +105,12 @@ def _ids() -> range:
 def _ask(stage: Stage, number: int, token: str) -> str:
     first = FIRST_ORDER + number * IDS
     batch = {"operation": "link-orders", "parameter": "orderIds", "ids": list(range(first, first + IDS)), "token": token}
-    answer = httpx2.post(f"{stage.url}/gateway/batches", json=batch, headers=_credential(stage), trust_env=False)
+    answer = loopback.post(f"{stage.url}/gateway/batches", json=batch, headers=_credential(stage))
     return str(answer.raise_for_status().json()["id"])
 
 
 def _shown(stage: Stage, job: str) -> dict[str, Any]:
-    answer = httpx2.get(f"{stage.url}/gateway/jobs/{job}", headers=_credential(stage), trust_env=False)
+    answer = loopback.get(f"{stage.url}/gateway/jobs/{job}", headers=_credential(stage))
     return answer.raise_for_status().json()  # type: ignore[no-any-return]
 
 

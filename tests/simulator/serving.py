@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from app.simulator.protocol import server_config
 from app.simulator.tokens import SimulatedToken
+from tests import loopback
 
 TOKEN = SimulatedToken("main", "the-token-value", "account")
 LINK_ORDER = b"PATCH /orders/link?orderIds=1001 HTTP/1.1\r\nHost: upstream\r\nX-API-TOKEN: the-token-value\r\n\r\n"
@@ -101,7 +102,7 @@ async def controlled(app: FastAPI) -> AsyncIterator[Control]:
     """Serve `app` and return its own endpoints."""
     async with (
         served(app) as address,
-        httpx2.AsyncClient(base_url="http://{}:{}".format(*address), trust_env=False) as client,
+        loopback.async_client(base_url="http://{}:{}".format(*address)) as client,
     ):
         yield Control(client, address)
 

@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from app.simulator.app import create_simulator
+from tests import loopback
 
 from .serving import LINK_ORDER, TOKEN, Control, controlled, line_to, until
 
@@ -47,7 +48,7 @@ async def test_a_http_client_sees_a_reset_as_a_failed_read(control: Control) -> 
     await control.plan(kind="reset-before")
 
     url = "http://{}:{}/account".format(*control.address)
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with loopback.async_client() as client:
         with pytest.raises(httpx2.ReadError):
             await client.get(url, headers={"X-API-TOKEN": TOKEN.value})
 
@@ -106,7 +107,7 @@ async def test_a_http_client_cannot_parse_raw_garbage(control: Control) -> None:
     await control.plan(kind="garbage-http")
 
     url = "http://{}:{}/account".format(*control.address)
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with loopback.async_client() as client:
         with pytest.raises(httpx2.RemoteProtocolError):
             await client.get(url, headers={"X-API-TOKEN": TOKEN.value})
 

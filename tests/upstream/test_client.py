@@ -40,6 +40,7 @@ from app.simulator.protocol import server_config
 from app.simulator.tokens import SimulatedToken
 from app.upstream import Upstream, open_upstream
 from app.upstream.wire import TimeLimits
+from tests import loopback
 from tests.upstream.peers import Answer, answering
 
 VALUE = "T0ken/value+with=odd&characters"
@@ -141,7 +142,7 @@ async def peer() -> AsyncIterator[Peer]:
     simulator = create_simulator([SimulatedToken("shop", VALUE, "account")], rate=10_000)
     async with (
         running(server_config(simulator, "127.0.0.1", 0), free_port()) as url,
-        httpx2.AsyncClient(base_url=url, trust_env=False) as control,
+        loopback.async_client(base_url=url) as control,
     ):
         upstream = open_upstream(url, QUICK)
         yield Peer(url, upstream, control)
