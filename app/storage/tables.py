@@ -14,13 +14,13 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
-    String,
     Table,
-    Text,
     UniqueConstraint,
     text,
 )
 from sqlalchemy.types import TypeEngine
+
+from app.storage.columns import NUMBER, letters
 
 __all__ = [
     "FILED_LISTS",
@@ -55,49 +55,49 @@ METADATA = MetaData(
 tokens = Table(
     "tokens",
     METADATA,
-    Column("id", String(36), primary_key=True),
-    Column("name", String(64), nullable=False, unique=True),
-    Column("kind", String(16), nullable=False),
+    Column("id", letters(36), primary_key=True),
+    Column("name", letters(64), nullable=False, unique=True),
+    Column("kind", letters(16), nullable=False),
     Column("rate", Integer, nullable=False),
-    Column("burst", String(16), nullable=False),
+    Column("burst", letters(16), nullable=False),
     Column("enabled", Integer, nullable=False),
     Column("version", Integer, nullable=False),
-    Column("key_id", String(64), nullable=False),
+    Column("key_id", letters(64), nullable=False),
     Column("nonce", LargeBinary, nullable=False),
     Column("sealed", LargeBinary, nullable=False),
     Column("value_hash", LargeBinary, nullable=False, unique=True),
-    Column("created_at", String(32), nullable=False),
-    Column("rotated_at", String(32), nullable=False),
-    Column("pacing", String(16), nullable=False, server_default="learned"),
+    Column("created_at", letters(32), nullable=False),
+    Column("rotated_at", letters(32), nullable=False),
+    Column("pacing", letters(16), nullable=False, server_default="learned"),
     Column("declared", Integer, nullable=False, server_default="0"),
 )
 
 callers = Table(
     "callers",
     METADATA,
-    Column("id", String(36), primary_key=True),
-    Column("name", String(64), nullable=False, unique=True),
-    Column("role", String(16)),
+    Column("id", letters(36), primary_key=True),
+    Column("name", letters(64), nullable=False, unique=True),
+    Column("role", letters(16)),
     Column("weight", Integer, nullable=False),
-    Column("rate", String(64)),
+    Column("rate", letters(64)),
     Column("default_token_id", ForeignKey("tokens.id", ondelete="SET NULL")),
-    Column("created_at", String(32), nullable=False),
+    Column("created_at", letters(32), nullable=False),
     Column("enabled", Integer, nullable=False, server_default="1"),
     Column("declared", Integer, nullable=False, server_default="0"),
-    Column("networks", Text, nullable=False, server_default="[]"),
-    Column("origins", Text, nullable=False, server_default="[]"),
-    Column("claims", Text, nullable=False, server_default="{}"),
+    Column("networks", letters(), nullable=False, server_default="[]"),
+    Column("origins", letters(), nullable=False, server_default="[]"),
+    Column("claims", letters(), nullable=False, server_default="{}"),
 )
 
 caller_keys = Table(
     "caller_keys",
     METADATA,
-    Column("id", String(16), primary_key=True),
+    Column("id", letters(16), primary_key=True),
     Column("caller_id", ForeignKey("callers.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("sha256", LargeBinary, nullable=False),
-    Column("created_at", String(32), nullable=False),
-    Column("expires_at", String(32)),
-    Column("last_used_at", String(32)),
+    Column("created_at", letters(32), nullable=False),
+    Column("expires_at", letters(32)),
+    Column("last_used_at", letters(32)),
 )
 
 grants = Table(
@@ -105,14 +105,14 @@ grants = Table(
     METADATA,
     Column("caller_id", ForeignKey("callers.id", ondelete="CASCADE"), primary_key=True),
     Column("token_id", ForeignKey("tokens.id", ondelete="CASCADE"), primary_key=True),
-    Column("operations", Text),
+    Column("operations", letters()),
 )
 
 sealed_keys = Table(
     "sealed_keys",
     METADATA,
-    Column("name", String(64), primary_key=True),
-    Column("key_id", String(64), nullable=False),
+    Column("name", letters(64), primary_key=True),
+    Column("key_id", letters(64), nullable=False),
     Column("nonce", LargeBinary, nullable=False),
     Column("sealed", LargeBinary, nullable=False),
 )
@@ -126,13 +126,13 @@ revision = Table(
 
 
 def _member(name: str, kind: TypeEngine[Any] | None = None) -> Column[Any]:
-    return Column(name, kind or Text(), Computed(f"json_extract(body, '$.{name}')", persisted=False))
+    return Column(name, kind or letters(), Computed(f"json_extract(body, '$.{name}')", persisted=False))
 
 
 def _of(member: str, names: str) -> Column[Any]:
     """The member, or the subject where such a change has been made to it."""
     changed = f"iif(json_extract(body, '$.name') GLOB '{names}', json_extract(body, '$.subject'), NULL)"
-    return Column(member, Text(), Computed(f"coalesce(json_extract(body, '$.{member}'), {changed})", persisted=False))
+    return Column(member, letters(), Computed(f"coalesce(json_extract(body, '$.{member}'), {changed})", persisted=False))
 
 
 FILED_LISTS = ("ids", "linked_ids", "call_ids")
@@ -153,8 +153,8 @@ INDEX_IDS = DDL(  # type: ignore[no-untyped-call]
 audit_records = Table(
     "audit_records",
     METADATA,
-    Column("number", Integer, CheckConstraint("number = json_extract(body, '$.number')", name="number"), primary_key=True),
-    Column("body", Text, nullable=False),
+    Column("number", NUMBER, CheckConstraint("number = json_extract(body, '$.number')", name="number"), primary_key=True),
+    Column("body", letters(), nullable=False),
     Column("hash", LargeBinary, nullable=False),
     _member("id"),
     _member("name"),
@@ -164,7 +164,7 @@ audit_records = Table(
     _member("code"),
     _member("by"),
     _member("chain"),
-    _member("seq", Integer()),
+    _member("seq", NUMBER),
     UniqueConstraint("id"),
     UniqueConstraint("chain", "seq"),
     Index("ix_audit_records_request_id", "request_id"),
@@ -182,8 +182,8 @@ chain."""
 audit_ids = Table(
     "audit_ids",
     METADATA,
-    Column("value", Text, primary_key=True),
-    Column("number", Integer, primary_key=True),
+    Column("value", letters(), primary_key=True),
+    Column("number", NUMBER, primary_key=True),
     sqlite_with_rowid=False,
 )
 """Which records ask for an order's ID or tell of it, which begin or end a call or begin a send, and which tell of a send that carries a
@@ -192,11 +192,11 @@ call. A trigger reads it out of the body, since an index can't hold a list's mem
 audit_chains = Table(
     "audit_chains",
     METADATA,
-    Column("id", String(36), primary_key=True),
-    Column("opened_at", String(32), nullable=False),
-    Column("lease_until", String(32)),
-    Column("open_since", Integer),
-    Column("closed_at", String(32)),
+    Column("id", letters(36), primary_key=True),
+    Column("opened_at", letters(32), nullable=False),
+    Column("lease_until", letters(32)),
+    Column("open_since", NUMBER),
+    Column("closed_at", letters(32)),
 )
 """The chains and the processes that write them. A process that lives renews its lease; without one (NULL) a chain belongs to none, as
 that of administration does. `open_since` is the number of the oldest intent without an outcome as of the last renewal. What may be believed
@@ -205,11 +205,11 @@ of this table is not proven by any signature; the records are."""
 audit_checkpoints = Table(
     "audit_checkpoints",
     METADATA,
-    Column("number", Integer, primary_key=True),
-    Column("body", Text, nullable=False),
+    Column("number", NUMBER, primary_key=True),
+    Column("body", letters(), nullable=False),
     Column("signature", LargeBinary, nullable=False),
     _member("chain"),
-    _member("seq", Integer()),
+    _member("seq", NUMBER),
     UniqueConstraint("chain", "seq"),
 )
 """Signed heads of chains; `number` is the order in which they were made."""
@@ -217,10 +217,10 @@ audit_checkpoints = Table(
 audit_tombstones = Table(
     "audit_tombstones",
     METADATA,
-    Column("body", Text, nullable=False),
+    Column("body", letters(), nullable=False),
     Column("signature", LargeBinary, nullable=False),
     _member("chain"),
-    _member("seq", Integer()),
+    _member("seq", NUMBER),
     UniqueConstraint("chain", "seq"),
 )
 """What stands for the removed beginning of a chain: signed, up to which record and with which hash."""
@@ -228,22 +228,22 @@ audit_tombstones = Table(
 jobs = Table(
     "jobs",
     METADATA,
-    Column("id", String(36), primary_key=True),
-    Column("kind", String(8), nullable=False),
-    Column("caller_id", String(36), nullable=False),
-    Column("caller", String(64), nullable=False),
-    Column("basis", Text, nullable=False),
-    Column("credential_id", Text, nullable=False),
-    Column("request_id", Text, nullable=False),
-    Column("trace_id", String(32)),
-    Column("address", Text),
-    Column("origin", Text),
-    Column("operation", Text, nullable=False),
-    Column("parameter", Text, nullable=False),
-    Column("token_id", String(36), nullable=False),
-    Column("token", String(64), nullable=False),
-    Column("priority", String(16), nullable=False),
-    Column("state", String(16), nullable=False),
+    Column("id", letters(36), primary_key=True),
+    Column("kind", letters(8), nullable=False),
+    Column("caller_id", letters(36), nullable=False),
+    Column("caller", letters(64), nullable=False),
+    Column("basis", letters(), nullable=False),
+    Column("credential_id", letters(), nullable=False),
+    Column("request_id", letters(), nullable=False),
+    Column("trace_id", letters(32)),
+    Column("address", letters()),
+    Column("origin", letters()),
+    Column("operation", letters(), nullable=False),
+    Column("parameter", letters(), nullable=False),
+    Column("token_id", letters(36), nullable=False),
+    Column("token", letters(64), nullable=False),
+    Column("priority", letters(16), nullable=False),
+    Column("state", letters(16), nullable=False),
     Column("total", Integer, nullable=False),
     Column("answered", Integer, nullable=False),
     Column("failed", Integer, nullable=False),
@@ -251,12 +251,12 @@ jobs = Table(
     Column("linked", Integer, nullable=False),
     Column("uncertain", Integer, nullable=False),
     Column("cancelling", Integer, nullable=False),
-    Column("created_at", String(32), nullable=False),
-    Column("started_at", String(32)),
-    Column("finished_at", String(32)),
-    Column("expires_at", String(32), nullable=False),
-    Column("owner", String(36)),
-    Column("lease_until", String(32)),
+    Column("created_at", letters(32), nullable=False),
+    Column("started_at", letters(32)),
+    Column("finished_at", letters(32)),
+    Column("expires_at", letters(32), nullable=False),
+    Column("owner", letters(36)),
+    Column("lease_until", letters(32)),
     Index("ix_jobs_caller_id", "caller_id", "id"),
     Index("ix_jobs_finished_at", "finished_at"),
     Index("ix_jobs_state", "state"),
@@ -268,12 +268,12 @@ job_parts = Table(
     METADATA,
     Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
     Column("seq", Integer, primary_key=True),
-    Column("ids", Text, nullable=False),
-    Column("state", String(16), nullable=False),
-    Column("call_id", String(36)),
+    Column("ids", letters(), nullable=False),
+    Column("state", letters(16), nullable=False),
+    Column("call_id", letters(36)),
     Column("uncertain", Integer, nullable=False),
-    Column("linked", Text, nullable=False),
-    Column("problem", Text),
+    Column("linked", letters(), nullable=False),
+    Column("problem", letters()),
     Index("ix_job_parts_state", "job_id", "state", "seq"),
     sqlite_with_rowid=False,
 )
@@ -282,14 +282,14 @@ job_parts = Table(
 idempotency = Table(
     "idempotency",
     METADATA,
-    Column("caller_id", String(36), primary_key=True),
-    Column("key_sha256", String(64), primary_key=True),
-    Column("fingerprint", String(64), nullable=False),
-    Column("created_at", String(32), nullable=False),
-    Column("call_id", String(36)),
-    Column("job_id", String(36)),
+    Column("caller_id", letters(36), primary_key=True),
+    Column("key_sha256", letters(64), primary_key=True),
+    Column("fingerprint", letters(64), nullable=False),
+    Column("created_at", letters(32), nullable=False),
+    Column("call_id", letters(36)),
+    Column("job_id", letters(36)),
     Column("uncertain", Integer, nullable=False),
-    Column("answer", Text),
+    Column("answer", letters()),
     Index("ix_idempotency_created_at", "created_at"),
     sqlite_with_rowid=False,
 )

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from app.storage.columns import letters
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -14,4 +16,4 @@ def upgrade() -> None:
 
     The table isn't made anew: to drop the old one would take the grants of every token with it.
     """
-    op.add_column("tokens", sa.Column("pacing", sa.String(16), nullable=False, server_default="learned"))
+    op.add_column("tokens", sa.Column("pacing", letters(16), nullable=False, server_default="learned"))

@@ -5,6 +5,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
+from app.storage.columns import letters
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
@@ -15,13 +17,13 @@ COLUMNS: dict[str, list[sa.Column[Any]]] = {
     "callers": [
         sa.Column("enabled", sa.Integer, nullable=False, server_default="1"),
         sa.Column("declared", sa.Integer, nullable=False, server_default="0"),
-        sa.Column("networks", sa.Text, nullable=False, server_default="[]"),
-        sa.Column("origins", sa.Text, nullable=False, server_default="[]"),
-        sa.Column("claims", sa.Text, nullable=False, server_default="{}"),
+        sa.Column("networks", letters(), nullable=False, server_default="[]"),
+        sa.Column("origins", letters(), nullable=False, server_default="[]"),
+        sa.Column("claims", letters(), nullable=False, server_default="{}"),
     ],
     "caller_keys": [
-        sa.Column("expires_at", sa.String(32)),
-        sa.Column("last_used_at", sa.String(32)),
+        sa.Column("expires_at", letters(32)),
+        sa.Column("last_used_at", letters(32)),
     ],
 }
 
