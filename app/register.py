@@ -98,7 +98,7 @@ def _kept(stack: AsyncExitStack, thread: Thread) -> Thread:
 
 async def _open_listeners(stack: AsyncExitStack, settings: Settings, engine: AsyncEngine) -> tuple[Listener, ...]:
     anchoring = await stack.enter_async_context(anchored(settings.anchor_command, engine, settings.state_dir))
-    return *anchoring, *await stack.enter_async_context(streamed(settings.audit_stream, settings.database_path, settings.state_dir))
+    return *anchoring, *await stack.enter_async_context(streamed(settings.audit_stream, engine, settings.state_dir))
 
 
 async def _signer(engine: AsyncEngine, keyring: Keyring) -> Signer:

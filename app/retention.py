@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import structlog
-from sqlalchemy import Connection
+from sqlalchemy import Connection as SyncConnection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.audit import Signer, Trusted, append
@@ -23,7 +22,7 @@ from app.audit.seals import Archived
 from app.audit.stretches import Bounds, Remains, Stretch, Survey, bounds_of, buried
 from app.background import kept_running
 from app.recording import signer_of
-from app.storage import DatabaseThread, writing
+from app.storage import Connection, DatabaseThread, within, writing
 from app.vault import Keyring
 
 __all__ = ["SERVER", "ArchiveUnusable", "Plan", "Pruning", "Removed", "Retention", "Spared", "open_retention"]
@@ -182,8 +181,8 @@ class Retention:
             signer = await signer_of(connection, self._keyring)
             tombstone = signer.tombstone(stretch.last, first=stretch.first, before=stretch.before, archived=archived)
 
-            def bury_it(sync: Connection) -> None:
-                bury(sync.exec_driver_sql, stretch, tombstone)
+            def bury_it(sync: SyncConnection) -> None:
+                bury(within(sync).execute, stretch, tombstone)
 
             await connection.run_sync(bury_it)
             await append(connection, [pruned(self._by, stretch, archived)], signer)
@@ -214,12 +213,12 @@ class Retention:
         async with writing(self._engine) as connection:
             return await signer_of(connection, self._keyring)
 
-    async def _repeat(self, step: Callable[[sqlite3.Connection], bool], pause: float) -> None:
+    async def _repeat(self, step: Callable[[Connection], bool], pause: float) -> None:
         """Do a step until it says that there is no more. Between two, others get the database's lock, and Python's."""
         while await self._do(step):
             await asyncio.sleep(pause)
 
-    async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def _do(self, work: Callable[[Connection], T]) -> T:
         """Do it in the thread; what it refuses is no defect there, and is raised here."""
         result = await self._thread.run(lambda connection: _tried(work, connection))
         if isinstance(result, ArchiveUnusable | Broken):
@@ -227,7 +226,7 @@ class Retention:
         return result
 
 
-def _tried(work: Callable[[sqlite3.Connection], T], connection: sqlite3.Connection) -> T | ArchiveUnusable | Broken:
+def _tried(work: Callable[[Connection], T], connection: Connection) -> T | ArchiveUnusable | Broken:
     try:
         return work(connection)
     except (ArchiveUnusable, Broken) as refusal:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -17,9 +16,9 @@ from app.audit.leases import HEARTBEAT_SECONDS
 from app.audit.own_chain import OwnChain, Written
 from app.audit.records import Record
 from app.audit.seals import Seal, Signer, Trusted
-from app.audit.storing import Condition, insert_rows, transaction
+from app.audit.storing import Condition, transaction
 from app.background import kept_running
-from app.storage import DatabaseThread
+from app.storage import Connection, DatabaseThread, Dialect
 
 __all__ = ["Ledger", "Listener"]
 
@@ -150,7 +149,7 @@ class Ledger:
                 # The task's outermost edge: what couldn't be sealed is sealed at the next beat.
                 log.exception("the audit chain's lease or checkpoint can't be written")
 
-    async def _commit(self, work: Callable[[sqlite3.Connection], Written | None]) -> bool:
+    async def _commit(self, work: Callable[[Connection], Written | None]) -> bool:
         written = await self._thread.run(work)
         if written is None:
             return False
@@ -168,10 +167,12 @@ class Ledger:
                 listener.sealed(seals)
 
 
-def _probe(connection: sqlite3.Connection) -> None:
+def _probe(connection: Connection) -> None:
     """Commit as much as a record takes. What is rolled back needs no room, and would succeed on a full disk."""
     with transaction(connection):
-        insert_rows(connection.execute, [Row(0, f'{{"number":0,"room":"{"-" * PROBE_BYTES}"}}', bytes(32))])
+        probe = (f'{{"number":0,"room":"{"-" * PROBE_BYTES}"}}', bytes(32))
+        connection.execute("INSERT INTO audit_records (number, body, hash) VALUES (0, ?, ?)", probe)
         connection.execute("DELETE FROM audit_records WHERE number = 0")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        connection.execute(f"PRAGMA user_version = {(version + 1) % 1_000_000}")
+        if connection.dialect is Dialect.SQLITE:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            connection.execute(f"PRAGMA user_version = {(version + 1) % 1_000_000}")

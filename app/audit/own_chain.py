@@ -5,7 +5,6 @@ All of it is work for the one thread that holds the connection; the connection c
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,10 +31,12 @@ from app.audit.storing import (
 )
 from app.audit.unfinished import Unfinished
 from app.domain import new_id
+from app.storage import Connection, Dialect, StorageError, Taken
 
 __all__ = ["OwnChain", "Written"]
 
 CHECKPOINT_RECORDS = 1_000
+CONTESTED_APPENDS = 50
 
 Written = tuple[list[Row], list[Seal]]
 """What has become durable."""
@@ -71,37 +72,38 @@ class OwnChain:
         self._known = Head(self.id)
         self._doubtful: set[str] = set()
         self._unfinished = Unfinished()
+        self._contested = 0
 
-    def append(self, connection: sqlite3.Connection, records: Sequence[Record], condition: Condition | None = None) -> Written | None:
+    def append(self, connection: Connection, records: Sequence[Record], condition: Condition | None = None) -> Written | None:
         """Commit these records, each once, if the condition holds, in one transaction with what it writes; None where it doesn't.
 
         Raises:
-            sqlite3.Error: they are not there, or that isn't known; the next attempt finds out.
+            StorageError: they are not there, or that isn't known; the next attempt finds out.
         """
         with suppress(ConditionFailed):
             return self._append(connection, records, condition)
         return None
 
-    def seal(self, connection: sqlite3.Connection) -> Written:
+    def seal(self, connection: Connection) -> Written:
         """Fix the chain's head by a checkpoint, if none does yet."""
         return [], self._seal(connection)
 
-    def seal_other(self, connection: sqlite3.Connection, condition: Condition, head: Head | None) -> Written | None:
+    def seal_other(self, connection: Connection, condition: Condition, head: Head | None) -> Written | None:
         """Fix another chain's head if the condition holds, in one transaction with what it writes; None where it doesn't."""
         with suppress(ConditionFailed), transaction(connection, condition):
             return [], self._seal_other(connection.execute, head) if head else []
         return None
 
-    def renew_lease(self, connection: sqlite3.Connection) -> None:
+    def renew_lease(self, connection: Connection) -> None:
         """The process lives."""
         next_number = self._position.number + 1 if self._position else None
         renew_lease(connection.execute, self.id, self._unfinished.first(next_number))
 
-    def close(self, connection: sqlite3.Connection) -> None:
+    def close(self, connection: Connection) -> None:
         """The process ends; another may see to what has no outcome."""
         give_up_lease(connection.execute, self.id, self._unfinished.first(None))
 
-    def begin_anew(self, connection: sqlite3.Connection) -> Written:
+    def begin_anew(self, connection: Connection) -> Written:
         """Where intents have no outcome here, seal and close this chain, and go on in a new one."""
         if not len(self._unfinished):
             return [], []
@@ -115,33 +117,45 @@ class OwnChain:
         self.id, self._position = new_id(), None
         self._known, self._doubtful = Head(self.id), set()
 
-    def _append(self, connection: sqlite3.Connection, records: Sequence[Record], condition: Condition | None) -> Written:
+    def _append(self, connection: Connection, records: Sequence[Record], condition: Condition | None) -> Written:
         try:
+            if self._position and self._contested:
+                return self._append_next(connection, self._position, records, condition)
             if self._position:
                 return self._append_at(connection, self._position, records, condition)
-        except sqlite3.IntegrityError:
-            # Another process took the next places: a command, say, that changed a token.
+        except Taken:
+            # Another process took the next places: a replica, or a command, say, that changed a token.
             self._position = None
-        except sqlite3.Error:
+            self._contested = CONTESTED_APPENDS if connection.dialect is Dialect.POSTGRESQL else 0
+        except StorageError:
             self._position = None
             self._doubtful.update(record.id for record in records)
             raise
         return self._append_anew(connection, records, condition)
 
-    def _append_at(
-        self, connection: sqlite3.Connection, position: _Position, records: Sequence[Record], condition: Condition | None
-    ) -> Written:
+    def _append_at(self, connection: Connection, position: _Position, records: Sequence[Record], condition: Condition | None) -> Written:
         rows, seals, reached = self._chained(position, records)
         if seals or condition:
             with transaction(connection, condition):
-                insert_rows(connection.execute, rows)
+                insert_rows(connection, rows)
                 insert_seals(connection.execute, seals)
         else:
-            insert_rows(connection.execute, rows)
+            insert_rows(connection, rows)
         self._note(reached, rows, records)
         return rows, seals
 
-    def _append_anew(self, connection: sqlite3.Connection, records: Sequence[Record], condition: Condition | None) -> Written:
+    def _append_next(self, connection: Connection, position: _Position, records: Sequence[Record], condition: Condition | None) -> Written:
+        """Where others take places all the time: the next one is read under the lock, which costs less than to lose it again."""
+        self._contested -= 1
+        with transaction(connection, condition):
+            position = _Position(position.head, last_number(connection.execute), position.sealed)
+            rows, seals, reached = self._chained(position, records)
+            insert_rows(connection, rows)
+            insert_seals(connection.execute, seals)
+        self._note(reached, rows, records)
+        return rows, seals
+
+    def _append_anew(self, connection: Connection, records: Sequence[Record], condition: Condition | None) -> Written:
         """Where the place isn't known: it is read under the write lock, so that nobody takes it meanwhile."""
         execute = connection.execute
         with transaction(connection, condition):
@@ -152,7 +166,7 @@ class OwnChain:
                 open_chain(execute, self.id, lease_end(), position.number + 1)
             rows, seals, reached = self._chained(position, new)
             self._doubtful.update(record.id for record in new)
-            insert_rows(execute, rows)
+            insert_rows(connection, rows)
             insert_seals(execute, seals)
         for record in records:
             if record.id in there:
@@ -204,7 +218,7 @@ class OwnChain:
             sealed = due
         return seals, sealed
 
-    def _seal(self, connection: sqlite3.Connection) -> list[Seal]:
+    def _seal(self, connection: Connection) -> list[Seal]:
         try:
             position = self._position or self._read(connection.execute)
         except Broken as error:
@@ -213,7 +227,8 @@ class OwnChain:
         if position.head.seq <= position.sealed:
             return []
         seal = self._signer.checkpoint(position.head, position.sealed)
-        insert_seals(connection.execute, [seal])
+        with transaction(connection):
+            insert_seals(connection.execute, [seal])
         self._position, self._known = _Position(position.head, position.number, position.head.seq), position.head
         return [seal]
 

@@ -6,7 +6,6 @@ All of it on a connection of its own, in a thread of its own: a long reading hol
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -20,7 +19,7 @@ from app.audit.records import Name
 from app.audit.storing import Execute, last_number
 from app.audit.story import Story, story_of
 from app.audit.wanted import Wanted
-from app.storage import ReadingThread
+from app.storage import Connection, ReadingThread
 from app.storage.tables import audit_records
 
 __all__ = ["MOST_IN_PAGE", "AuditReader", "OutcomeMissing", "Page", "list_records"]
@@ -106,8 +105,8 @@ class AuditReader:
         return await self._thread.run(lambda connection: _of_one_moment(connection, work))
 
 
-def _of_one_moment(connection: sqlite3.Connection, work: Callable[[Execute], T]) -> T:
-    connection.execute("BEGIN")
+def _of_one_moment(connection: Connection, work: Callable[[Execute], T]) -> T:
+    connection.begin_reading()
     result = work(connection.execute)
     connection.execute("COMMIT")
     return result

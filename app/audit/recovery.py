@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -30,7 +29,7 @@ from app.audit.seals import Trusted
 from app.audit.storing import last_number, records_from
 from app.audit.unfinished import OpenCall, Unfinished
 from app.background import kept_running
-from app.storage import DatabaseThread
+from app.storage import Connection, DatabaseThread
 
 __all__ = ["Recovery"]
 
@@ -153,7 +152,7 @@ class _Ending:
             raise ClaimLost
         self._claim, self._claimed_at = claim, time.monotonic()
 
-    def _look(self, connection: sqlite3.Connection, *, unfinished: Unfinished, first: int, last: int) -> int:
+    def _look(self, connection: Connection, *, unfinished: Unfinished, first: int, last: int) -> int:
         """See the next page of records, of all chains: another may have written the outcome. Gives the number after it."""
         query = "SELECT number, CAST(body AS BLOB) FROM audit_records WHERE number BETWEEN ? AND ? ORDER BY number LIMIT ?"
         page = connection.execute(query, (first, last, PAGE_RECORDS)).fetchall()
@@ -163,7 +162,7 @@ class _Ending:
                 unfinished.see(number, members, begins=members["chain"] == self._claim.chain)
         return page[-1][0] + 1 if page else last + 1
 
-    def _outcomes(self, connection: sqlite3.Connection, *, numbers: list[int], open_calls: Mapping[int, OpenCall]) -> list[Record]:
+    def _outcomes(self, connection: Connection, *, numbers: list[int], open_calls: Mapping[int, OpenCall]) -> list[Record]:
         """The missing outcomes to these intents."""
         records = []
         for number in numbers:
@@ -174,7 +173,7 @@ class _Ending:
                     records.append(send_left(_members(connection, number), self._claim.chain))
         return records
 
-    def _call_outcome(self, connection: sqlite3.Connection, call: OpenCall) -> Record:
+    def _call_outcome(self, connection: Connection, call: OpenCall) -> Record:
         carried = None
         if last := call.last:
             carried = Carried(_members(connection, last.intent), None if last.outcome is None else _members(connection, last.outcome))
@@ -192,14 +191,14 @@ class _Ending:
             self._damaged.add(number)
 
 
-def _members(connection: sqlite3.Connection, number: int) -> dict[str, Any]:
+def _members(connection: Connection, number: int) -> dict[str, Any]:
     """What a record says that was read before."""
     (body,) = connection.execute("SELECT CAST(body AS BLOB) FROM audit_records WHERE number = ?", (number,)).fetchone()
     members: dict[str, Any] = orjson.loads(body)
     return members
 
 
-def _end_of(connection: sqlite3.Connection, *, chain: str, trusted: Trusted) -> Head | None:
+def _end_of(connection: Connection, *, chain: str, trusted: Trusted) -> Head | None:
     """Where a chain stands; None where its end mustn't be signed.
 
     That is where it doesn't follow from the last checkpoint, or isn't what another chain names; and where more of it is uncovered than a
@@ -212,7 +211,7 @@ def _end_of(connection: sqlite3.Connection, *, chain: str, trusted: Trusted) -> 
         return None
 
 
-def _proven_end(connection: sqlite3.Connection, chain: str, trusted: Trusted) -> Head:
+def _proven_end(connection: Connection, chain: str, trusted: Trusted) -> Head:
     sealed = sealed_head(connection.execute, chain, trusted)
     head = follow(sealed, records_from(connection.execute, sealed))
     if head.seq - sealed.seq >= CHECKPOINT_RECORDS:
@@ -222,7 +221,7 @@ def _proven_end(connection: sqlite3.Connection, chain: str, trusted: Trusted) ->
     return head
 
 
-def _check_named(connection: sqlite3.Connection, sealed: Head, head: Head) -> None:
+def _check_named(connection: Connection, sealed: Head, head: Head) -> None:
     """Compare the chain's end with what chains that were opened since name of it.
 
     Raises:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
+from collections.abc import Sequence
 
 from app.audit.chain import Head
 from app.audit.records import AuditPruned, Record
 from app.audit.seals import Archived, Seal
 from app.audit.storing import Execute, transaction
 from app.audit.stretches import Stretch
+from app.storage import Connection, Dialect
 from app.storage.tables import FILED_LISTS, FILED_MEMBERS
 
 __all__ = ["Overtaken", "bury", "pruned", "remove_some", "unremoved"]
@@ -22,20 +23,24 @@ CHECKPOINTS_AT_ONCE = ENTRIES_AT_ONCE // 4
 
 LENGTHS = " + ".join(f"coalesce(json_array_length(body, '$.{name}'), 0)" for name in FILED_LISTS)
 SIZES = f"SELECT seq, {LENGTHS} FROM audit_records WHERE chain = ? AND seq <= ? ORDER BY seq LIMIT ?"  # noqa: S608 - constants
-STRETCH = "chain = :chain AND seq <= :last"
-IDS = " UNION ".join(
-    [
-        *(f"SELECT value, number FROM audit_records, json_each(body, '$.{name}') WHERE {STRETCH}" for name in FILED_LISTS),  # noqa: S608 - constants
-        *(
-            f"SELECT json_extract(body, '$.{member}'), number FROM audit_records WHERE {STRETCH} AND name = '{name}'"  # noqa: S608 - constants
-            for name, member in FILED_MEMBERS.items()
-        ),
-    ]
-)
+STRETCH = "chain = ? AND seq <= ?"
+ARMS = [
+    *(f"SELECT value, number FROM audit_records, json_each(body, '$.{name}') WHERE {STRETCH}" for name in FILED_LISTS),  # noqa: S608 - constants
+    *(
+        f"SELECT json_extract(body, '$.{member}'), number FROM audit_records WHERE {STRETCH} AND name = '{name}'"  # noqa: S608 - constants
+        for name, member in FILED_MEMBERS.items()
+    ),
+]
+IDS = " UNION ".join(ARMS)
 """What the trigger on records reads out of them."""
 
 DELETE_CHECKPOINTS = (
-    "DELETE FROM audit_checkpoints WHERE rowid IN (SELECT rowid FROM audit_checkpoints WHERE chain = ? AND seq < ? LIMIT ?)"
+    "DELETE FROM audit_checkpoints WHERE number IN (SELECT number FROM audit_checkpoints WHERE chain = ? AND seq < ? LIMIT ?)"
+)
+DELETE_ID = "DELETE FROM audit_ids WHERE value = ? AND number = ?"
+DELETE_UNNESTED = (
+    "DELETE FROM audit_ids USING unnest(?::text[], ?::bigint[]) AS gone (value, number) "
+    "WHERE audit_ids.value = gone.value AND audit_ids.number = gone.number"
 )
 
 
@@ -80,7 +85,7 @@ def unremoved(execute: Execute) -> list[str]:
     return [chain for (chain,) in execute(query, ()).fetchall()]
 
 
-def remove_some(connection: sqlite3.Connection, upto: Head) -> bool:
+def remove_some(connection: Connection, upto: Head) -> bool:
     """Remove a few of the records up to a tombstone's, or of the checkpoints before it, in one transaction; gives whether there were any.
 
     The checkpoint at the tombstone's own place stays: the next one names it.
@@ -88,12 +93,20 @@ def remove_some(connection: sqlite3.Connection, upto: Head) -> bool:
     last = _few(connection.execute, upto)
     if last is None:
         return connection.execute(DELETE_CHECKPOINTS, (upto.chain, upto.seq, CHECKPOINTS_AT_ONCE)).rowcount > 0
-    few = {"chain": upto.chain, "last": last}
-    ids = connection.execute(IDS, few).fetchall()
+    few = (upto.chain, last)
+    ids = connection.execute(IDS, few * len(ARMS)).fetchall()
     with transaction(connection):
-        connection.executemany("DELETE FROM audit_ids WHERE value = ? AND number = ?", ids)
+        _delete_ids(connection, ids)
         connection.execute(f"DELETE FROM audit_records WHERE {STRETCH}", few)  # noqa: S608 - a constant
     return True
+
+
+def _delete_ids(connection: Connection, ids: Sequence[tuple[str, int]]) -> None:
+    if connection.dialect is Dialect.SQLITE:
+        for one in ids:
+            connection.execute(DELETE_ID, one)
+    elif ids:
+        connection.execute(DELETE_UNNESTED, tuple(map(list, zip(*ids, strict=True))))
 
 
 def _few(execute: Execute, upto: Head) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain as chained
@@ -12,6 +11,8 @@ from app.audit.chain import Head, Row
 from app.audit.records import ChainHead
 from app.audit.seals import Seal
 from app.domain import utc_now
+from app.storage import Connection, Dialect, Executor, StorageError, Taken
+from app.storage.locks import RECORD
 
 __all__ = [
     "Condition",
@@ -32,6 +33,17 @@ __all__ = [
 MOST_HEADS = 200
 INSERT_ROWS = "INSERT INTO audit_records (number, body, hash) VALUES "
 ONE_ROW = "(?, ?, ?)"
+INSERT_UNNESTED = (
+    f"WITH alone AS MATERIALIZED (SELECT pg_advisory_xact_lock({RECORD})) "  # noqa: S608 - a constant
+    "INSERT INTO audit_records (number, body, hash) "
+    "SELECT number, body, hash FROM alone, unnest(?::bigint[], ?::text[], ?::bytea[]) AS row (number, body, hash) "
+    "WHERE NOT EXISTS (SELECT 1 FROM audit_records WHERE number >= ?)"
+)
+"""PostgreSQL's: under the record's lock, and only after all that is there. What was committed since the statement began has its places."""
+
+INSERT_SEAL = (
+    "INSERT INTO audit_checkpoints (number, body, signature) VALUES ((SELECT coalesce(max(number), 0) + 1 FROM audit_checkpoints), ?, ?)"
+)
 
 
 class Rows(Protocol):
@@ -57,19 +69,19 @@ class ConditionFailed(Exception):
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection, condition: Condition | None = None) -> Iterator[None]:
-    """A transaction that writes, on a connection that commits by itself otherwise: rolled back on an exception.
+def transaction(connection: Connection, condition: Condition | None = None) -> Iterator[None]:
+    """A transaction that writes the record, on a connection that commits by itself otherwise: rolled back on an exception.
 
     Raises:
         ConditionFailed: the condition, asked at its beginning, doesn't hold; nothing was written.
     """
-    connection.execute("BEGIN IMMEDIATE")
+    connection.begin_writing()
     try:
         _require(condition, connection.execute)
         yield
         connection.execute("COMMIT")
     except BaseException:
-        with suppress(sqlite3.Error):
+        with suppress(StorageError):
             connection.execute("ROLLBACK")
         raise
 
@@ -99,10 +111,10 @@ def sealed_until(execute: Execute, chain: str) -> int:
 def heads_of(execute: Execute) -> list[ChainHead]:
     """Where the known chains stand: those that are written to, then those that ended last; 200 at most."""
     query = (
-        "SELECT id, (SELECT max(seq) FROM audit_records WHERE chain = audit_chains.id) AS last FROM audit_chains "
-        "WHERE last IS NOT NULL ORDER BY closed_at IS NULL DESC, closed_at DESC, id DESC LIMIT ?"
+        "SELECT id FROM audit_chains WHERE EXISTS (SELECT 1 FROM audit_records WHERE chain = audit_chains.id) "
+        "ORDER BY closed_at IS NULL DESC, closed_at DESC, id DESC LIMIT ?"
     )
-    return [position_of(execute, chain).members() for chain, _ in execute(query, (MOST_HEADS,)).fetchall()]
+    return [position_of(execute, chain).members() for (chain,) in execute(query, (MOST_HEADS,)).fetchall()]
 
 
 def known_ids(execute: Execute, ids: Iterable[str]) -> dict[str, int]:
@@ -118,16 +130,25 @@ def open_chain(execute: Execute, chain: str, lease_until: str | None, open_since
     execute(query, (chain, utc_now(), lease_until, open_since))
 
 
-def insert_rows(execute: Execute, rows: Sequence[Row]) -> None:
-    """Store records, by one statement."""
-    if rows:
-        execute(INSERT_ROWS + ",".join([ONE_ROW] * len(rows)), tuple(chained.from_iterable(rows)))
+def insert_rows(executor: Executor, rows: Sequence[Row]) -> None:
+    """Store records, by one statement.
+
+    Raises:
+        Taken: their places are.
+    """
+    if not rows:
+        return
+    if executor.dialect is Dialect.SQLITE:
+        executor.execute(INSERT_ROWS + ",".join([ONE_ROW] * len(rows)), tuple(chained.from_iterable(rows)))
+    elif executor.execute(INSERT_UNNESTED, (*map(list, zip(*rows, strict=True)), rows[0].number)).rowcount != len(rows):
+        message = f"{rows[0].number} isn't the next place"
+        raise Taken(message)
 
 
 def insert_seals(execute: Execute, seals: Iterable[Seal]) -> None:
-    """Store checkpoints."""
+    """Store checkpoints, in a transaction that writes the record: their numbers are the order in which they were made."""
     for seal in seals:
-        execute("INSERT INTO audit_checkpoints (body, signature) VALUES (?, ?)", (seal.body, seal.signature))
+        execute(INSERT_SEAL, (seal.body, seal.signature))
 
 
 def _require(condition: Condition | None, execute: Execute) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ from threading import Event, Thread
 from typing import Any
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.audit.batch import Batch
 from app.audit.bookmark import Bookmark
@@ -21,6 +21,7 @@ from app.audit.ledger import Listener
 from app.audit.outlets import Outlet, outlet_of
 from app.audit.seals import Seal
 from app.domain import utc_now
+from app.storage import Connection, StorageError, open_reading_connection
 
 __all__ = ["Stream", "streamed"]
 
@@ -37,7 +38,7 @@ log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def streamed(target: str, database: Path, state_dir: Path) -> AsyncIterator[tuple[Listener, ...]]:
+async def streamed(target: str, engine: AsyncEngine, state_dir: Path) -> AsyncIterator[tuple[Listener, ...]]:
     """Stream to `stdout` or `file:PATH` while the context lasts (`none`: don't); gives who must hear of new records.
 
     It must begin before the first record is written, and end after the last.
@@ -48,7 +49,7 @@ async def streamed(target: str, database: Path, state_dir: Path) -> AsyncIterato
     if target == "none":
         yield ()
         return
-    stream = Stream(outlet_of(target), database, Bookmark(state_dir / "stream.position"))
+    stream = Stream(outlet_of(target), engine, Bookmark(state_dir / "stream.position"))
     await asyncio.to_thread(stream.start)
     try:
         yield (stream,)
@@ -64,17 +65,17 @@ class Stream:
 
     Args:
         outlet: takes the lines.
-        database: the file.
+        engine: the database; read on a connection of the stream's own.
         bookmark: the last record that was written.
         most_behind: how many records it may be behind. Where it is more, it goes on with the newest half as many.
     """
 
-    def __init__(self, outlet: Outlet, database: Path, bookmark: Bookmark, *, most_behind: int = MOST_BEHIND) -> None:
+    def __init__(self, outlet: Outlet, engine: AsyncEngine, bookmark: Bookmark, *, most_behind: int = MOST_BEHIND) -> None:
         self._outlet = outlet
-        self._database = database
+        self._engine = engine
         self._bookmark = bookmark
         self._most_behind = most_behind
-        self._connection: sqlite3.Connection | None = None
+        self._connection: Connection | None = None
         self._reached = 0
         self._batch = Batch()
         self._news, self._closing = Event(), Event()
@@ -88,7 +89,7 @@ class Stream:
 
         Raises:
             StartRefused: the bookmark can't be used.
-            sqlite3.Error: the database can't be read.
+            StorageError: the database can't be read.
         """
         newest = self._newest()
         self._disconnect()
@@ -133,7 +134,7 @@ class Stream:
         except Exception as error:
             # The thread's outermost edge: calls go on, for the record itself is on disk; the stream catches up later.
             if not self.failures:
-                trace = not isinstance(error, OSError | sqlite3.Error)
+                trace = not isinstance(error, OSError | StorageError)
                 log.exception("the audit stream can't be written", error=str(error), exc_info=trace)
             self.failures += 1
             self._disconnect()
@@ -173,11 +174,12 @@ class Stream:
             yield number, body + b"\n"
             reached = number
 
-    def _next(self) -> list[tuple[int, bytes]]:
+    def _next(self) -> Sequence[tuple[int, bytes]]:
         newest, after = self._newest(), self._reached
         if newest - after > self._most_behind:
             after = newest - self._most_behind // 2
-        query = "SELECT number, body FROM audit_records WHERE number > ? ORDER BY number LIMIT ?"
+        # Bodies as they are stored, byte for byte, also where they were damaged.
+        query = "SELECT number, CAST(body AS BLOB) FROM audit_records WHERE number > ? ORDER BY number LIMIT ?"
         return self._read(query, after, BATCH_RECORDS)
 
     def _leave_out(self, first: int, last: int) -> bytes:
@@ -189,15 +191,17 @@ class Stream:
     def _newest(self) -> int:
         return int(self._read("SELECT coalesce(max(number), 0) FROM audit_records")[0][0])
 
-    def _read(self, query: str, *parameters: int) -> list[Any]:
+    def _read(self, query: str, *parameters: int) -> Sequence[Any]:
         if self._connection is None:
-            self._connection = sqlite3.connect(self._database, isolation_level=None)
-            # Bodies as they are stored, byte for byte, also where they were damaged.
-            self._connection.text_factory = bytes
-            self._connection.execute("PRAGMA query_only=ON")
+            self._connection = open_reading_connection(self._engine, _never)
         return self._connection.execute(query, parameters).fetchall()
 
     def _disconnect(self) -> None:
         if self._connection:
             self._connection.close()
             self._connection = None
+
+
+def _never() -> bool:
+    """Whoever waits for the stream goes on doing so."""
+    return False

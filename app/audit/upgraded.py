@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.audit.chain import Head, follow
 from app.audit.seals import Signer
 from app.audit.storing import Execute, insert_seals, last_number, position_of, sealed_until
+from app.storage import lock_record, within
 
 __all__ = ["BEFORE_CHAINS", "is_unsealed", "seal_upgraded"]
 
@@ -21,7 +22,7 @@ async def is_unsealed(connection: AsyncConnection) -> bool:
 
     Once anything else is on record they are never sealed again: who rewrote them could have that signed.
     """
-    return await connection.run_sync(lambda sync: _is_unsealed(sync.exec_driver_sql))
+    return await connection.run_sync(lambda sync: _is_unsealed(within(sync).execute))
 
 
 async def seal_upgraded(connection: AsyncConnection, signer: Signer) -> None:
@@ -39,7 +40,9 @@ def _is_unsealed(execute: Execute) -> bool:
 
 
 def _seal(connection: Connection, signer: Signer) -> None:
-    execute: Execute = connection.exec_driver_sql
+    executor = within(connection)
+    execute = executor.execute
+    lock_record(executor)
     head = Head(BEFORE_CHAINS)
     while rows := execute(PAGE, (BEFORE_CHAINS, head.seq, SPAN_RECORDS)).fetchall():
         reached = follow(head, rows) if not head.seq else follow(Head(head.chain, head.seq, head.hash), [(head.seq, b"", head.hash), *rows])

@@ -1,12 +1,10 @@
-"""A thread with a connection of its own to SQLite: work in it costs one hop, whatever it does there."""
+"""A thread with a connection of its own to the database: work in it costs one hop, whatever it does there."""
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
@@ -15,16 +13,15 @@ import structlog
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.storage.engine import BUSY_TIMEOUT_MS, prepare
-from app.storage.scan import open_read_only
+from app.storage.connection import Connection, StorageError
+from app.storage.opening import open_connection, open_reading_connection
 
 __all__ = ["Crowded", "DatabaseThread", "ReadingThread"]
 
 MOST_ASKING = 9
-STEPS_BETWEEN_LOOKS = 10_000
 
 T = TypeVar("T")
-Work = Callable[[sqlite3.Connection], T]
+Work = Callable[[Connection], T]
 
 CLOSE_SECONDS = 5.0
 
@@ -43,8 +40,8 @@ class DatabaseThread:
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._path = engine.url.database or ""
-        self._connection: sqlite3.Connection | None = None
+        self._engine = engine
+        self._connection: Connection | None = None
         self._orders: SimpleQueue[_Order | None] = SimpleQueue()
         self._thread = Thread(target=self._work, name="audit", daemon=True)
         self._thread.start()
@@ -81,7 +78,7 @@ class DatabaseThread:
     def _carry_out(self, order: _Order) -> None:
         try:
             result = order.work(self._connect())
-        except sqlite3.Error as error:
+        except StorageError as error:
             # The next attempt gets a connection of its own, with nothing left open.
             self._disconnect()
             order.fail(_translated(error))
@@ -92,15 +89,13 @@ class DatabaseThread:
         else:
             order.tell(result)
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self) -> Connection:
         if self._connection is None:
             self._connection = self._open()
         return self._connection
 
-    def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, isolation_level=None)
-        prepare(connection)
-        return connection
+    def _open(self) -> Connection:
+        return open_connection(self._engine)
 
     def _disconnect(self) -> None:
         if self._connection:
@@ -112,7 +107,7 @@ class ReadingThread(DatabaseThread):
     """Reads, for those who still want to know.
 
     Who doesn't wait any longer costs nothing more: what it asked for is left out or, where it is under way, broken off. Nine at most are
-    waited for, one of whom is being served. The file is never opened for writing.
+    waited for, one of whom is being served. The connection can't write.
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
@@ -141,7 +136,7 @@ class ReadingThread(DatabaseThread):
         """Close the connection; what was asked for is dropped."""
         for done in self._asked:
             if not done.done():
-                done.set_exception(_translated(sqlite3.OperationalError("the reading ends")))
+                done.set_exception(_translated(StorageError("the reading ends")))
         await super().aclose()
 
     def _carry_out(self, order: _Order) -> None:
@@ -150,21 +145,18 @@ class ReadingThread(DatabaseThread):
         self._current = order
         super()._carry_out(order)
 
-    def _open(self) -> sqlite3.Connection:
-        connection = open_read_only(Path(self._path))
-        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-        # A connection's own `interrupt` would miss who is between two of its many statements; this is asked in all of them together.
-        connection.set_progress_handler(self._is_vain, STEPS_BETWEEN_LOOKS)
-        return connection
+    def _open(self) -> Connection:
+        return open_reading_connection(self._engine, self._is_vain)
 
     def _is_vain(self) -> bool:
         return self._current is not None and self._current.done.done()
 
 
-def _translated(error: sqlite3.Error) -> DBAPIError:
+def _translated(error: StorageError) -> DBAPIError:
     """As SQLAlchemy raises it: from the database's own error, which says in one line what is the matter."""
-    translated = DBAPIError("", None, error)
-    translated.__cause__ = error
+    cause = error.__cause__ or error
+    translated = DBAPIError("", None, cause)
+    translated.__cause__ = cause
     return translated
 
 

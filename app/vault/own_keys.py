@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 
 from sqlalchemy import select
-from sqlalchemy.dialects.sqlite import insert as insert_or_skip
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import StartRefused
+from app.storage import insert_or_skip
 from app.storage.tables import sealed_keys
 from app.vault.keyring import Keyring, Sealed, SealedWrongly
 
@@ -32,8 +32,8 @@ async def own_key(connection: AsyncConnection, keyring: Keyring, name: str) -> b
         # The lock to write isn't asked for where there is nothing to write.
         return open_own_key(keyring, found, name)
     fresh = keyring.seal(secrets.token_bytes(KEY_BYTES), name)
-    made = insert_or_skip(sealed_keys).values(name=name, key_id=fresh.key_id, nonce=fresh.nonce, sealed=fresh.ciphertext)
-    await connection.execute(made.on_conflict_do_nothing())
+    row = {"name": name, "key_id": fresh.key_id, "nonce": fresh.nonce, "sealed": fresh.ciphertext}
+    await insert_or_skip(connection, sealed_keys, row)
     made_by_somebody = await _sealed(connection, name)
     assert made_by_somebody is not None, "it was just put there, by this process or by another"  # noqa: S101
     return open_own_key(keyring, made_by_somebody, name)

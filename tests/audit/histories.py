@@ -20,6 +20,7 @@ from app.audit.storing import heads_of, insert_rows, insert_seals, last_number, 
 from app.audit.stretches import Stretch
 from app.audit.verification import Finding, Kind, Verified, verify
 from app.domain import new_id, utc_now
+from app.storage.embedded import EmbeddedConnection
 from app.storage.scan import scanning
 from tests.records import administrative
 
@@ -140,7 +141,7 @@ class History:
             records = [chain_opened(heads_of(connection.execute)), *records]
             open_chain(connection.execute, chain, None)
         rows, _ = link(head, records, last_number(connection.execute))
-        insert_rows(connection.execute, rows)
+        insert_rows(EmbeddedConnection(connection), rows)
 
     def _seal(self, connection: sqlite3.Connection, chain: str) -> None:
         head, sealed = position_of(connection.execute, chain), sealed_until(connection.execute, chain)

@@ -11,7 +11,8 @@ from typing import Any
 
 from app.audit.chain import link
 from app.audit.records import Name, Record
-from app.audit.storing import Execute, insert_rows, last_number, position_of
+from app.audit.storing import insert_rows, last_number, position_of
+from app.storage.embedded import open_embedded
 
 __all__ = ["BEGINNING", "CHAIN", "DAMAGES", "at", "damaged", "made", "put_away"]
 
@@ -49,10 +50,10 @@ def made(number: int, name: Name = Name.CALL_OUTCOME, *, seconds: float | None =
 
 def put_away(path: Path, records: Sequence[Record]) -> None:
     """Store them, in this order, after what is there."""
-    connection = sqlite3.connect(path, isolation_level=None)
-    execute: Execute = connection.execute
+    connection = open_embedded(str(path))
+    execute = connection.execute
     if records:
-        insert_rows(execute, link(position_of(execute, CHAIN), records, last_number(execute))[0])
+        insert_rows(connection, link(position_of(execute, CHAIN), records, last_number(execute))[0])
     connection.close()
 
 

@@ -41,7 +41,7 @@ def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _short_locks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A locked database is told soon."""
-    monkeypatch.setattr("app.storage.engine.BUSY_TIMEOUT_MS", 50)
+    monkeypatch.setattr("app.storage.embedded.BUSY_TIMEOUT_MS", 50)
 
 
 @contextmanager

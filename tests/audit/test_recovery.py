@@ -307,7 +307,7 @@ async def test_what_the_spool_left_open_is_given_up(deaths: Deaths) -> None:
 
 async def test_a_chain_that_can_not_be_given_up_can_be_later(deaths: Deaths, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside a locked database it raises and changes nothing; then it works."""
-    monkeypatch.setattr("app.storage.engine.BUSY_TIMEOUT_MS", 50)
+    monkeypatch.setattr("app.storage.embedded.BUSY_TIMEOUT_MS", 50)
     left, ledger = make_call(1), deaths.ledger()
     await ledger.append(taken(left))
     before = ledger.chain
@@ -409,7 +409,7 @@ async def test_a_command_in_between_does_not_disturb_it(deaths: Deaths) -> None:
 
 async def test_a_locked_database_leaves_it_for_later(deaths: Deaths, monkeypatch: pytest.MonkeyPatch) -> None:
     """A look that can't write raises, and has changed nothing."""
-    monkeypatch.setattr("app.storage.engine.BUSY_TIMEOUT_MS", 50)
+    monkeypatch.setattr("app.storage.embedded.BUSY_TIMEOUT_MS", 50)
     dead = await deaths.died(*taken(make_call(1)))
     recovery = deaths.recovery(deaths.ledger())
     with locked(deaths.path), pytest.raises(SQLAlchemyError):

@@ -14,6 +14,7 @@ from app.audit import Name
 from app.audit.chain import Head
 from app.audit.retention import remove_some
 from app.audit.story import story_of
+from app.storage.embedded import EmbeddedConnection
 from tests.storage.database import migrated
 
 from .shelf import CHAIN, made, put_away
@@ -97,6 +98,6 @@ def test_a_long_story_is_cut_at_its_beginning(connection: sqlite3.Connection, tm
 
 def test_what_is_removed_leaves_no_ids(connection: sqlite3.Connection) -> None:
     """Pruning takes the IDs of orders, calls and sends along with the records that they lead to, and no others."""
-    remove_some(connection, Head(CHAIN, 4))
+    remove_some(EmbeddedConnection(connection), Head(CHAIN, 4))
 
     assert {number for (number,) in connection.execute("SELECT number FROM audit_ids")} == {5, 6, 7, 11}

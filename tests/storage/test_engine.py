@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.storage import current_revision, reading, touch_revision, writing
-from app.storage.engine import prepare
+from app.storage.embedded import prepare
 from app.storage.tables import grants, revision
 
 from .database import opened

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
 
@@ -12,13 +11,13 @@ import pytest_asyncio
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.storage import Crowded, ReadingThread
+from app.storage import Connection, Crowded, ReadingThread
 from app.storage.thread import MOST_ASKING
 
 FOR_EVER = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
 REVISION = "SELECT number FROM revision"
 
-Work = Callable[[sqlite3.Connection], object]
+Work = Callable[[Connection], object]
 
 
 @pytest_asyncio.fixture
@@ -29,17 +28,17 @@ async def thread(engine: AsyncEngine) -> AsyncIterator[ReadingThread]:
     await made.aclose()
 
 
-def revision(connection: sqlite3.Connection) -> int:
+def revision(connection: Connection) -> int:
     """A short reading."""
     return int(connection.execute(REVISION).fetchone()[0])
 
 
-def one_endless_query(connection: sqlite3.Connection) -> None:
+def one_endless_query(connection: Connection) -> None:
     """A query that never ends by itself."""
     connection.execute(FOR_EVER).fetchone()
 
 
-def endlessly_many_queries(connection: sqlite3.Connection) -> None:
+def endlessly_many_queries(connection: Connection) -> None:
     """Short ones, one after the other, for ever."""
     while True:
         revision(connection)
@@ -49,7 +48,7 @@ async def begin(thread: ReadingThread, work: Work) -> asyncio.Task[object]:
     """Ask for work, and wait until it is under way."""
     begun, loop = asyncio.Event(), asyncio.get_running_loop()
 
-    def telling(connection: sqlite3.Connection) -> object:
+    def telling(connection: Connection) -> object:
         loop.call_soon_threadsafe(begun.set)
         return work(connection)
 

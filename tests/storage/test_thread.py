@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest_asyncio
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.storage import DatabaseThread, current_revision, reading
+from app.storage import Connection, DatabaseThread, current_revision, reading
 
 NEXT = "UPDATE revision SET number = number + 1"
 
@@ -47,7 +46,7 @@ async def test_work_gives_its_result(thread: DatabaseThread) -> None:
 async def test_what_a_failure_left_open_is_rolled_back(engine: AsyncEngine, thread: DatabaseThread) -> None:
     """The database's refusal reaches the one who asked, nothing of the work is left, and the next is done."""
 
-    def half(connection: sqlite3.Connection) -> None:
+    def half(connection: Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(NEXT)
         connection.execute("INSERT INTO missing VALUES (1)")

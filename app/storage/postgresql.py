@@ -1,0 +1,172 @@
+"""PostgreSQL: how its sessions are set up, and the connection for work in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Coroutine, Sequence
+from functools import lru_cache
+from itertools import count
+from typing import Any, TypeVar
+
+import asyncpg  # type: ignore[import-untyped]
+from sqlalchemy import URL
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+from sqlalchemy.exc import OperationalError
+
+from app.storage.connection import Dialect, Rows, StorageError, Taken
+from app.storage.locks import RECORD
+
+__all__ = ["REFUSALS", "PostgresConnection", "connect", "in_postgresql"]
+
+T = TypeVar("T")
+
+CONNECT_SECONDS = 2.0
+STATEMENT_SECONDS = 10.0
+LOCK_SECONDS = 5.0
+CLOSE_SECONDS = 1.0
+LOOK_SECONDS = 0.05
+SESSION = {
+    "application_name": "flxpoint-gateway",
+    "jit": "off",
+    "lock_timeout": f"{LOCK_SECONDS:g}s",
+    "statement_timeout": f"{STATEMENT_SECONDS:g}s",
+    # A commit that returned is on the server's disk.
+    "synchronous_commit": "on",
+}
+SQLALCHEMYS_OWN = {"async_creator_fn", "async_fallback", "prepared_statement_cache_size", "prepared_statement_name_func"}
+
+BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+BEGIN_WRITING = f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({RECORD})"
+CHANGED = re.compile(r"\d+$")
+
+REFUSALS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+"""What the driver raises where the server refuses, is gone or doesn't answer: `TimeoutError` is an `OSError`."""
+
+FORMS = (
+    (r"CASE typeof\(body\) WHEN 'text' THEN (.+?) ELSE x'' END", r"\1"),
+    (r"CAST\(body AS BLOB\)", r"convert_to(body, 'UTF8')"),
+    (r"CAST\((hash|signature) AS BLOB\)", r"\1"),
+    (r"json_extract\(body, '\$\.(\w+)'\)", r"record_member(body, '\1')"),
+    (r"json_array_length\(body, '\$\.(\w+)'\)", r"(SELECT count(*) FROM record_list(body, '\1'))"),
+    (r"json_each\(body, '\$\.(\w+)'\)", r"record_list(body, '\1') AS value"),
+)
+"""What SQLite says in another way, as patterns. The functions are those of the migration 0004."""
+
+
+@lru_cache(maxsize=1_000)
+def in_postgresql(sql: str) -> str:
+    """A statement as PostgreSQL takes it: with `$1` for the first `?`, and so on. No statement of ours has a `?` that is none."""
+    for sqlites, ours in FORMS:
+        sql = re.sub(sqlites, ours, sql)
+    places = count(1)
+    return re.sub(r"\?", lambda _: f"${next(places)}", sql)
+
+
+async def connect(url: URL, *, read_only: bool = False) -> Any:  # noqa: ANN401 - the driver has no types
+    """Connect to the server, in 2 s at most.
+
+    Args:
+        url: as SQLAlchemy takes it, and understood as it does.
+        read_only: the session can't write.
+
+    Raises:
+        OperationalError: it can't be reached, or doesn't let the gateway in.
+    """
+    _, given = PGDialect_asyncpg().create_connect_args(url)  # type: ignore[no-untyped-call]
+    arguments = {name: value for name, value in given.items() if name not in SQLALCHEMYS_OWN}
+    session = SESSION | ({"default_transaction_read_only": "on"} if read_only else {})
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            return await asyncpg.connect(**arguments, server_settings=session, command_timeout=STATEMENT_SECONDS)
+    except REFUSALS as error:
+        raise OperationalError(None, None, _told(error)) from error
+
+
+class PostgresConnection:
+    """A connection to PostgreSQL that commits by itself, on an event loop of its own: it is used by one thread, in which no other runs.
+
+    Args:
+        url: the database.
+        read_only: the session can't write.
+        is_vain: asked before and during each statement; where it says so, the statement is broken off.
+
+    Raises:
+        StorageError: the server can't be reached.
+    """
+
+    dialect = Dialect.POSTGRESQL
+
+    def __init__(self, url: URL, *, read_only: bool = False, is_vain: Callable[[], bool] | None = None) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._is_vain = is_vain
+        self._statements: dict[str, Any] = {}
+        try:
+            self._connection = self._loop.run_until_complete(connect(url, read_only=read_only))
+        except OperationalError as error:
+            self._loop.close()
+            raise StorageError(str(error.orig)) from error.orig
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> Rows:
+        """Execute one statement.
+
+        Raises:
+            Taken: a constraint forbids it.
+            StorageError
+        """
+        return self._do(self._execute(in_postgresql(sql), parameters))
+
+    def begin_reading(self) -> None:
+        """Begin a transaction that sees one moment."""
+        self._do(self._connection.execute(BEGIN_READING))
+
+    def begin_writing(self) -> None:
+        """Begin a transaction with the record's lock."""
+        self._do(self._connection.execute(BEGIN_WRITING))
+
+    def close(self) -> None:
+        """Leave the server; one that doesn't answer is left after 1 s."""
+        try:
+            self._loop.run_until_complete(self._leave())
+        finally:
+            self._loop.close()
+
+    async def _leave(self) -> None:
+        try:
+            await self._connection.close(timeout=CLOSE_SECONDS)
+        except REFUSALS:
+            self._connection.terminate()
+
+    async def _execute(self, sql: str, parameters: Sequence[Any]) -> Rows:
+        statement = self._statements.get(sql)
+        if statement is None:
+            statement = self._statements[sql] = await self._connection.prepare(sql)
+        rows = await statement.fetch(*parameters)
+        changed = CHANGED.search(statement.get_statusmsg())
+        return Rows([tuple(row) for row in rows], int(changed[0]) if changed else -1)
+
+    def _do(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            return self._loop.run_until_complete(self._wanted(work) if self._is_vain else work)
+        except asyncpg.IntegrityConstraintViolationError as error:
+            raise Taken(str(error)) from error
+        except REFUSALS as error:
+            raise StorageError(str(_told(error))) from _told(error)
+
+    async def _wanted(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do the work as long as somebody waits for it."""
+        assert self._is_vain  # noqa: S101 - only then this is called
+        task = self._loop.create_task(work)
+        while not task.done():
+            if self._is_vain():
+                task.cancel()
+            await asyncio.wait({task}, timeout=LOOK_SECONDS)
+        if task.cancelled():
+            message = "nobody waits for it any longer"
+            raise StorageError(message)
+        return task.result()
+
+
+def _told(error: Exception) -> Exception:
+    """The same with a text that says what is the matter."""
+    return error if str(error) else TimeoutError("the server doesn't answer")
