@@ -44,7 +44,7 @@ class Gateway(Protocol):
     async def admit(self, asked: Asked) -> Call | Answer: ...
 
 
-class Office(Protocol):
+class Intake(Protocol):
     """Takes jobs in."""
 
     async def take(self, new: NewJob, key: Key | None, add: Add | None = None) -> KeptAnswer | Made: ...
@@ -64,14 +64,14 @@ class Deferral:
     """Takes calls in that are answered later.
 
     Args:
-        office: takes jobs in.
+        intake: takes jobs in.
         repeats: knows the jobs of earlier requests with the same key.
         gateway: refuses what can't be called.
         runner: carries the calls out.
     """
 
-    def __init__(self, office: Office, repeats: Repeats, gateway: Gateway, runner: Runner) -> None:
-        self._office = office
+    def __init__(self, intake: Intake, repeats: Repeats, gateway: Gateway, runner: Runner) -> None:
+        self._intake = intake
         self._repeats = repeats
         self._gateway = gateway
         self._runner = runner
@@ -102,7 +102,7 @@ class Deferral:
             return job
 
         with self._runner.expecting(call.id):
-            made = await self._office.take(new, key, add)
+            made = await self._intake.take(new, key, add)
             if isinstance(made, KeptAnswer) or made.repeated:
                 return made
             return Deferred(made.job, self._runner.carry(made.job, parts[-1], asked))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
@@ -16,10 +15,11 @@ from app.callers import check_ids
 from app.catalogue import Catalogue
 from app.domain import Actor, Caller, CredentialKind, Operation, Parameter, Priority, TokenRef
 from app.errors import AuditUnavailable, Conflict, NotFound, ParameterMissing, ParameterUnknown
-from app.jobs import FAILING, IdResult, Job, JobQuota, JobState, JobStore, NewJob, Part, PartState, outlook, results_of
-from app.jobs.idempotency import KeptAnswer, Key
+from app.jobintake import JobIntake
+from app.jobs import FAILING, IdResult, Job, JobState, JobStore, NewJob, Part, PartState, outlook, results_of
+from app.jobs.idempotency import Key
 from app.jobs.refusing import or_refused
-from app.repeating import Add, Made, Repeats
+from app.repeating import Made
 from app.storage import reading, writing
 
 __all__ = ["BatchAsked", "JobOffice", "JobSeen"]
@@ -68,8 +68,6 @@ class Lanes(Protocol):
 class Audit(Protocol):
     """What is needed of the record."""
 
-    async def job_accepted(self, asked: NewJob) -> None: ...
-
     async def job_cancelled(self, job_id: str, *, caller: str, by: Actor) -> None: ...
 
 
@@ -85,10 +83,8 @@ class JobOffice:
         catalogue: the operations.
         lanes: how long sends take.
         audit: the record.
-        quota: how much of a caller's may wait.
-        wake: tells the runner that there is something to do.
-        cancel: tells it that nothing more of a job is to be sent.
-        repeats: knows what earlier requests with the same key were given.
+        intake: puts jobs down.
+        cancel: tells the runner that nothing more of a job is to be sent.
     """
 
     def __init__(  # noqa: PLR0913 - the collaborators, each a room of its own
@@ -99,23 +95,17 @@ class JobOffice:
         catalogue: Catalogue,
         lanes: Lanes,
         audit: Audit,
-        quota: JobQuota,
-        wake: Callable[[], None],
+        intake: JobIntake,
         cancel: Callable[[str], None],
-        repeats: Repeats,
     ) -> None:
         self._engine = engine
         self._tokens = tokens
         self._catalogue = catalogue
         self._lanes = lanes
         self._audit = audit
-        self._quota = quota
+        self._intake = intake
         self._store = JobStore()
-        self._wake = wake
         self._halt = cancel
-        self._repeats = repeats
-        # From the look at the quota to the job's row, one at a time: two would find room for one.
-        self._taking = asyncio.Lock()
 
     async def take_batch(self, caller: Caller, asked: BatchAsked, by: Actor, *, origin: str | None, key: Key | None = None) -> JobSeen:
         """Put a batch down; it is on record and on disk when this returns. With a key that was used for it already, that is its first job.
@@ -129,34 +119,9 @@ class JobOffice:
             AuditUnavailable: it can't be put on record; nothing was taken in.
             IdempotencyMismatch: the key stands for another request.
         """
-        made = await self.take(self._drawn_up(caller, asked, by, origin), key)
+        made = await self._intake.take(self._drawn_up(caller, asked, by, origin), key)
         assert isinstance(made, Made), "what a batch is given is a job"  # noqa: S101
         return replace(await self.seen(made.job), repeated=made.repeated)
-
-    async def take(self, new: NewJob, key: Key | None, add: Add | None = None) -> KeptAnswer | Made:
-        """Put a job down, or find what the first request with its key was given.
-
-        Args:
-            new: the job.
-            key: the request's, if it has one.
-            add: puts it down; without one it waits for its runner.
-
-        Raises:
-            JobQuotaExceeded, AuditUnavailable: as `take_batch`.
-            IdempotencyMismatch, Conflict, UpstreamUnreachable, NotFound: of the first request with its key.
-        """
-        async with self._taking:
-            first = await self._repeats.first(key, new.operation) if key else None
-            if first:
-                return first
-            async with self._reading() as connection:
-                open_jobs, waiting_ids = await self._store.open_of(connection, new.caller.id)
-            self._quota.check(open_jobs, waiting_ids, more=len(new.ids))
-            # On record first: the record has its own connection, which couldn't write while this one did.
-            await self._audit.job_accepted(new)
-            made = await self._repeats.job(key, add or (lambda connection, _: self._store.add(connection, new)), new.operation)
-        self._wake()
-        return made
 
     async def job(self, caller: Caller, job_id: str) -> Job:
         """One of the caller's jobs.

@@ -38,6 +38,7 @@ from app.gateway import Gateway
 from app.house import House
 from app.jobbing import JobRunner
 from app.jobcalls import PartCalls
+from app.jobintake import JobIntake
 from app.joboffice import JobOffice
 from app.jobs import Followers, JobQuota, JobRetention
 from app.opening import open_state
@@ -123,16 +124,15 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
             engine, PartCalls(gateway, house.directory, catalogue, register.outcome), alone=True, watchers=(house.followers,)
         )
         repeats = Repeats(engine, gateway, register.outcome)
+        intake = JobIntake(engine, house.audit, JobQuota(settings.jobs_per_caller, settings.job_ids_per_caller), repeats, runner.wake)
         office = JobOffice(
             engine=engine,
             tokens=house.vault,
             catalogue=catalogue,
             lanes=house.dispatcher,
             audit=house.audit,
-            quota=JobQuota(settings.jobs_per_caller, settings.job_ids_per_caller),
-            wake=runner.wake,
+            intake=intake,
             cancel=runner.cancel,
-            repeats=repeats,
         )
         house.services = Services(
             gateway=gateway,
@@ -146,7 +146,7 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
             trials=Trial(house.vault, house.dispatcher, house.audit, catalogue.probes, time.monotonic),
             records=register.reader,
             jobs=office,
-            deferral=Deferral(office, repeats, gateway, runner),
+            deferral=Deferral(intake, repeats, gateway, runner),
             repeats=repeats,
             following=house.followers,
             administration=lambda actor: Administration(engine, keyring, actor),

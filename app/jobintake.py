@@ -1,0 +1,74 @@
+"""Where jobs are taken in: put on record, and on disk, within what their caller may have."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+from weakref import WeakValueDictionary
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.jobs import JobQuota, JobStore, NewJob
+from app.jobs.idempotency import KeptAnswer, Key
+from app.jobs.refusing import or_refused
+from app.repeating import Add, Made, Repeats
+from app.storage import reading
+
+__all__ = ["JobIntake"]
+
+UNREADABLE = "jobs can't be read now"
+
+
+class Audit(Protocol):
+    """What is needed of the record."""
+
+    async def job_accepted(self, asked: NewJob) -> None: ...
+
+
+class JobIntake:
+    """Takes jobs in, for their runner to carry out.
+
+    Args:
+        engine: the database.
+        audit: the record.
+        quota: how much of a caller's may wait.
+        repeats: knows what earlier requests with the same key were given.
+        wake: tells the runner that there is something to do.
+    """
+
+    def __init__(self, engine: AsyncEngine, audit: Audit, quota: JobQuota, repeats: Repeats, wake: Callable[[], None]) -> None:
+        self._engine = engine
+        self._audit = audit
+        self._quota = quota
+        self._repeats = repeats
+        self._wake = wake
+        self._store = JobStore()
+        # From the look at the quota to the job's row a caller's jobs go one at a time: two would find room for one.
+        self._taking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def take(self, new: NewJob, key: Key | None, add: Add | None = None) -> KeptAnswer | Made:
+        """Put a job down, or find what the first request with its key was given.
+
+        Args:
+            new: the job.
+            key: the request's, if it has one.
+            add: puts it down; without one it waits for its runner.
+
+        Raises:
+            JobQuotaExceeded: too much of the caller's waits.
+            AuditUnavailable: it can't be put on record or on disk; nothing was taken in.
+            IdempotencyMismatch, Conflict, UpstreamUnreachable, NotFound: of the first request with its key.
+        """
+        async with self._taking.setdefault(new.caller.id, asyncio.Lock()):
+            first = await self._repeats.first(key, new.operation) if key else None
+            if first:
+                return first
+            async with or_refused(reading(self._engine), UNREADABLE) as connection:
+                open_jobs, waiting_ids = await self._store.open_of(connection, new.caller.id)
+            self._quota.check(open_jobs, waiting_ids, more=len(new.ids))
+            # On record first: the record has its own connection, which couldn't write while this one did.
+            await self._audit.job_accepted(new)
+            made = await self._repeats.job(key, add or (lambda connection, _: self._store.add(connection, new)), new.operation)
+        self._wake()
+        return made
