@@ -7,9 +7,12 @@ from collections.abc import Callable
 from typing import Protocol
 from weakref import WeakValueDictionary
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.jobs import JobQuota, JobStore, NewJob
+from app.domain import Actor
+from app.errors import AuditUnavailable
+from app.jobs import Job, JobQuota, JobStore, NewJob
 from app.jobs.idempotency import KeptAnswer, Key
 from app.jobs.refusing import or_refused
 from app.repeating import Add, Made, Repeats
@@ -17,13 +20,18 @@ from app.storage import reading
 
 __all__ = ["JobIntake"]
 
+MYSELF = "gateway:jobs"
 UNREADABLE = "jobs can't be read now"
+
+log = structlog.get_logger(__name__)
 
 
 class Audit(Protocol):
     """What is needed of the record."""
 
     async def job_accepted(self, asked: NewJob) -> None: ...
+
+    async def job_cancelled(self, job_id: str, *, caller: str, by: Actor) -> None: ...
 
 
 class JobIntake:
@@ -69,6 +77,30 @@ class JobIntake:
             self._quota.check(open_jobs, waiting_ids, more=len(new.ids))
             # On record first: the record has its own connection, which couldn't write while this one did.
             await self._audit.job_accepted(new)
-            made = await self._repeats.job(key, add or (lambda connection, _: self._store.add(connection, new)), new.operation)
+            made = await self._stored(new, key, add or (lambda connection, _: self._store.add(connection, new)))
         self._wake()
         return made
+
+    async def _stored(self, new: NewJob, key: Key | None, add: Add) -> KeptAnswer | Made:
+        """Store a job that is on record. Where that fails, or another request has its key meanwhile, the record says that there is none."""
+        try:
+            made = await self._repeats.job(key, add, new.operation)
+        except Exception as error:
+            found = await self._closed(new)
+            if found and isinstance(error, AuditUnavailable):
+                return Made(found, repeated=False)
+            raise
+        if isinstance(made, KeptAnswer) or made.job.id != new.id:
+            await self._closed(new)
+        return made
+
+    async def _closed(self, new: NewJob) -> Job | None:
+        """Say on record that a job isn't there; gives it if it is. If that can't be known or said, the record says that it was accepted."""
+        try:
+            async with or_refused(reading(self._engine), UNREADABLE) as connection:
+                for found in await self._store.jobs(connection, [new.id]):
+                    return found
+            await self._audit.job_cancelled(new.id, caller=new.caller.name, by=Actor(by=MYSELF, request_id=new.request_id))
+        except AuditUnavailable:
+            log.exception("the record can't be told that an accepted job isn't there", job=new.id)
+        return None

@@ -1,4 +1,4 @@
-"""Taking jobs in: whose intake waits for whose."""
+"""Taking jobs in: whose intake waits for whose, and what the record says of what isn't taken in after all."""
 
 from __future__ import annotations
 
@@ -9,13 +9,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.domain import Actor
+from app.errors import AuditUnavailable, Conflict
 from app.jobintake import JobIntake
-from app.jobs import JobQuota, NewJob
-from app.repeating import Repeats
+from app.jobs import JobQuota, JobStore, NewJob
+from app.jobs.idempotency import KeptAnswer, Key
+from app.repeating import Made, Repeats
+from app.storage import reading, writing
 from tests.jobs.rows import database, new_job
 
+KEY = Key("caller-1", "k" * 64, "f" * 64)
+OTHERS = KeptAnswer(200, {}, "[]")
 NOWHERE: Any = None
 """No call goes there."""
 
@@ -30,6 +38,7 @@ class Record:
 
     slow: Sequence[str] = ()
     accepted: list[str] = field(default_factory=list)
+    cancelled: list[tuple[str, str, Actor]] = field(default_factory=list)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     let_go: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -39,6 +48,27 @@ class Record:
             self.asked.set()
             await self.let_go.wait()
         self.accepted.append(asked.id)
+
+    async def job_cancelled(self, job_id: str, *, caller: str, by: Actor) -> None:
+        """Put it on record."""
+        self.cancelled.append((job_id, caller, by))
+
+
+class Quicker(Repeats):
+    """Between the look at a key and the job's row another request has the key."""
+
+    def __init__(self, engine: AsyncEngine, found: KeptAnswer | Conflict) -> None:
+        super().__init__(engine, NOWHERE, nothing)
+        self._quicker = found
+
+    async def first(self, *_: object) -> None:
+        """Nothing yet."""
+
+    async def job(self, *_: object) -> KeptAnswer | Made:
+        """What that request made."""
+        if isinstance(self._quicker, KeptAnswer):
+            return self._quicker
+        raise self._quicker
 
 
 def intake_of(engine: AsyncEngine, record: Record, repeats: Repeats | None = None, **quota: int) -> JobIntake:
@@ -50,6 +80,12 @@ def job_of(caller: str) -> NewJob:
     """A job of a caller's."""
     new = new_job([1])
     return replace(new, caller=replace(new.caller, id=caller))
+
+
+async def stored(engine: AsyncEngine, job_id: str) -> bool:
+    """Whether there is such a job."""
+    async with reading(engine) as connection:
+        return bool(await JobStore().jobs(connection, [job_id]))
 
 
 async def test_a_caller_doesnt_wait_for_anothers_record(tmp_path: Path) -> None:
@@ -80,3 +116,46 @@ async def test_nothing_is_kept_of_callers_that_ask_for_nothing(tmp_path: Path) -
         gc.collect()
 
         assert len(intake._taking) == 0
+
+
+async def test_a_job_that_isnt_stored_after_all_is_cancelled_on_record(tmp_path: Path) -> None:
+    """The record doesn't tell of a job that isn't there."""
+    async with database(tmp_path) as engine:
+        record, new = Record(), job_of("caller-1")
+        async with writing(engine) as connection:
+            await connection.execute(text("ALTER TABLE job_parts RENAME TO aside"))
+        with pytest.raises(AuditUnavailable):
+            await intake_of(engine, record).take(new, None)
+        there = await stored(engine, new.id)
+
+    assert not there
+    assert record.accepted == [new.id]
+    assert record.cancelled == [(new.id, new.caller.name, Actor(by="gateway:jobs", request_id=new.request_id))]
+
+
+@pytest.mark.parametrize("found", [OTHERS, Conflict("it runs")])
+async def test_a_job_whose_key_was_taken_meanwhile_is_cancelled_on_record(tmp_path: Path, found: KeptAnswer | Conflict) -> None:
+    """What the other request made is given, and this one made nothing."""
+    async with database(tmp_path) as engine:
+        record, new = Record(), job_of("caller-1")
+        (given,) = await asyncio.gather(intake_of(engine, record, Quicker(engine, found)).take(new, KEY), return_exceptions=True)
+
+    assert given is found
+    assert [job_id for job_id, _, _ in record.cancelled] == record.accepted == [new.id]
+
+
+async def test_a_job_that_is_stored_isnt_called_refused(tmp_path: Path) -> None:
+    """Where a commit fails for who waits for it, and is carried through all the same, the job is taken in."""
+
+    class LostCommit(Repeats):
+        async def job(self, *given: Any) -> KeptAnswer | Made:
+            await super().job(*given)
+            message = "the connection was lost"
+            raise AuditUnavailable(message)
+
+    async with database(tmp_path) as engine:
+        record, new = Record(), job_of("caller-1")
+        made = await intake_of(engine, record, LostCommit(engine, NOWHERE, nothing)).take(new, None)
+
+    assert isinstance(made, Made)
+    assert (made.job.id, made.repeated, record.cancelled) == (new.id, False, [])
