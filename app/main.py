@@ -119,10 +119,9 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
         callers = await _open_callers(stack, settings, house, await _ticket_key(engine, keyring))
         gateway = Gateway(house.vault, house.audit, house.dispatcher, time.monotonic)
         house.followers = Followers(engine, catalogue, house.dispatcher)
-        # A lock file keeps other processes out, so that whoever else holds a job is dead.
-        runner = JobRunner(
-            engine, PartCalls(gateway, house.directory, catalogue, register.outcome), alone=True, watchers=(house.followers,)
-        )
+        parts = PartCalls(gateway, house.directory, catalogue, register.outcome)
+        # A lock file keeps other processes from SQLite's file, so that whoever else holds a job is dead; on a server leases tell.
+        runner = JobRunner(engine, parts, alone=settings.is_embedded, watchers=(house.followers,))
         repeats = Repeats(engine, gateway, register.outcome)
         intake = JobIntake(engine, house.audit, JobQuota(settings.jobs_per_caller, settings.job_ids_per_caller), repeats, runner.wake)
         office = JobOffice(

@@ -35,7 +35,8 @@ async def open_database(settings: Settings) -> AsyncIterator[AsyncEngine]:
         raise StartRefused(message) from error
     engine = open_engine(settings.database)
     try:
-        _make_private(settings)
+        if settings.is_embedded:
+            _make_private(settings)
         await _upgrade(engine, settings)
         yield engine
     finally:
@@ -78,5 +79,6 @@ async def _upgrade(engine: AsyncEngine, settings: Settings) -> None:
     try:
         await upgrade(engine)
     except SQLAlchemyError as error:
-        message = f"GATEWAY_DATABASE_URL: the database of {settings.state_dir} can't be used: {error.__cause__ or error}"
+        database = f"the database of {settings.state_dir}" if settings.is_embedded else "the database"
+        message = f"GATEWAY_DATABASE_URL: {database} can't be used: {error.__cause__ or error}"
         raise StartRefused(message) from error

@@ -51,8 +51,9 @@ def require_readable(settings: Settings) -> None:
     Raises:
         StartRefused: there is none, or it can't be read, or its schema isn't this version's.
     """
-    with read_only(settings):
-        pass
+    if settings.is_embedded:
+        with read_only(settings):
+            pass
 
 
 def trusted_keys(settings: Settings, scan: Scan, files: Sequence[Path]) -> Trusted:

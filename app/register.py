@@ -84,8 +84,8 @@ async def open_register(settings: Settings, engine: AsyncEngine, keyring: Keyrin
         stack.push_async_callback(ledger.aclose)
         await stack.enter_async_context(ledger.kept())
         writer = GroupWriter(ledger, spool)
-        # A lock file keeps other processes out, so that whoever else wrote is dead.
-        recovery = Recovery(_kept(stack, DatabaseThread(engine)), ledger, writer.settled, alone=True)
+        # A lock file keeps other processes from SQLite's file, so that whoever else wrote is dead; on a server leases tell.
+        recovery = Recovery(_kept(stack, DatabaseThread(engine)), ledger, writer.settled, alone=settings.is_embedded)
         reader = AuditReader(_kept(stack, ReadingThread(engine)))
         yield Register(writer, reader, settings, engine, keyring, spool, ledger, recovery)
 

@@ -25,6 +25,7 @@ T = TypeVar("T")
 PREFIX = "GATEWAY_"
 SHIPPED_CATALOGUE = Path(__file__).parent.parent / "openapi" / "flxpoint.yaml"
 SQLITE = "sqlite+aiosqlite:///"
+POSTGRESQL = "postgresql+asyncpg://"
 VALKEY = re.compile(r"(?:valkeys?|rediss?)(?:\+sentinel)?://.")
 HOST = re.compile(r"(?:\*\.)?[\w-]+(?:\.[\w-]+)*|\[[0-9A-Fa-f:.]+\]", re.ASCII)
 
@@ -143,6 +144,15 @@ ListeningHost = Annotated[str, AfterValidator(_nameable)]
 """What the resolver can be asked for (RFC 5890): no empty and no overlong labels."""
 
 
+def _names_database(url: str) -> bool:
+    """Whether it is the address of a database of a PostgreSQL server."""
+    try:
+        parts = urlsplit(url)
+        return url.startswith(POSTGRESQL) and bool(parts.hostname) and parts.port != 0 and len(parts.path) > 1
+    except ValueError:
+        return False
+
+
 def _stream(value: str) -> str:
     if value not in {"none", "stdout"} and not (value.startswith("file:") and value != "file:"):
         message = "must be stdout, file:PATH or none"
@@ -191,7 +201,12 @@ class Settings(BaseSettings):
     host: ListeningHost = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     state_dir: Path = Field(Path("data"), description="folder of the embedded database, the master key file and the lock")
-    database_url: str = Field("", description="`sqlite+aiosqlite:///<path>`; empty: `gateway.db` in the state folder")
+    database_url: str = Field(
+        "",
+        repr=False,
+        description="`sqlite+aiosqlite:///<path>` or `postgresql+asyncpg://<user>:<password>@<host>/<database>`; "
+        "empty: `gateway.db` in the state folder",
+    )
     valkey_url: ValkeyUrl | None = Field(
         None, description="`valkey://…` or, with TLS, `rediss://…`: where several processes agree on whose turn it is; empty: there is one"
     )
@@ -236,9 +251,9 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _only_embedded(self) -> Self:
-        if self.database_url and not self.database_url.startswith(SQLITE):
-            message = "database_url must begin with sqlite+aiosqlite:/// in this version"
+    def _known_database(self) -> Self:
+        if not self.database.startswith(SQLITE) and not _names_database(self.database):
+            message = f"database_url must be {SQLITE}<path> or {POSTGRESQL}<user>:<password>@<host>/<database>"
             raise ValueError(message)
         return self
 
@@ -279,7 +294,7 @@ class Settings(BaseSettings):
 
     @property
     def database_path(self) -> Path:
-        """The database's file."""
+        """The database's file, where it is embedded."""
         return Path(unquote(self.database.removeprefix(SQLITE)))
 
     @property

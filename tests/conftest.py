@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -11,9 +12,12 @@ import pytest_asyncio
 import structlog
 from hypothesis import Phase, settings
 
+from app.storage import Dialect
+from app.storage.migrate import upgrade
 from app.telemetry.logs import QUIET
 from tests.rig import Rig, rigged
 from tests.servers.postgres import Postgres, postgres
+from tests.storage.database import address_of, make, opened
 
 LOGGING = structlog.get_config()
 
@@ -34,6 +38,32 @@ def postgres_server() -> Iterator[Postgres]:
     """One PostgreSQL for all tests of a process that leave it running; each takes a database of its own from it."""
     with postgres() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def template(postgres_server: Postgres) -> str:
+    """The name of a PostgreSQL database with the newest schema, to be copied."""
+    address = postgres_server.new_database()
+
+    async def migrate() -> None:
+        async with opened(address) as engine:
+            await upgrade(engine)
+
+    asyncio.run(migrate())
+    return address.rpartition("/")[2]
+
+
+@pytest.fixture(params=list(Dialect))
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a database with the newest schema: each test that uses it runs on SQLite and on PostgreSQL.
+
+    One that is about SQLite's file says so by `ON_SQLITE`.
+    """
+    if request.param == Dialect.SQLITE:
+        asyncio.run(make(tmp_path / "gateway.db"))
+        return address_of(tmp_path / "gateway.db")
+    server: Postgres = request.getfixturevalue("postgres_server")
+    return server.new_database(request.getfixturevalue("template"))
 
 
 @pytest.fixture(autouse=True)

@@ -54,6 +54,15 @@ def test_state_lies_in_the_state_folder(tmp_path: Path) -> None:
     assert (elsewhere.database, elsewhere.keys_file) == ("sqlite+aiosqlite:////var/x.db", Path("/run/keys"))
 
 
+def test_the_database_may_be_a_servers(tmp_path: Path) -> None:
+    """The address of a PostgreSQL database is taken as it is, and isn't shown where settings are, since it holds a password."""
+    address = "postgresql+asyncpg://user:password-0001@host:5433/gateway?ssl=require"
+    server, embedded = load_settings(state_dir=tmp_path, database_url=address), load_settings(state_dir=tmp_path)
+
+    assert (server.database, server.is_embedded, embedded.is_embedded) == (address, False, True)
+    assert "password-0001" not in repr(server)
+
+
 def written(value: object) -> str:
     """A value as it stands in a variable."""
     if isinstance(value, tuple):
@@ -133,6 +142,8 @@ def test_what_is_given_comes_before_the_environment(monkeypatch: pytest.MonkeyPa
         ("VALKEY_URL", "http://user:password-0001@host"),
         ("VALKEY_URL", "host-0001:6379"),
         ("DATABASE_URL", "sqlite:///gateway-0001.db"),
+        ("DATABASE_URL", "postgresql+asyncpg://user:password-0001@host"),
+        ("DATABASE_URL", "postgresql+asyncpg:///gateway-0001"),
         ("DEFAULT_WAIT", "0"),
         ("DEFAULT_WAIT", "3601"),
         ("DEFAULT_WAIT", "nan"),

@@ -36,7 +36,7 @@ def current() -> None:
 
     async def run() -> str | None:
         settings = load_settings()
-        if not settings.database_url and not (settings.state_dir / "gateway.db").exists():
+        if settings.is_embedded and not settings.database_path.exists():
             return None
         engine = open_engine(settings.database)
         try:

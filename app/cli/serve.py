@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Annotated
 
 import structlog
@@ -21,6 +21,7 @@ from app.cli.serving import StoppingServer, gateway_config, locked
 from app.cli.workers import Lifeline, Supervisor, listening_on, require_shared_stores
 from app.main import create_app, create_control, house_of
 from app.settings import LogFormat, Settings, load_settings, unknown_variables
+from app.storage.alone import only_server
 from app.telemetry import configure_logs
 
 __all__ = ["serve"]
@@ -48,7 +49,8 @@ def serve(
         sys.exit(asyncio.run(Supervisor(settings, workers, listening_on(settings.host, settings.port)).run()))
     sockets = None if listening is None else [socket.socket(fileno=listening)]
     line = None if lifeline is None else Lifeline(socket.socket(fileno=lifeline))
-    with locked(settings.state_dir, settings.database_path), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    database = settings.database_path if settings.is_embedded else None
+    with locked(settings.state_dir, database), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings, sockets, line))
 
 
@@ -57,7 +59,7 @@ async def _serve(settings: Settings, sockets: list[socket.socket] | None, lifeli
     # Also without a configuration file: the signal's default would end the process.
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
     app = create_app(settings, hangup)
-    async with app.router.lifespan_context(app):
+    async with _alone(settings), app.router.lifespan_context(app):
         _settle_memory()
         config = gateway_config(app, host=settings.host, port=settings.port, grace=settings.shutdown_grace)
         log.info("starting to serve", host=settings.host, port=settings.port, upstream=str(settings.upstream_url))
@@ -75,6 +77,13 @@ async def _held(lifeline: Lifeline | None, server: StoppingServer) -> AsyncItera
         return
     async with lifeline.held(server.stop):
         yield
+
+
+def _alone(settings: Settings) -> AbstractAsyncContextManager[None]:
+    """Keep other processes from serving where each would count turns by itself; the file of an embedded database is locked already."""
+    if settings.is_embedded or settings.valkey_url:
+        return nullcontext()
+    return only_server(settings.database, lambda: os.kill(os.getpid(), signal.SIGTERM))
 
 
 def _settle_memory() -> None:

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -122,13 +122,16 @@ def free_port() -> socket.socket:
 
 
 @contextmanager
-def locked(state_dir: Path, database: Path) -> Iterator[None]:
-    """Hold the state folder and the database for this process: turns are counted in memory, so a second process would break the limit.
+def locked(state_dir: Path, database: Path | None) -> Iterator[None]:
+    """Hold the state folder, and the database's file if it is one, for this process: turns are counted in memory.
 
     Raises:
         StartRefused: another process holds one of them.
     """
-    with _lock(state_dir / "serve.lock", state_dir), _lock(database.with_name(f"{database.name}.lock"), database):
+    with ExitStack() as stack:
+        stack.enter_context(_lock(state_dir / "serve.lock", state_dir))
+        if database:
+            stack.enter_context(_lock(database.with_name(f"{database.name}.lock"), database))
         yield
 
 

@@ -17,22 +17,28 @@ from sqlalchemy.exc import OperationalError
 from app.storage.connection import Dialect, Rows, StorageError, Taken
 from app.storage.locks import RECORD
 
-__all__ = ["REFUSALS", "PostgresConnection", "connect", "in_postgresql"]
+__all__ = ["REFUSALS", "PostgresConnection", "connect", "in_postgresql", "leave"]
 
 T = TypeVar("T")
 
 CONNECT_SECONDS = 2.0
 STATEMENT_SECONDS = 10.0
 LOCK_SECONDS = 5.0
+IDLE_SECONDS = 5.0
 CLOSE_SECONDS = 1.0
 LOOK_SECONDS = 0.05
 SESSION = {
     "application_name": "flxpoint-gateway",
+    # What a process held that stands still, or is cut off, others get after this.
+    "idle_in_transaction_session_timeout": f"{IDLE_SECONDS:g}s",
     "jit": "off",
     "lock_timeout": f"{LOCK_SECONDS:g}s",
     "statement_timeout": f"{STATEMENT_SECONDS:g}s",
     # A commit that returned is on the server's disk.
     "synchronous_commit": "on",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
 }
 SQLALCHEMYS_OWN = {"async_creator_fn", "async_fallback", "prepared_statement_cache_size", "prepared_statement_name_func"}
 
@@ -83,6 +89,14 @@ async def connect(url: URL, *, read_only: bool = False) -> Any:  # noqa: ANN401 
         raise OperationalError(None, None, _told(error)) from error
 
 
+async def leave(connection: Any) -> None:  # noqa: ANN401 - as above
+    """Disconnect; a server that doesn't answer is left after 1 s."""
+    try:
+        await connection.close(timeout=CLOSE_SECONDS)
+    except REFUSALS:
+        connection.terminate()
+
+
 class PostgresConnection:
     """A connection to PostgreSQL that commits by itself, on an event loop of its own: it is used by one thread, in which no other runs.
 
@@ -127,15 +141,9 @@ class PostgresConnection:
     def close(self) -> None:
         """Leave the server; one that doesn't answer is left after 1 s."""
         try:
-            self._loop.run_until_complete(self._leave())
+            self._loop.run_until_complete(leave(self._connection))
         finally:
             self._loop.close()
-
-    async def _leave(self) -> None:
-        try:
-            await self._connection.close(timeout=CLOSE_SECONDS)
-        except REFUSALS:
-            self._connection.terminate()
 
     async def _execute(self, sql: str, parameters: Sequence[Any]) -> Rows:
         statement = self._statements.get(sql)

@@ -42,14 +42,14 @@ class Postgres(Program):
         self.port = port
         self._names = count(1)
 
-    def new_database(self) -> str:
-        """Make an empty database; gives its address, as the gateway and SQLAlchemy take it.
+    def new_database(self, template: str = "template1") -> str:
+        """Make a database, empty or a copy of another, to which nobody is connected; gives its address, as SQLAlchemy takes it.
 
         Raises:
             subprocess.CalledProcessError: the server refused.
         """
         name = f"gateway_{os.getpid()}_{next(self._names)}"
-        self.ask(f"CREATE DATABASE {name}")
+        self.ask(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self.address_of(name)
 
     def address_of(self, database: str, port: int | None = None) -> str:
