@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Protocol
 
 import structlog
@@ -19,7 +20,7 @@ from app.errors import InternalError
 from app.jobcalls import Called
 from app.jobs import HeldJobs, Job, JobStore, NewJob, Part, PartState, Pause, Run
 from app.jobs.conclusion import Again, Verdict, concluded
-from app.jobs.turn import LEASE_SECONDS, Turn, lease_from_now
+from app.jobs.turn import LEASE_SECONDS, MOST_SETTLED, Turn, lease_from_now
 from app.storage import reading, writing
 
 __all__ = ["JobRunner", "Watcher"]
@@ -188,7 +189,7 @@ class JobRunner:
         due = self._due or time.monotonic() >= self._held_until - LEASE_SECONDS * 2 / 3
         if not (self._runs or self._verdicts) and not (due and await self._find_any()):
             return
-        turn = Turn(self._held, dict(self._runs), tuple(self._verdicts), self._calls)
+        turn = Turn(self._held, dict(self._runs), tuple(islice(self._verdicts, MOST_SETTLED)), self._calls)
         self._carried.clear()
         self._due = False
         try:
@@ -203,7 +204,7 @@ class JobRunner:
             turn.undo()
             raise
         self._adopt(turn)
-        if turn.full:
+        if turn.leaves_more or self._verdicts:
             self._woken.set()
         for job in turn.changed:
             for watcher in self._watchers:

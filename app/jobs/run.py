@@ -20,7 +20,8 @@ class Run:
     """A job in the hands of this process.
 
     In memory are the parts of one page at most, `page`, which holds those up to the place `seen`. `more`: the rows may hold parts that
-    wait. `calls` are the IDs of the calls under way. `looked_up`: it is known which parts are left that another process had taken.
+    wait. `calls` are the IDs of the calls under way. `looked_up`: it is known which parts are left that another process had taken;
+    before, those up to the place `looked` are.
     """
 
     job: Job
@@ -28,6 +29,7 @@ class Run:
     seen: int = 0
     more: bool = True
     calls: set[str] = field(default_factory=set)
+    looked: int = 0
     looked_up: bool = False
     _returned: bool = False
     _faults: Counter[int] = field(default_factory=Counter)
@@ -51,6 +53,10 @@ class Run:
         self.more, self._returned, self.seen = self._returned, False, 0
         return self.more
 
+    def look_on(self, parts: Sequence[Part], *, last: bool) -> None:
+        """The next parts that are taken, read from behind `looked`, are known; `last`: there are no others."""
+        self.looked, self.looked_up = (parts[-1].seq if parts else self.looked), last
+
     def give_back(self) -> None:
         """A part waits again. It comes after the others: were it first, it could hold them up for ever."""
         self.more = self._returned = True
@@ -63,7 +69,8 @@ class Run:
     def forget(self) -> None:
         """Have the rows read again: they may be other than they were thought to be."""
         self.page.clear()
-        self.seen, self.more, self.looked_up = 0, True, False
+        self.seen, self.more = 0, True
+        self.looked, self.looked_up = 0, False
 
 
 @dataclass(slots=True)

@@ -24,18 +24,22 @@ LEASE_SECONDS = 10.0
 PAGE_PARTS = 16
 MOST_BEGUN = 32
 """Parts that a turn begins: while it writes, the record waits."""
+MOST_SETTLED = 64
+"""Ends of parts that a turn writes down, for the same reason."""
+MOST_LOOKED_UP = 64
+"""Pages that a turn reads for parts which another process had under way."""
 
 
 @dataclass(slots=True)
 class Turn:
     """What one transaction does. It becomes true in memory once it is committed; where it isn't, `undo`.
 
-    Its cost hangs on what has ended and what is begun, not on how many jobs there are, but for the renewal of the lease.
+    It is bounded, but for the renewal of the lease; what is left over comes with the next one.
 
     Args:
         held: the jobs of this process.
         runs: the jobs that it holds, by their IDs, in the order in which their parts come next.
-        verdicts: how parts ended.
+        verdicts: how parts ended; `MOST_SETTLED` at most, but at the very end.
         calls: the IDs of all calls that are under way here.
 
     What comes out: `begun` are the parts to be sent, `left` those that another process had taken, `changed` the jobs that are other than
@@ -50,6 +54,7 @@ class Turn:
     left: list[Part] = field(default_factory=list)
     changed: list[Job] = field(default_factory=list)
     held_until: float | None = None
+    _pages: int = MOST_LOOKED_UP
     _store: JobStore = field(default_factory=JobStore)
     _touched: set[str] = field(default_factory=set)
 
@@ -62,6 +67,11 @@ class Turn:
     def full(self) -> bool:
         """Whether it begins as many parts as a turn may: there may be more to begin at once."""
         return len(self.begun) >= MOST_BEGUN
+
+    @property
+    def leaves_more(self) -> bool:
+        """Whether there may be more to begin, or to look up, at once."""
+        return self.full or not self._pages
 
     def undo(self) -> None:
         """It isn't committed, or that isn't known: what is thought of the rows is forgotten."""
@@ -95,12 +105,12 @@ class Turn:
 
     async def look_up(self, connection: AsyncConnection) -> None:
         """Find the parts of jobs that are new here which another process had under way, or this one lost sight of."""
-        for run in [run for run in self.runs.values() if not run.looked_up]:
-            after = 0
-            while parts := await self._store.parts(connection, run.job.id, [PartState.TAKEN], after=after, limit=PAGE_PARTS):
-                after = parts[-1].seq
+        for run in self.runs.values():
+            while self._pages and not run.looked_up:
+                self._pages -= 1
+                parts = await self._store.parts(connection, run.job.id, [PartState.TAKEN], after=run.looked, limit=PAGE_PARTS)
                 self.left += [part for part in parts if part.call_id not in self.calls]
-            run.looked_up = True
+                run.look_on(parts, last=len(parts) < PAGE_PARTS)
 
     async def choose(self, connection: AsyncConnection, room: Callable[[Run], int]) -> None:
         """Take the parts that come next, each with the ID of its call; of a caller's jobs with one token each in turn.
@@ -110,7 +120,7 @@ class Turn:
             room: how many calls a job's caller may have under way with its token, now.
         """
         busy = self._busy()
-        line = deque(run for run in self.runs.values() if run.page or run.more)
+        line = deque(run for run in self.runs.values() if run.looked_up and (run.page or run.more))
         while line and not self.full:
             run = line.popleft()
             if _is_over(run) or busy[run.group] >= room(run):
@@ -132,7 +142,7 @@ class Turn:
         """End what waits of jobs that are over, and the jobs that have nothing left to do; read those that changed."""
         ended = self.ended
         busy = {part.job_id for part in (*self.begun, *self.left)}
-        for run in list(self.runs.values()):
+        for run in [run for run in self.runs.values() if run.looked_up]:
             if _is_over(run) and (run.page or run.more):
                 await self._drop(connection, run)
             if run.page or run.more or run.job.id in busy or run.calls - ended:

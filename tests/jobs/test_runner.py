@@ -10,9 +10,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, func, update
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 import app.jobbing
 from app.domain import Asked
@@ -22,8 +22,9 @@ from app.jobbing import UNDER_WAY, JobRunner
 from app.jobcalls import Called
 from app.jobs import HeldJobs, Job, JobState, JobStore, Part, PartEnd, PartState
 from app.jobs.conclusion import Again, Verdict, concluded
-from app.jobs.turn import MOST_BEGUN, Turn
+from app.jobs.turn import MOST_BEGUN, MOST_LOOKED_UP, MOST_SETTLED, PAGE_PARTS, Turn
 from app.storage import writing
+from app.storage.tables import job_parts
 from tests.jobs.rows import DESK, SHOP, added, at, database, job_of, new_job, parts_of
 from tests.rig import until
 
@@ -351,9 +352,60 @@ async def test_a_turn_begins_a_bounded_number_of_parts(tmp_path: Path) -> None:
         turn = Turn(HeldJobs("us"), {}, ())
         async with engine.connect() as connection:
             await turn.claim(connection, alone=True)
+            await turn.look_up(connection)
             await turn.choose(connection, lambda _: UNDER_WAY)
         async with running(engine) as (_, played):
             await played.under_way(2 * MOST_BEGUN)
 
         assert (len(turn.begun), turn.full) == (MOST_BEGUN, True)
         assert len(played.sent) == UNDER_WAY * len(tokens)
+
+
+async def test_a_turn_writes_down_a_bounded_number_of_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest comes with the next one, at once, and none is lost."""
+    settled: list[int] = []
+    settle = Turn.settle
+
+    async def counted(turn: Turn, connection: AsyncConnection) -> None:
+        settled.append(len(turn.verdicts))
+        await settle(turn, connection)
+
+    monkeypatch.setattr(Turn, "settle", counted)
+    tokens = [replace(SHOP, id=f"token-{number}") for number in range(2 * MOST_SETTLED // UNDER_WAY)]
+    async with database(tmp_path) as engine:
+        jobs = [await added(engine, new_job(range(1, 1 + 3 * UNDER_WAY), token=token)) for token in tokens]
+        async with running(engine) as (_, played):
+            await played.under_way(2 * MOST_SETTLED)
+            settled.clear()
+            played.end(answered)
+            ends = [await finished(engine, job) for job in jobs]
+
+        assert all(end.state is JobState.SUCCEEDED for end in ends)
+        assert [count for count in settled if count] == [MOST_SETTLED] * 2
+
+
+async def test_what_dead_processes_had_under_way_is_found_some_at_a_time(tmp_path: Path) -> None:
+    """A turn reads a bounded number of pages, goes on where the one before ended, and begins nothing of a job before all is known of it."""
+    async with database(tmp_path) as engine:
+        job = await added(engine, new_job(range(1, 3 * PAGE_PARTS * (MOST_LOOKED_UP + 1))))
+        await _left_under_way(engine, job)
+        first = Turn(HeldJobs("us"), {}, ())
+        async with writing(engine) as connection:
+            await first.claim(connection, alone=True)
+            await first.look_up(connection)
+            await first.choose(connection, lambda _: UNDER_WAY)
+            await first.conclude(connection)
+            second = Turn(HeldJobs("us"), first.runs, ())
+            await second.look_up(connection)
+
+        assert (len(first.left), first.begun, first.leaves_more) == (PAGE_PARTS * MOST_LOOKED_UP, [], True)
+        assert not second.leaves_more
+        parts = await parts_of(engine, job)
+        assert [part.seq for part in first.left + second.left] == [part.seq for part in parts]
+
+
+async def _left_under_way(engine: AsyncEngine, job: Job) -> None:
+    """A process had taken all parts of the job, and died."""
+    taken = update(job_parts).where(job_parts.c.job_id == job.id)
+    async with writing(engine) as connection:
+        await connection.execute(taken.values(state=PartState.TAKEN, call_id=func.printf("call-%d", job_parts.c.seq)))
