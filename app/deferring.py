@@ -90,7 +90,7 @@ class Deferral:
         first = await self._repeats.first(key, asked.operation) if key else None
         if first:
             return first
-        asked = replace(asked, wait=LIFETIME.total_seconds(), call_id=new_id())
+        asked = replace(asked, wait=LIFETIME.total_seconds(), call_id=new_id(), of_job=True)
         call = await self._gateway.admit(asked)
         if isinstance(call, Answer):
             return call

@@ -308,6 +308,7 @@ class Asked:
     `token_names` are the values of the header `Gateway-Token`, which may stand once. `wait` is in seconds, from `arrived`, which is on the
     process's monotonic clock. `trace_id`: of the trace that the request belongs to (W3C Trace Context), if it says so. `call_id`: what the
     call shall be known by, where that was decided before. `wanted` is asked when its turn comes: whether it shall be sent still.
+    `of_job`: it is a job's, for which no connection is held.
     """
 
     request_id: str
@@ -323,6 +324,7 @@ class Asked:
     trace_id: str | None = None
     priority: Priority = Priority.INTERACTIVE
     call_id: str | None = None
+    of_job: bool = False
     wanted: Callable[[], bool] = field(default=_always, repr=False, compare=False)
 
 
@@ -332,6 +334,7 @@ class Call:
 
     `arrived` and `deadline` are on the process's monotonic clock, in seconds. `test`: an operator tests the token with it: that needs no
     grant and no kind, goes alone, and tells no breaker. `wanted` is asked when its turn comes: whether it shall be sent still.
+    `of_job`: it is a job's, for which no connection is held.
     """
 
     id: str
@@ -348,6 +351,7 @@ class Call:
     trace_id: str | None = None
     priority: Priority = Priority.INTERACTIVE
     test: bool = False
+    of_job: bool = False
     wanted: Callable[[], bool] = field(default=_always, repr=False, compare=False)
 
 

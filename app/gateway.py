@@ -162,6 +162,7 @@ class Gateway:
             origin=asked.origin,
             trace_id=asked.trace_id,
             priority=asked.priority,
+            of_job=asked.of_job,
             wanted=asked.wanted,
         )
 

@@ -148,6 +148,7 @@ class PartCalls:
             origin=job.origin,
             trace_id=job.trace_id,
             priority=job.priority,
+            of_job=True,
             call_id=part.call_id,
             wanted=partial(may_send, job.id),
         )

@@ -308,6 +308,7 @@ class Dispatcher:
             cap=parameter.max_items if self._coalesce and parameter.coalesce else 0,
             operation="" if call.test else call.operation.id,
             arrived=call.arrived,
+            of_job=call.of_job,
         )
 
     def _start(self, track: Track, release: Release) -> None:

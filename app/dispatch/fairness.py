@@ -29,7 +29,7 @@ class Waiting:
 
     `subject` is the operation and parameter, `ids` what is asked of them: equal ones share a send; an empty subject shares with none.
     Calls of one subject with a `cap` above 0 are merged up to so many IDs; those of a `group` only among themselves. `operation` names the
-    breaker; `arrived`, in seconds, orders a caller's calls that come back.
+    breaker; `arrived`, in seconds, orders a caller's calls that come back. `of_job`: it is a job's, for which no connection is held.
     """
 
     call_id: str
@@ -43,6 +43,7 @@ class Waiting:
     group: str | None = None
     operation: str = ""
     arrived: float = 0.0
+    of_job: bool = False
 
     @property
     def flow(self) -> FlowKey:
@@ -102,7 +103,7 @@ class _Boarded:
 
 @dataclass(slots=True)
 class FairQueue:
-    """The calls that wait in one lane."""
+    """The calls that wait in one lane; `of_jobs` of them are jobs'."""
 
     _flows: dict[FlowKey, _Flow] = field(default_factory=dict)
     _tickets: list[tuple[float, int, FlowKey]] = field(default_factory=list)
@@ -112,6 +113,7 @@ class FairQueue:
     _deadlines: list[tuple[float, str]] = field(default_factory=list)
     _ids: Counter[Kind] = field(default_factory=Counter)
     _turns: int = 0
+    of_jobs: int = 0
     _issued: int = 0
     last_turn: Turn = (0.0, 0)
     places: dict[FlowKey, Turn] = field(default_factory=dict)
@@ -257,6 +259,7 @@ class FairQueue:
                 flow.waiting.move_to_end(other.call_id, last=False)
         self._where[waiting.call_id] = flow
         self._by_caller[waiting.caller_id] += 1
+        self.of_jobs += waiting.of_job
         heapq.heappush(self._deadlines, (waiting.deadline, waiting.call_id))
         if waiting.request:
             self._equal.setdefault(waiting.request, {})[waiting.call_id] = None
@@ -267,6 +270,7 @@ class FairQueue:
         waiting = flow.waiting.pop(call_id)
         del self._where[call_id]
         self._by_caller[waiting.caller_id] -= 1
+        self.of_jobs -= waiting.of_job
         if not self._by_caller[waiting.caller_id]:
             del self._by_caller[waiting.caller_id]
         if waiting.request:

@@ -35,6 +35,11 @@ class LanePolicy:
     caller_depth: int = 200
     in_flight: int = 8
 
+    @property
+    def depth_for_jobs(self) -> int:
+        """How many jobs' calls may wait: the other half is for those who wait themselves."""
+        return max(1, self.depth // 2)
+
     @classmethod
     def of(cls, rate: int, burst: Burst, pacing: Pacing = Pacing.LEARNED, *, depth: int, caller_depth: int) -> LanePolicy:
         """The policy of a token: `rate` sends at once in each second, or, spaced, one in each `1/rate` seconds."""
@@ -153,6 +158,8 @@ class Lane:
         if breaker and breaker.holds_back(now):
             detail = "Flxpoint refused this token for this operation several times in a row; nothing was sent"
             return Reject(TokenSuspended(detail, retry_after=breaker.retry_after(now)))
+        if waiting.of_job and self.queue.of_jobs >= self.policy.depth_for_jobs:
+            return Reject(QueueFull("too many calls of jobs wait for this token", retry_after=self.wait_after(0, now)))
         if len(self.queue) >= self.policy.depth or self.queue.of_caller(waiting.caller_id) >= self.policy.caller_depth:
             return Reject(QueueFull("too many calls wait for this token", retry_after=self.wait_after(0, now)))
         if now + self.wait_after(self.queue.most_sends(merging=self.merging), now) <= waiting.deadline:

@@ -10,6 +10,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 
+from tests.batches import HELD, hold
 from tests.rig import TOKEN, Rig, rigged, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -164,6 +165,19 @@ async def test_a_call_without_wait_isnt_bound_to_the_longest_wait(rig: Rig) -> N
     job = answer.json()
 
     assert job["expires_at"][:10] > job["created_at"][:10]
+
+
+async def test_deferred_calls_leave_room_for_others(tmp_path: Path) -> None:
+    """They have half of a token's queue; a call whose caller waits finds a place, and may only have to wait too long."""
+    async with rigged(tmp_path, (TOKEN, HELD), lane_depth=4) as small:
+        await hold(small)
+        deferred = [await small.link(f"orderIds={order}", Prefer="respond-async", Gateway_Token="held") for order in range(1, 4)]
+        waiting = await small.link("orderIds=9", Prefer="wait=1", Gateway_Token="held")
+        number = len(await jobs(small))
+
+    assert [answer.status_code for answer in deferred] == [202, 202, 503]
+    assert (code_of(deferred[-1]), code_of(waiting)) == ("queue-full", "wait-too-long")
+    assert number == 2
 
 
 async def test_a_call_takes_room_among_its_callers_jobs(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from app.dispatch.lane import Lane, LanePolicy, Release, Wait
@@ -171,6 +173,22 @@ def test_the_bounds_of_lane_and_caller_hold() -> None:
     assert beyond
     assert isinstance(beyond.error, QueueFull)
     assert lane.enter(waits("b-1"), 0) is None
+
+
+@pytest.mark.parametrize(("depth", "most"), [(1, 1), (5, 2), (6, 3)])
+def test_jobs_have_half_of_the_places(depth: int, most: int) -> None:
+    """Whoever waits itself finds the rest, and may have all; a job's call that leaves makes room for another."""
+    lane = lane_of(policy=LanePolicy(depth=depth))
+    jobs = [replace(waits(f"a-{number}"), of_job=True) for number in range(most + 1)]
+    taken = [lane.enter(job, 0) is None for job in jobs]
+    others = [lane.enter(waits(f"b-{number}"), 0) is None for number in range(depth)]
+    lane.withdraw("a-0")
+    late = lane.check(jobs[-1], 0)
+    full = lane.check(waits("c-0"), 0) is not None
+
+    assert taken == [True] * most + [False]
+    assert others == [True] * (depth - most) + [False] * most
+    assert (late, full) == (None, False)
 
 
 def test_a_full_queue_says_when_a_place_will_be_free() -> None:
