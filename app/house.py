@@ -63,6 +63,14 @@ class House:
             self.followers.close()
             asyncio.get_running_loop().call_later(self.grace, self.dispatcher.close)
 
+    async def drained(self) -> None:
+        """At a shutdown that has begun, wait until every call has its end; those that still wait have it when the grace time is over.
+
+        The server waits for its connections only, and no part of a job holds one.
+        """
+        if self._draining:
+            await self.services.gateway.finish()
+
     async def refresh(self) -> None:
         """Read tokens and callers anew if they have changed.
 

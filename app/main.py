@@ -165,6 +165,7 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
         await stack.enter_async_context(repeats.kept())
         await stack.enter_async_context(house.kept_fresh())
         yield house
+        await house.drained()
 
 
 async def _open_turns(stack: AsyncExitStack, settings: Settings) -> SharedTurns | None:

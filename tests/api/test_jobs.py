@@ -10,7 +10,9 @@ import pytest_asyncio
 from sqlalchemy import update
 
 from app.domain import new_id
-from app.storage import writing
+from app.jobs import JobStore
+from app.opening import open_state
+from app.storage import reading, writing
 from app.storage.tables import jobs
 from tests.batches import HELD, JOBS, ask_batch, bearing, caller_with, code_of, ended, get, hold
 from tests.rig import TOKEN, Rig, rigged, until
@@ -231,3 +233,23 @@ async def test_a_job_whose_token_is_gone_has_no_expected_end(rig: Rig) -> None:
         await connection.execute(update(jobs).where(jobs.c.id == asked).values(token_id="gone"))
 
     assert (await get(rig, key, f"{JOBS}/{asked}")).json()["expected_end"] is None
+
+
+# --- a shutdown
+
+
+@pytest.mark.parametrize("grace", [0, 25])
+async def test_at_a_shutdown_parts_that_wait_have_the_grace_time(tmp_path_factory: pytest.TempPathFactory, grace: int) -> None:
+    """Also where no connection is open: they are sent while it lasts. Without any they wait, unsent, for the next process."""
+    async with rigged(tmp_path_factory.mktemp("grace"), shutdown_grace=grace) as rig:
+        asked = await ask_batch(rig, rig.key, range(1001, 1201))
+
+        async def begun() -> bool:
+            return bool((await get(rig, rig.key, asked.headers["Location"])).json()["started_at"])
+
+        await until(begun)
+        rig.house.begin_shutdown()
+    async with open_state(rig.settings) as (engine, _), reading(engine) as connection:
+        job = await JobStore().job(connection, asked.json()["id"])
+
+    assert (job.counts.answered == 200) is (grace > 0)
