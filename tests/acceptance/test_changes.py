@@ -206,9 +206,8 @@ async def test_a_failing_store_refuses_without_a_send_and_recovers_without_a_cal
 async def test_a_row_that_can_not_be_read_makes_the_gateway_unready_not_deaf(tmp_path: Path) -> None:
     """A broken row stops no later change from being seen."""
     async with rigged(tmp_path) as rig:
-        hand = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)
-        hand.execute("UPDATE grants SET operations = 'not json'")
-        hand.execute("UPDATE revision SET number = number + 1")
+        hand = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None, check_same_thread=False)
+        await asyncio.to_thread(hand.executescript, "UPDATE grants SET operations = 'not json'; UPDATE revision SET number = number + 1")
 
         async def status() -> int:
             return (await rig.client.get(f"{rig.url}/gateway/health/ready")).status_code
@@ -217,9 +216,7 @@ async def test_a_row_that_can_not_be_read_makes_the_gateway_unready_not_deaf(tmp
             return await status() == 503
 
         await until(unready)
-        hand.execute("DELETE FROM callers")
-        hand.execute("DELETE FROM grants")
-        hand.execute("DELETE FROM caller_keys")
+        await asyncio.to_thread(hand.executescript, "DELETE FROM callers; DELETE FROM grants; DELETE FROM caller_keys")
         hand.close()
 
         async def gone() -> bool:
@@ -233,11 +230,11 @@ async def test_a_row_that_can_not_be_read_makes_the_gateway_unready_not_deaf(tmp
 async def test_a_token_that_doesnt_open_keeps_no_caller_in(tmp_path: Path) -> None:
     """Beside a token that another master key sealed, a caller's removal counts, the other tokens work, and the gateway stays ready."""
     async with rigged(tmp_path) as rig:
-        hand = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)
+        hand = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None, check_same_thread=False)
         other = NewToken("other", TokenKind.ACCOUNT, TokenValue("a-token-value-other"))
         await rig.administer(lambda administration: administration.add_token(other))
         await rig.administer(lambda administration: administration.grant("order-service", GrantAsked("other")))
-        hand.execute("UPDATE tokens SET key_id = 'elsewhere' WHERE name = 'other'")
+        await asyncio.to_thread(hand.execute, "UPDATE tokens SET key_id = 'elsewhere' WHERE name = 'other'")
         hand.close()
         await rig.administer(lambda administration: administration.add_caller(NewCaller("leaver")))
         closed, good = await rig.link("orderIds=1001", Gateway_Token="other"), await rig.link("orderIds=1001", Gateway_Token="shop")
