@@ -1,0 +1,122 @@
+"""`serve --workers`: several processes behind one port, as real processes on real servers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.cli.processes import Process, environment, free_port, run, started, until
+from tests.servers.postgres import Postgres
+from tests.servers.valkey import valkey
+
+VALUE = "a-simulated-token-value-0001"
+WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Served:
+    """Two workers before a simulator: their supervisor, their address, and a caller's key."""
+
+    supervisor: Process
+    url: str
+    key: str
+    serving: tuple[str, ...]
+    variables: dict[str, str]
+
+    def workers(self, supervisor: Process | None = None) -> set[int]:
+        """The process IDs of the supervisor's children."""
+        pid = (supervisor or self.supervisor).process.pid
+        return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()}
+
+    def link(self, order: int) -> httpx2.Response:
+        """A call, over a connection of its own."""
+        headers = {"Authorization": f"Bearer {self.key}", "Prefer": "wait=30"}
+        return httpx2.patch(f"{self.url}/orders/link?orderIds={order}", headers=headers, trust_env=False, timeout=60)
+
+    def answers(self) -> bool:
+        """Whether a call gets through to the upstream."""
+        with suppress(httpx2.TransportError):
+            return self.link(1001).status_code == httpx2.codes.OK
+        return False
+
+
+@pytest.fixture(scope="module")
+def served(postgres_server: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Two workers that serve."""
+    folder = tmp_path_factory.mktemp("workers")
+    upstream, port = free_port(), free_port()
+    with ExitStack() as stack:
+        turns = stack.enter_context(valkey())
+        variables = environment(
+            STATE_DIR=folder / "state",
+            DATABASE_URL=postgres_server.new_database(),
+            VALKEY_URL=turns.address,
+            UPSTREAM_URL=f"http://127.0.0.1:{upstream}",
+            SHUTDOWN_GRACE=1,
+        )
+        token = ("--token", f"shop={VALUE}:account")
+        simulator = stack.enter_context(
+            started("simulate", "--port", str(upstream), *token, variables=environment(), folder=folder / "simulator")
+        )
+        (folder / "value").write_text(VALUE, encoding="ascii")
+        run("token", "add", "shop", "--kind", "account", "--value-file", str(folder / "value"), variables=variables)
+        key = json.loads(run("caller", "add", "orders", "--grant", "shop", "--json", variables=variables).stdout)["key"]
+        serving = ("serve", "--workers", str(WORKERS), "--port", str(port))
+        supervisor = stack.enter_context(started(*serving, variables=variables, folder=folder / "gateway"))
+        simulator.wait_for(f"http://127.0.0.1:{upstream}/_simulator/statistics")
+        supervisor.wait_for_line("starting to serve", WORKERS)
+        yield Served(supervisor, f"http://127.0.0.1:{port}", key, serving, variables)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_worker_that_dies_is_started_again(served: Served) -> None:
+    """Calls are answered by what is left of the workers, and soon there are as many as before."""
+    until(served.answers)
+    before = served.workers()
+    (killed, _) = sorted(before)
+
+    os.kill(killed, signal.SIGKILL)
+
+    until(lambda: len(served.workers() - before) == 1 and killed not in served.workers())
+    served.supervisor.wait_for_line("starting to serve", WORKERS + 1)
+    assert served.link(1002).json() == [1002]
+
+
+def test_without_their_supervisor_workers_end(served: Served) -> None:
+    """Nothing is left that nobody would stop, or start again."""
+    until(served.answers)
+    workers = served.workers()
+
+    served.supervisor.process.kill()
+    served.supervisor.process.wait()
+
+    until(lambda: not any(map(is_alive, workers)))
+    assert len(workers) == WORKERS
+
+
+def test_a_signal_ends_all_in_order(served: Served, tmp_path: Path) -> None:
+    """Where others were left by a power cut, new workers serve; SIGTERM to the supervisor ends it and them, without a failure."""
+    with started(*served.serving, variables=served.variables, folder=tmp_path) as supervisor:
+        supervisor.wait_for_line("starting to serve", WORKERS)
+        workers = served.workers(supervisor)
+
+        assert supervisor.stop() == 0
+
+    assert len(workers) == WORKERS
+    assert not any(map(is_alive, workers))
+    assert supervisor.err.count("stopped") == WORKERS
