@@ -88,12 +88,13 @@ class JobRunner:
         self._woken = asyncio.Event()
         self._stopped = asyncio.Event()
         self._resting = False
-        self._due = True
+        self._due = False
+        self._news = False
         self._held_until = 0.0
 
     def wake(self) -> None:
         """There is something to do: a new job, or one to be cancelled."""
-        self._due = True
+        self._news = True
         self._woken.set()
 
     @contextmanager
@@ -186,16 +187,18 @@ class JobRunner:
                 await _wait(self._woken, LOOK_SECONDS)
 
     async def _turn(self) -> None:
-        due = self._due or time.monotonic() >= self._held_until - LEASE_SECONDS * 2 / 3
-        if not (self._runs or self._verdicts) and not (due and await self._find_any()):
+        due, news = self._due or time.monotonic() >= self._held_until - LEASE_SECONDS * 2 / 3, self._news
+        self._due = self._news = False
+        if not (self._runs or self._verdicts) and not ((due or news) and await self._find_any()):
             return
         turn = Turn(self._held, dict(self._runs), tuple(islice(self._verdicts, MOST_SETTLED)), self._calls)
         self._carried.clear()
-        self._due = False
         try:
             async with writing(self._engine) as connection:
                 if due:
                     await turn.claim(connection, alone=self._alone and not self._held_until)
+                elif news:
+                    await turn.claim_new(connection)
                 await turn.settle(connection)
                 await turn.look_up(connection)
                 await turn.choose(connection, self._room)
@@ -212,7 +215,7 @@ class JobRunner:
 
     async def _find_any(self) -> bool:
         """Whether there is a job to be carried out. While there is none nobody waits for the lock on writing because of us."""
-        self._due, now = False, time.monotonic()
+        now = time.monotonic()
         async with reading(self._engine) as connection:
             found = await self._store.any_open(connection)
         self._held_until = self._held_until if found else now + LEASE_SECONDS

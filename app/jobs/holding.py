@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection
 from itertools import count
 
-from sqlalchemy import ColumnElement, case, delete, exists, func, insert, or_, select, true, update
+from sqlalchemy import ColumnElement, and_, case, delete, exists, func, insert, or_, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain import utc_now
@@ -33,17 +33,26 @@ class HeldJobs:
     def __init__(self, owner: str) -> None:
         self._owner = owner
 
-    async def claim(self, connection: AsyncConnection, *, lease_until: str, alone: bool) -> list[Job]:
-        """Renew the lease of one's own jobs, and take every open job that nobody's lease holds; gives all of them, oldest first.
+    async def claim(self, connection: AsyncConnection, *, lease_until: str, alone: bool) -> dict[str, bool]:
+        """Renew the lease of one's own jobs, and take every open job that nobody's lease holds.
+
+        Gives the IDs of all of them, the oldest first, and whether each is to be cancelled: what else is known of a job stays as it is.
 
         Args:
             connection: the transaction.
             lease_until: until when they are one's own; UTC, ISO 8601.
             alone: no other process lives, whatever its lease says.
         """
-        free = or_(jobs.c.owner == self._owner, jobs.c.owner.is_(None), jobs.c.lease_until < utc_now())
-        query = update(jobs).where(jobs.c.state.in_(OPEN), true() if alone else free)
-        rows = (await connection.execute(query.values(owner=self._owner, lease_until=lease_until).returning(*jobs.c))).mappings()
+        mine = or_(jobs.c.owner == self._owner, true() if alone else _is_free())
+        query = update(jobs).where(jobs.c.state.in_(OPEN), mine).values(owner=self._owner, lease_until=lease_until)
+        rows = await connection.execute(query.returning(jobs.c.id, jobs.c.cancelling))
+        return {job_id: bool(cancelling) for job_id, cancelling in sorted((row.id, row.cancelling) for row in rows)}
+
+    async def claim_new(self, connection: AsyncConnection, *, lease_until: str) -> list[Job]:
+        """Take the open jobs that nobody's lease holds; gives these and those of one's own that are to be cancelled, the oldest first."""
+        mine = and_(jobs.c.owner == self._owner, jobs.c.cancelling == 1)
+        query = update(jobs).where(jobs.c.state.in_(OPEN), or_(mine, _is_free())).values(owner=self._owner, lease_until=lease_until)
+        rows = (await connection.execute(query.returning(*jobs.c))).mappings()
         return sorted((job_of(row) for row in rows), key=lambda job: job.id)
 
     async def hold(self, connection: AsyncConnection, job: Job, *, lease_until: str) -> None:
@@ -122,6 +131,10 @@ class HeldJobs:
 
     def _holds_job_of(self, job_id: ColumnElement[str]) -> ColumnElement[bool]:
         return exists().where(jobs.c.id == job_id, jobs.c.owner == self._owner)
+
+
+def _is_free() -> ColumnElement[bool]:
+    return or_(jobs.c.owner.is_(None), jobs.c.lease_until < utc_now())
 
 
 def _end_state(counts: Counts, *, expired: bool) -> JobState:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -22,6 +22,7 @@ __all__ = ["LEASE_SECONDS", "Turn", "lease_from_now"]
 
 LEASE_SECONDS = 10.0
 PAGE_PARTS = 16
+JOBS_AT_ONCE = 500
 MOST_BEGUN = 32
 """Parts that a turn begins: while it writes, the record waits."""
 MOST_SETTLED = 64
@@ -82,11 +83,18 @@ class Turn:
         """Renew the lease and take what is free; what another has taken is let go."""
         now = time.monotonic()
         mine = await self.held.claim(connection, lease_until=lease_from_now(), alone=alone)
-        now_held = {job.id: job for job in mine}
-        self.runs = {job_id: run for job_id, run in self.runs.items() if job_id in now_held}
-        for job in mine:
-            self.runs.setdefault(job.id, Run(job)).job = job
+        self.runs = {job_id: run for job_id, run in self.runs.items() if job_id in mine}
+        for job_id, run in self.runs.items():
+            if mine[job_id] and not run.job.cancelling:
+                run.job = replace(run.job, cancelling=True)
+        new = [job_id for job_id in mine if job_id not in self.runs]
+        for start in range(0, len(new), JOBS_AT_ONCE):
+            self._hold(await self._store.jobs(connection, new[start : start + JOBS_AT_ONCE]))
         self.held_until = now + LEASE_SECONDS
+
+    async def claim_new(self, connection: AsyncConnection) -> None:
+        """Take what is free, and see which jobs are to be cancelled; the lease of the others is left as it is."""
+        self._hold(await self.held.claim_new(connection, lease_until=lease_from_now()))
 
     async def settle(self, connection: AsyncConnection) -> None:
         """Write down how parts ended."""
@@ -153,6 +161,10 @@ class Turn:
             else:
                 run.forget()
         self.changed = await self._store.jobs(connection, self._touched) if self._touched else []
+
+    def _hold(self, jobs: Sequence[Job]) -> None:
+        for job in sorted(jobs, key=lambda job: job.id):
+            self.runs.setdefault(job.id, Run(job)).job = job
 
     def _busy(self) -> Counter[tuple[str, str, Priority]]:
         """How many calls each group has under way."""

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.jobs import HeldJobs, Job, JobState, Part, PartEnd, PartState
+from app.jobs import HeldJobs, Job, JobState, JobStore, Part, PartEnd, PartState
 from app.storage import writing
 from tests.jobs.rows import added, at, database, job_of, new_job, parts_of
 
@@ -21,7 +21,7 @@ OURS, THEIRS = HeldJobs("us"), HeldJobs("them")
 async def claimed(engine: AsyncEngine, held: HeldJobs, lasts: timedelta = MINUTE, *, alone: bool = False) -> list[str]:
     """The IDs of the jobs that a process holds after it has looked for some."""
     async with writing(engine) as connection:
-        return [job.id for job in await held.claim(connection, lease_until=at(lasts), alone=alone)]
+        return list(await held.claim(connection, lease_until=at(lasts), alone=alone))
 
 
 async def taken(engine: AsyncEngine, job: Job, held: HeldJobs = OURS) -> list[Part]:
@@ -54,6 +54,22 @@ async def test_a_job_is_held_by_one_process_until_its_lease_ends(tmp_path: Path)
         assert await claimed(engine, OURS, -MINUTE) == [job.id]
         assert await claimed(engine, THEIRS) == [job.id]
         assert await claimed(engine, OURS) == []
+
+
+async def test_who_looks_for_new_jobs_sees_no_others(tmp_path: Path) -> None:
+    """Those that nobody holds are taken, and those of one's own that are to be cancelled are seen; the rest isn't read, nor renewed."""
+    async with database(tmp_path) as engine:
+        held, cancelled, theirs = [await added(engine, new_job([1])) for _ in range(3)]
+        async with writing(engine) as connection:
+            for job, owner in ((held, OURS), (cancelled, OURS), (theirs, THEIRS)):
+                await owner.hold(connection, job, lease_until=at(MINUTE))
+            await JobStore().ask_to_cancel(connection, cancelled.id)
+        new = await added(engine, new_job([1]))
+        async with writing(engine) as connection:
+            found = await OURS.claim_new(connection, lease_until=at(-MINUTE))
+
+        assert [(job.id, job.cancelling) for job in found] == [(cancelled.id, True), (new.id, False)]
+        assert await claimed(engine, THEIRS) == [cancelled.id, theirs.id, new.id]
 
 
 async def test_who_is_alone_takes_what_a_dead_process_held(tmp_path: Path) -> None:

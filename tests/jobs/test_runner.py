@@ -153,6 +153,31 @@ async def test_a_new_job_is_taken_at_once(tmp_path: Path) -> None:
         assert len(played.sent) == 3
 
 
+async def test_a_new_job_has_no_other_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are open: the lease of those, and all else of them, is left until it is due."""
+    claims: list[str] = []
+    claim = HeldJobs.claim
+
+    async def counted(held: HeldJobs, connection: AsyncConnection, *, lease_until: str, alone: bool) -> dict[str, bool]:
+        claims.append(lease_until)
+        return await claim(held, connection, lease_until=lease_until, alone=alone)
+
+    monkeypatch.setattr(HeldJobs, "claim", counted)
+    monkeypatch.setattr(app.jobbing, "LEASE_SECONDS", 3_600.0)
+    async with database(tmp_path) as engine, running(engine) as (runner, played):
+
+        async def has_looked() -> bool:
+            return runner._held_until > 0
+
+        await until(has_looked)
+        for number in range(1, 4):
+            await added(engine, new_job([number]))
+            runner.wake()
+            await played.under_way(number)
+
+        assert claims == []
+
+
 async def test_a_refused_id_is_found(tmp_path: Path) -> None:
     """The list that holds it is halved until it stands alone; all others are answered."""
 
@@ -315,6 +340,7 @@ async def test_a_process_that_was_held_up_doesnt_go_on_beside_its_successor(tmp_
                 async def noticed() -> bool:
                     return not any(may() for may in played.may_send.values())
 
+                paused._due = True
                 paused.wake()
                 await until(noticed)
                 played.end(lambda part: PartEnd(part=part, state=PartState.FAILED))
@@ -327,7 +353,7 @@ async def test_a_process_that_was_held_up_doesnt_go_on_beside_its_successor(tmp_
 
 async def _overtaken(engine: AsyncEngine, runner: JobRunner) -> None:
     """Have the runner's leases run out, as if it had been held up for longer than they last."""
-    runner._held_until += 60  # it renews none until it is woken
+    runner._held_until += 60  # it renews none until that is due
     async with writing(engine) as connection:
         await runner._held.claim(connection, lease_until=at(-timedelta(minutes=1)), alone=False)
 
