@@ -20,13 +20,14 @@ from app.errors import InternalError
 from app.jobcalls import Called
 from app.jobs import HeldJobs, Job, JobStore, NewJob, Part, PartState, Pause, Run
 from app.jobs.conclusion import Again, Verdict, concluded
+from app.jobs.run import Lane
 from app.jobs.turn import LEASE_SECONDS, MOST_SETTLED, Turn, lease_from_now
 from app.storage import reading, writing
 
 __all__ = ["JobRunner", "Watcher"]
 
 UNDER_WAY = 8
-"""Parts of one caller's jobs of one priority with one token that are calls at a time.
+"""Parts of one caller's jobs of one priority, for one operation with one token, that are calls at a time.
 
 Enough to fill the lane, few enough to leave its queue to others.
 """
@@ -80,7 +81,7 @@ class JobRunner:
         self._runs: dict[str, Run] = {}
         self._carried: dict[str, Run] = {}
         self._halted: set[str] = set()
-        self._pauses: dict[tuple[str, str, str], Pause] = {}
+        self._pauses: dict[Lane, Pause] = {}
         self._verdicts: deque[Verdict] = deque()
         self._calls: set[str] = set()
         self._sending: set[asyncio.Task[None]] = set()
@@ -222,7 +223,7 @@ class JobRunner:
         return found
 
     def _room(self, run: Run) -> int:
-        """How many calls a job's caller may have under way with its token, now."""
+        """How many calls a job's lane may have under way, now."""
         pause = self._pauses.get(run.lane)
         if self._resting or (pause and time.monotonic() < pause.until):
             return 0

@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from app.domain import Priority
 from app.jobs.job import Job, Part
 
-__all__ = ["Pause", "Run"]
+__all__ = ["Lane", "Pause", "Run"]
 
 LONGEST_PAUSE_SECONDS = 60.0
 MOST_FAULTS = 3
+
+
+class Lane(NamedTuple):
+    """One caller's jobs for one operation with one token, of one priority."""
+
+    caller_id: str
+    token_id: str
+    operation: str
+    priority: Priority
 
 
 @dataclass(slots=True)
@@ -35,14 +45,9 @@ class Run:
     _faults: Counter[int] = field(default_factory=Counter)
 
     @property
-    def group(self) -> tuple[str, str, Priority]:
-        """Whose jobs share a bound on the calls under way: one caller's with one token, of one priority."""
-        return self.job.caller_id, self.job.token_id, self.job.priority
-
-    @property
-    def lane(self) -> tuple[str, str, str]:
-        """What pauses together where a call can't be made now."""
-        return self.job.caller_id, self.job.token_id, self.job.operation
+    def lane(self) -> Lane:
+        """Whose calls share a bound on how many are under way, and pause together where they can't be made now."""
+        return Lane(self.job.caller_id, self.job.token_id, self.job.operation, self.job.priority)
 
     def turn_page(self, parts: Sequence[Part]) -> bool:
         """Take the next parts that wait, read from behind `seen`; gives whether to read once more, from the beginning."""

@@ -11,11 +11,11 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain import Priority, new_id, utc_now
+from app.domain import new_id, utc_now
 from app.jobs.conclusion import Halves, Verdict
 from app.jobs.holding import HeldJobs
 from app.jobs.job import Job, Part, PartEnd, PartState
-from app.jobs.run import Run
+from app.jobs.run import Lane, Run
 from app.jobs.store import JobStore
 
 __all__ = ["LEASE_SECONDS", "Turn", "lease_from_now"]
@@ -121,17 +121,17 @@ class Turn:
                 run.look_on(parts, last=len(parts) < PAGE_PARTS)
 
     async def choose(self, connection: AsyncConnection, room: Callable[[Run], int]) -> None:
-        """Take the parts that come next, each with the ID of its call; of a caller's jobs with one token each in turn.
+        """Take the parts that come next, each with the ID of its call; of the jobs of one lane each in turn.
 
         Args:
             connection: the transaction.
-            room: how many calls a job's caller may have under way with its token, now.
+            room: how many calls a job's lane may have under way, now.
         """
         busy = self._busy()
         line = deque(run for run in self.runs.values() if run.looked_up and (run.page or run.more))
         while line and not self.full:
             run = line.popleft()
-            if _is_over(run) or busy[run.group] >= room(run):
+            if _is_over(run) or busy[run.lane] >= room(run):
                 continue
             part = await self._next(connection, run)
             if part is None:
@@ -140,7 +140,7 @@ class Turn:
             if await self.held.take(connection, part):
                 self.begun.append(part)
                 self._touched.add(part.job_id)
-                busy[run.group] += 1
+                busy[run.lane] += 1
                 # To the end of the line, in the turns to come too.
                 self.runs[part.job_id] = self.runs.pop(part.job_id)
                 line.append(run)
@@ -166,13 +166,13 @@ class Turn:
         for job in sorted(jobs, key=lambda job: job.id):
             self.runs.setdefault(job.id, Run(job)).job = job
 
-    def _busy(self) -> Counter[tuple[str, str, Priority]]:
-        """How many calls each group has under way."""
-        busy, ended = Counter[tuple[str, str, Priority]](), self.ended
+    def _busy(self) -> Counter[Lane]:
+        """How many calls each lane has under way."""
+        busy, ended = Counter[Lane](), self.ended
         for run in self.runs.values():
-            busy[run.group] += len(run.calls - ended)
+            busy[run.lane] += len(run.calls - ended)
         for part in self.left:
-            busy[self.runs[part.job_id].group] += 1
+            busy[self.runs[part.job_id].lane] += 1
         return busy
 
     async def _next(self, connection: AsyncConnection, run: Run) -> Part | None:

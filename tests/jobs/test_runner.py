@@ -25,7 +25,7 @@ from app.jobs.conclusion import Again, Verdict, concluded
 from app.jobs.turn import MOST_BEGUN, MOST_LOOKED_UP, MOST_SETTLED, PAGE_PARTS, Turn
 from app.storage import writing
 from app.storage.tables import job_parts
-from tests.jobs.rows import DESK, SHOP, added, at, database, job_of, new_job, parts_of
+from tests.jobs.rows import DESK, LINK, SHOP, added, at, database, job_of, new_job, parts_of
 from tests.rig import until
 
 OUT_OF_ORDER = UpstreamError("out of order", uncertain=True, upstream_status=503)
@@ -244,6 +244,22 @@ async def test_an_outage_is_survived(tmp_path: Path) -> None:
 
         assert (end.state, end.counts.answered, end.uncertain) == (JobState.SUCCEEDED, 60, True)
         assert uncertain == list(range(1, UNDER_WAY + 1))
+
+
+async def test_a_probe_goes_out_beside_another_operations_calls(tmp_path: Path) -> None:
+    """What pauses one operation, and whether it is well again, isn't a matter of how many calls of another are under way."""
+    other = replace(LINK, id="link-items")
+    async with database(tmp_path) as engine:
+        paused = await added(engine, new_job([1, 2]))
+        async with running(engine) as (runner, played):
+            await played.under_way(1)
+            await added(engine, new_job([3], operation=other))
+            runner.wake()
+            await played.under_way(2)
+            played.end(lambda part: concluded(part, OUT_OF_ORDER, uncertain=False), most=1)
+            await played.under_way(2)
+
+        assert [part.job_id for part in played.sent if part.ids == (1, 2)] == [paused.id] * 2
 
 
 async def test_a_defect_fails_its_part_and_no_other(tmp_path: Path) -> None:
