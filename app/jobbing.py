@@ -18,9 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.domain import Asked, new_id
 from app.errors import InternalError
 from app.jobcalls import Called
-from app.jobs import HeldJobs, Job, JobStore, NewJob, Part, PartState, Pause, Run
-from app.jobs.conclusion import Again, Verdict, concluded
-from app.jobs.run import Lane
+from app.jobs import HeldJobs, Job, JobStore, NewJob, Part, PartState, Pauses, Run
+from app.jobs.conclusion import Verdict, concluded
 from app.jobs.turn import LEASE_SECONDS, MOST_SETTLED, Turn, lease_from_now
 from app.storage import reading, writing
 
@@ -81,7 +80,7 @@ class JobRunner:
         self._runs: dict[str, Run] = {}
         self._carried: dict[str, Run] = {}
         self._halted: set[str] = set()
-        self._pauses: dict[Lane, Pause] = {}
+        self._pauses = Pauses()
         self._verdicts: deque[Verdict] = deque()
         self._calls: set[str] = set()
         self._sending: set[asyncio.Task[None]] = set()
@@ -224,10 +223,7 @@ class JobRunner:
 
     def _room(self, run: Run) -> int:
         """How many calls a job's lane may have under way, now."""
-        pause = self._pauses.get(run.lane)
-        if self._resting or (pause and time.monotonic() < pause.until):
-            return 0
-        return 1 if pause else UNDER_WAY
+        return 0 if self._resting else self._pauses.room(run.lane, time.monotonic(), UNDER_WAY)
 
     def _adopt(self, turn: Turn) -> None:
         """The transaction is committed: what it did holds in memory too."""
@@ -262,18 +258,8 @@ class JobRunner:
             # The task's outermost edge: by a defect nothing is known of the call, so it isn't made again.
             log.exception("a part of a job failed by a defect", job=part.job_id, part=part.seq)
             verdict = concluded(part, InternalError("the gateway failed while it carried the part out"), uncertain=True)
-        self._verdicts.append(self._heed(run, verdict))
+        self._verdicts.append(self._pauses.heed(run, verdict, time.monotonic()))
         self._woken.set()
-
-    def _heed(self, run: Run, verdict: Verdict) -> Verdict:
-        """Hold a lane back that is out of order, and let it go where it isn't any more; give up a part that fails by itself."""
-        if not isinstance(verdict, Again):
-            self._pauses.pop(run.lane, None)
-        elif verdict.pause:
-            if verdict.instead and run.lane not in self._pauses and run.blame(verdict.part):
-                return verdict.instead
-            self._pauses.setdefault(run.lane, Pause()).fail(time.monotonic(), verdict.pause)
-        return verdict
 
     def _may_send(self, job_id: str) -> bool:
         """Whether a call of the job that waits may be sent: the job is this process's beyond doubt, and isn't to be cancelled."""

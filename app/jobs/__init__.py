@@ -4,11 +4,12 @@ from app.jobs.following import Follower, Followers, Snapshot
 from app.jobs.holding import HeldJobs
 from app.jobs.job import FINISHED, Counts, Job, JobKind, JobState, NewJob, Part, PartEnd, PartState
 from app.jobs.outlook import Outlook, outlook
+from app.jobs.pauses import Pause, Pauses
 from app.jobs.quota import JobQuota
 from app.jobs.reading import MOST_IDS, ids_of_csv, ids_of_list, ids_of_text
 from app.jobs.results import FAILING, IdOutcome, IdResult, others_linked, results_of
 from app.jobs.retention import JobRetention
-from app.jobs.run import Pause, Run
+from app.jobs.run import Run
 from app.jobs.store import JobStore
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "PartEnd",
     "PartState",
     "Pause",
+    "Pauses",
     "Run",
     "Snapshot",
     "ids_of_csv",

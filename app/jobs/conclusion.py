@@ -38,11 +38,13 @@ class Again:
     """It waits again, and its lane makes a pause of so many seconds at least.
 
     `instead` is how the part ends where it is given up after all; None: it was no fault of the upstream's, and it isn't given up.
+    `suspect`: the part itself may be at fault.
     """
 
     part: Part
     pause: float = 0.0
     instead: PartEnd | None = None
+    suspect: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ def concluded(
     part = replace(part, uncertain=part.uncertain or result.uncertain)
     failed = PartEnd(part=part, state=PartState.FAILED, problem=problem_of(result), uncertain=part.uncertain)
     if _passes(result) and (idempotent or not part.uncertain):
-        return Again(part, _pause(result), failed if _is_upstreams(result) else None)
+        return Again(part, _pause(result), failed if _is_upstreams(result) else None, suspect=_is_defect(result))
     return Halves(part) if divisible and _is_of_one_id(result) and len(part.ids) > 1 else failed
 
 
@@ -136,10 +138,13 @@ def _pause(error: GatewayError) -> float:
 
 
 def _is_upstreams(error: GatewayError) -> bool:
-    """Whether Flxpoint is out of order, or out of reach, or takes the token no more: no matter of the IDs."""
-    if isinstance(error, UpstreamError):
-        return error.members.get("upstream_status") in PASSING_STATUSES
-    return isinstance(error, UpstreamUnreachable | UpstreamTimeout | UpstreamRejectedToken)
+    """Whether Flxpoint is out of order, or out of reach, or takes the token no more: most likely no matter of the IDs."""
+    return isinstance(error, UpstreamError | UpstreamUnreachable | UpstreamTimeout | UpstreamRejectedToken)
+
+
+def _is_defect(error: GatewayError) -> bool:
+    """Whether Flxpoint failed by a defect, which may be one that these IDs bring about every time."""
+    return isinstance(error, UpstreamError) and error.members.get("upstream_status") not in PASSING_STATUSES
 
 
 def _is_of_one_id(error: GatewayError) -> bool:

@@ -1,4 +1,4 @@
-"""A job that is being carried out here: what of it is at hand, and what is under way. Pure; times in seconds, monotonic."""
+"""A job that is being carried out here: what of it is at hand, and what is under way. Pure."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import NamedTuple
 from app.domain import Priority
 from app.jobs.job import Job, Part
 
-__all__ = ["Lane", "Pause", "Run"]
+__all__ = ["Lane", "Run"]
 
-LONGEST_PAUSE_SECONDS = 60.0
 MOST_FAULTS = 3
+MOST_SUSPICIONS = 10
+"""With their pauses about four minutes: what Flxpoint doesn't get over by then may be the part's own fault."""
 
 
 class Lane(NamedTuple):
@@ -43,6 +44,7 @@ class Run:
     looked_up: bool = False
     _returned: bool = False
     _faults: Counter[int] = field(default_factory=Counter)
+    _suspicions: Counter[int] = field(default_factory=Counter)
 
     @property
     def lane(self) -> Lane:
@@ -66,28 +68,20 @@ class Run:
         """A part waits again. It comes after the others: were it first, it could hold them up for ever."""
         self.more = self._returned = True
 
-    def blame(self, part: Part) -> bool:
-        """It failed while its lane was well: gives whether that has happened often enough to give it up."""
-        self._faults[part.seq] += 1
-        return self._faults[part.seq] >= MOST_FAULTS
+    def blame(self, part: Part, *, well: bool, suspect: bool) -> bool:
+        """It failed: gives whether it has often enough to be given up.
+
+        Args:
+            part: the part.
+            well: its lane was well.
+            suspect: it may be its own fault though its lane wasn't.
+        """
+        self._faults[part.seq] += well
+        self._suspicions[part.seq] += suspect
+        return self._faults[part.seq] >= MOST_FAULTS or self._suspicions[part.seq] >= MOST_SUSPICIONS
 
     def forget(self) -> None:
         """Have the rows read again: they may be other than they were thought to be."""
         self.page.clear()
         self.seen, self.more = 0, True
         self.looked, self.looked_up = 0, False
-
-
-@dataclass(slots=True)
-class Pause:
-    """Why a lane is held back: it failed. It doubles with each failure in a row, and after it one call at a time finds out."""
-
-    until: float = 0.0
-    _failures: int = 0
-
-    def fail(self, now: float, least: float) -> None:
-        """A call failed, which asks for so many seconds. Of those that were under way together only one counts."""
-        if now >= self.until:
-            self._failures += 1
-        seconds = min(max(least, 2.0 ** min(self._failures - 1, 10)), LONGEST_PAUSE_SECONDS)
-        self.until = max(self.until, now + seconds)

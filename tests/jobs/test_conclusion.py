@@ -55,6 +55,7 @@ def test_an_answer_ends_its_part() -> None:
         UpstreamRefused("limited", status=429),
         UpstreamRejectedToken("rejected"),
         UpstreamError("out of order", uncertain=True, upstream_status=503),
+        UpstreamError("a defect there", uncertain=True, upstream_status=500),
         UpstreamUnreachable("no connection"),
         UpstreamTimeout("no answer", uncertain=True),
     ],
@@ -77,7 +78,6 @@ def test_what_passes_is_waited_for(error: GatewayError) -> None:
         NotFound("no such operation"),
         InternalError("a defect", uncertain=True),
         DeadlineExceeded("under way", uncertain=True),
-        UpstreamError("a defect there", uncertain=True, upstream_status=500),
         UpstreamInvalidResponse("garbage", uncertain=True),
         UpstreamRefused("a clash", status=409),
     ],
@@ -104,7 +104,14 @@ def test_a_refused_list_is_halved_until_one_id_stands_alone(error: GatewayError)
     assert alone.state is PartState.FAILED
 
 
-@pytest.mark.parametrize("error", [UpstreamTimeout("no answer", uncertain=True), UpstreamError("no", uncertain=True, upstream_status=502)])
+@pytest.mark.parametrize(
+    "error",
+    [
+        UpstreamTimeout("no answer", uncertain=True),
+        UpstreamError("no", uncertain=True, upstream_status=502),
+        UpstreamError("a defect", uncertain=True, upstream_status=500),
+    ],
+)
 def test_what_may_not_be_repeated_isnt_sent_again(error: GatewayError) -> None:
     """Of an operation that isn't idempotent, a part whose effect isn't known has failed, and is marked."""
     verdict = concluded(PART, error, uncertain=False, idempotent=False)

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.jobs import Part, Pause
-from app.jobs.run import LONGEST_PAUSE_SECONDS, MOST_FAULTS
+from app.errors import UpstreamError
+from app.jobs import Part, PartEnd, Pause, Pauses
+from app.jobs.conclusion import Again, Verdict, concluded
+from app.jobs.pauses import LONGEST_PAUSE_SECONDS
+from app.jobs.run import MOST_FAULTS, MOST_SUSPICIONS
 from tests.jobs.rows import run_of
 
 
@@ -53,10 +57,34 @@ def test_a_part_is_given_up_after_some_faults_of_its_own() -> None:
     """Other parts' faults don't count against it."""
     run = run_of()
     one, other = pages({1, 2}, 0)
-    blamed = [run.blame(one) for _ in range(MOST_FAULTS)]
+    blamed = [run.blame(one, well=True, suspect=False) for _ in range(MOST_FAULTS)]
 
     assert blamed == [False, False, True]
-    assert not run.blame(other)
+    assert not run.blame(other, well=True, suspect=False)
+
+
+@pytest.mark.parametrize(("status", "given_up_after"), [(500, MOST_SUSPICIONS), (503, None)])
+def test_a_part_that_may_be_at_fault_is_given_up_though_nothing_else_is_answered(status: int, given_up_after: int | None) -> None:
+    """A defect that its IDs bring about is met every time; an upstream that says it is out of order is waited for."""
+    run, pauses = run_of(), Pauses()
+    failure = concluded(pages({1}, 0)[0], UpstreamError("no", uncertain=True, upstream_status=status), uncertain=False)
+    ends = [isinstance(pauses.heed(run, failure, 100.0 * number), PartEnd) for number in range(2 * MOST_SUSPICIONS)]
+
+    assert (ends.index(True) + 1 if True in ends else None) == given_up_after
+
+
+def test_a_part_that_fails_while_others_are_answered_is_given_up_sooner() -> None:
+    """Then it is the part's own fault, most likely; what is answered ends the pause."""
+    run, pauses = run_of(), Pauses()
+    bad, good = pages({1, 2}, 0)
+    failure = concluded(bad, UpstreamError("a defect", uncertain=True, upstream_status=500), uncertain=False)
+    heard: list[Verdict] = []
+    for number in range(MOST_FAULTS):
+        heard.append(pauses.heed(run, failure, float(number)))
+        pauses.heed(run, concluded(good, (2,), uncertain=False), float(number))
+
+    assert [isinstance(one, Again) for one in heard] == [True, True, False]
+    assert pauses.room(run.lane, float(MOST_FAULTS), 8) == 8
 
 
 def test_a_pause_doubles_with_each_failure_in_a_row_up_to_a_minute() -> None:
