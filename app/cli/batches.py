@@ -54,7 +54,7 @@ class Batches:
 
     A request that gets no answer is made again, with growing pauses. Before the gateway has ever answered, a wrong address is likelier
     than an outage: where no connection comes about it is given up at once, and after a few tries where one ends without an answer. A 429
-    or 503 is waited for as long as it says.
+    or 503 is waited for as long as it says, but for too many open jobs.
 
     Args:
         client: where requests go, with the caller's key.
@@ -190,6 +190,9 @@ def _passes(response: httpx2.Response) -> bool:
         return True
     if response.status_code == httpx2.codes.CONFLICT:
         return response.request.method == "POST"
+    if code == "job-quota-exceeded":
+        # Others' jobs, or hours, may stand before it: whoever asks decides whether to wait or to cancel some.
+        return False
     return response.status_code in PASSING and (code != "token-unavailable" or "Retry-After" in response.headers)
 
 

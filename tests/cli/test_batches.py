@@ -12,7 +12,7 @@ import pytest
 
 from app.cli.batches import PAUSES, Batches, ResultForm
 from app.cli.remote import Way, caller_client
-from app.errors import Conflict, CredentialsInvalid, GatewayError, NotFound, StartRefused, TokenUnavailable
+from app.errors import Conflict, CredentialsInvalid, GatewayError, JobQuotaExceeded, NotFound, StartRefused, TokenUnavailable
 
 from .processes import free_port
 from .scripted import Answer, Scripted, job, problem, scripted
@@ -103,7 +103,7 @@ def test_what_passes_is_waited_for(passing: Answer, rested: float) -> None:
 
 
 def test_what_names_its_time_is_waited_for_without_end() -> None:
-    """A quota may be full for hours: as long as the gateway says when to come back, nobody gives up."""
+    """A limit may be reached for hours: as long as the gateway says when to come back, nobody gives up."""
     full = problem(429, "caller-rate-exceeded", Retry_After="60")
     with asking(*[full] * 100, job("queued")) as asked:
         asked.batches.send(BATCH)
@@ -150,6 +150,7 @@ def test_a_gateway_that_never_answered_is_given_up_at_once() -> None:
         (problem(401, "credentials-invalid"), CredentialsInvalid),
         (problem(404, "not-found"), NotFound),
         (problem(503, "token-unavailable"), TokenUnavailable),
+        (problem(429, "job-quota-exceeded", Retry_After="15"), JobQuotaExceeded),
     ],
 )
 def test_a_refusal_ends_the_work(answer: Answer, error: type[GatewayError]) -> None:
