@@ -17,7 +17,7 @@ import typer
 from app.catalogue import load_catalogue
 from app.cli.batches import Batches, Job, ResultForm, at_gateway
 from app.cli.idlist import IdList, named, read_ids
-from app.cli.output import complete_file
+from app.cli.output import revised_file
 from app.cli.progress import Watching, watching
 from app.cli.records import legible
 from app.cli.remote import check_job_id, code_of
@@ -190,7 +190,7 @@ def _form_of(output: Path | None) -> ResultForm:
 
 
 def _opened(output: Path | None) -> AbstractContextManager[BinaryIO | None]:
-    return complete_file(output) if output else nullcontext()
+    return revised_file(output) if output else nullcontext()
 
 
 @contextmanager

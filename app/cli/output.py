@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import BinaryIO
 
 import typer
@@ -18,7 +21,7 @@ from rich.table import Table
 from app.errors import StartRefused
 from app.storage.files import whole_file
 
-__all__ = ["complete_file", "let_go", "print_json", "print_members", "print_table", "screen", "standard_output"]
+__all__ = ["complete_file", "let_go", "print_json", "print_members", "print_table", "revised_file", "screen", "standard_output"]
 
 READER_GONE = 128 + signal.SIGPIPE
 WIDE = 1_000
@@ -93,6 +96,23 @@ def complete_file(path: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         message = f"{path} can't be written: {error.strerror or error}"
         raise StartRefused(message) from error
+
+
+@contextmanager
+def revised_file(path: Path) -> Iterator[BinaryIO]:
+    """As `complete_file`, for who goes back in what is written; what is no file, and can't be gone back in, gets all of it at the end.
+
+    Raises:
+        StartRefused: it can't be written.
+    """
+    with complete_file(path) as file:
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            yield file
+            return
+        with TemporaryFile() as whole:
+            yield whole
+            whole.seek(0)
+            shutil.copyfileobj(whole, file)
 
 
 @contextmanager

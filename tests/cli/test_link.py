@@ -12,12 +12,13 @@ import socket
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from .linking import Linking, linking
-from .processes import PATIENCE_SECONDS, REPOSITORY, Process, command, environment, free_port, started
+from .processes import PATIENCE_SECONDS, REPOSITORY, Process, command, environment, free_port, run, started
 from .scripted import Answer, job, problem, scripted
 from .shell import Ran, Shell
 
@@ -107,6 +108,31 @@ def test_a_result_says_what_became_of_each_id(
     assert ran.status == 0
     assert [int(line["id"]) for line in lines] == list(range(1190, 1195))
     assert {line["outcome"] for line in lines} == {"answered"}
+
+
+def test_a_result_goes_into_a_pipe(shell: Shell, file: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is no file gets the whole result, of several jobs too, and nothing takes its place."""
+    monkeypatch.setattr("app.cli.link.JOB_IDS", 2)
+    pipe = tmp_path / "result.csv"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as other:
+        reading = other.submit(pipe.read_text, encoding="utf-8")
+        ran = shell(*ORDERS, file(*range(1181, 1184)), *FAST, "--output", str(pipe))
+        lines = list(csv.DictReader(reading.result(PATIENCE_SECONDS).splitlines()))
+
+    assert ran.status == 0
+    assert [int(line["id"]) for line in lines] == [1181, 1182, 1183]
+    assert pipe.is_fifo()
+
+
+def test_a_result_goes_to_standard_output(shell: Shell, state: Linking, file: Callable[..., str]) -> None:
+    """A device is written to as well, before it is said how the jobs ended."""
+    del shell
+    ran = run(*ORDERS, file(1184), *FAST, "--output", "/dev/stdout", variables=state.variables())
+    first, second, *_ = ran.stdout.splitlines()
+
+    assert (ran.returncode, json.loads(first)["id"]) == (0, 1184)
+    assert second.startswith("job ")
 
 
 def test_files_longer_than_a_job_become_several(shell: Shell, file: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
