@@ -202,5 +202,6 @@ async def test_a_newer_database_stops_the_start(tmp_path: Path) -> None:
     """A database that a newer version made is left alone."""
     async with open_database(settings_for(tmp_path)) as engine, writing(engine) as connection:
         await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        await connection.exec_driver_sql("UPDATE schema_needs SET revision = '9999'")
 
     assert "it was made by a newer one" in await refusal(settings_for(tmp_path))

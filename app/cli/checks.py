@@ -23,7 +23,7 @@ from app.errors import StartRefused
 from app.opening import may_make_key
 from app.settings import Settings, unknown_variables
 from app.storage import reading, rehearsed
-from app.storage.migrate import newest_schema, schema_of, upgrade
+from app.storage.migrate import known_schemas, newest_schema, schema_of, upgrade
 from app.upstream import NotReached, reach
 from app.vault import Keyring, TokenStore, check_sealed, load_keyring
 
@@ -102,6 +102,8 @@ class _Checks:
             return Status.OK, f"none yet; would be made with schema {newest_schema()}"
         if not os.access(path, os.R_OK | os.W_OK):
             return Status.FAILED, f"GATEWAY_DATABASE_URL: {path} can't be written"
+        if found is not None and found not in known_schemas():
+            return Status.WARNING, f"has schema {found}, a newer version's, which this one may use; its own is {newest_schema()}"
         if found != newest_schema():
             return Status.WARNING, f"has schema {found or 'none'}; the start would bring it to {newest_schema()}"
         return Status.OK, f"has schema {found}, the newest"

@@ -1,22 +1,30 @@
-"""Bringing a database to the newest schema, by Alembic."""
+"""Bringing a database to the newest schema, by Alembic.
+
+During a rolling update old code finds a schema that is newer than its own. It uses it where that says that it may.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import structlog
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
+from alembic.runtime.migration import MigrationContext, MigrationInfo
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.errors import StartRefused
 from app.storage.engine import writing
+from app.storage.tables import schema_needs
 
-__all__ = ["known_schemas", "newest_schema", "schema_of", "upgrade"]
+__all__ = ["known_schemas", "newest_schema", "schema_of", "state_needs", "upgrade"]
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+
+log = structlog.get_logger(__name__)
 
 
 def _config(connection: Connection | None = None) -> Config:
@@ -29,23 +37,56 @@ def _config(connection: Connection | None = None) -> Config:
 async def upgrade(engine: AsyncEngine) -> None:
     """Apply the migrations that the database lacks, in one transaction; nothing is locked or written where there are none.
 
+    A schema of a newer version is left as it is, where this version's code may use it.
+
     Raises:
-        StartRefused: the database was made by a newer version.
+        StartRefused: the database was made by a newer version, and this one's code may not use it.
     """
     found = await schema_of(engine)
     if found == newest_schema():
         return
     if found is not None and found not in known_schemas():
-        message = f"the database has schema {found}, which this version doesn't know: it was made by a newer one"
-        raise StartRefused(message)
+        await _require_usable(engine, found)
+        return
     async with writing(engine) as connection:
         await connection.run_sync(lambda sync: command.upgrade(_config(sync), "head"))
+
+
+async def _require_usable(engine: AsyncEngine, found: str) -> None:
+    async with engine.connect() as connection:
+        needs = await connection.run_sync(_needs)
+    if needs not in known_schemas():
+        message = (
+            f"the database has schema {found}, which this version doesn't know: it was made by a newer one, "
+            f"and may be used by versions that know {needs or found}; this one knows {newest_schema()}"
+        )
+        raise StartRefused(message)
+    log.warning("the database has the schema of a newer version, which this one may use", schema=found, known=newest_schema())
+
+
+def _needs(connection: Connection) -> str | None:
+    """The oldest revision whose code may use the schema; None where that isn't said."""
+    if not inspect(connection).has_table(schema_needs.name):
+        return None
+    return connection.execute(select(schema_needs.c.revision)).scalar()
+
+
+def state_needs(ctx: MigrationContext, step: MigrationInfo, *_: Any, **__: Any) -> None:  # noqa: ANN401 - Alembic gives more than is wanted
+    """Have the database say what the migration that was just applied needs; those before 0006 need their own, and say nothing."""
+    assert ctx.connection is not None  # noqa: S101 - migrations are applied, never printed
+    if needs := _needed(step.up_revision_id):
+        ctx.connection.execute(update(schema_needs).values(revision=needs))
 
 
 async def schema_of(engine: AsyncEngine) -> str | None:
     """The newest migration that the database has; None for an empty one."""
     async with engine.connect() as connection:
         return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+
+
+def _needed(revision: str | None) -> str | None:
+    script = ScriptDirectory.from_config(_config()).get_revision(revision) if revision else None
+    return getattr(script.module, "needs", None) if script else None
 
 
 def known_schemas() -> set[str]:

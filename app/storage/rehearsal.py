@@ -17,11 +17,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.storage.engine import open_engine, writing
-from app.storage.tables import caller_keys, callers, grants, revision, sealed_keys, tokens
+from app.storage.tables import caller_keys, callers, grants, revision, schema_needs, sealed_keys, tokens
 
 __all__ = ["rehearsed"]
 
-COPIED = ("alembic_version", *(table.name for table in (tokens, callers, caller_keys, grants, sealed_keys, revision)))
+COPIED = ("alembic_version", *(table.name for table in (tokens, callers, caller_keys, grants, sealed_keys, revision, schema_needs)))
 SCHEMA = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite!_%' ESCAPE '!' ORDER BY type = 'table' DESC"
 DATABASE, LOG, INDEX = "", "-wal", "-shm"
 ATTEMPTS = 20

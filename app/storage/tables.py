@@ -31,6 +31,7 @@ __all__ = [
     "audit_ids",
     "audit_records",
     "audit_tombstones",
+    "bookmarks",
     "caller_keys",
     "callers",
     "grants",
@@ -38,6 +39,7 @@ __all__ = [
     "job_parts",
     "jobs",
     "revision",
+    "schema_needs",
     "sealed_keys",
     "tokens",
 ]
@@ -294,3 +296,20 @@ idempotency = Table(
     sqlite_with_rowid=False,
 )
 """What each key stands for: a call, with its answer once there is one, or a job. The key itself is the caller's own and not kept."""
+
+bookmarks = Table(
+    "bookmarks",
+    METADATA,
+    Column("name", letters(64), primary_key=True),
+    Column("number", NUMBER, nullable=False),
+    Column("moved_at", letters(32), nullable=False),
+)
+"""How far what one process does for all has come, so that another goes on from there. SQLite's are files beside it."""
+
+schema_needs = Table(
+    "schema_needs",
+    METADATA,
+    Column("id", Integer, CheckConstraint("id = 1", name="single"), primary_key=True),
+    Column("revision", letters(32), nullable=False),
+)
+"""The oldest revision whose code may use this schema; code that knows it starts on a schema that is newer than its own."""

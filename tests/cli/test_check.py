@@ -172,10 +172,16 @@ SPOILED: dict[str, tuple[Spoil, str, str, str]] = {
         "GATEWAY_DATABASE_URL: the database can't be used: file is not a database",
     ),
     "a newer database": (
-        lambda shell, _: execute(shell, "UPDATE alembic_version SET version_num = '9999'"),
+        lambda shell, _: make_newer(shell, needs="9999"),
         "database",
         "failed",
         "the database has schema 9999, which this version doesn't know",
+    ),
+    "a newer database that may be used": (
+        lambda shell, _: make_newer(shell, needs=newest_schema()),
+        "database",
+        "warning",
+        f"has schema 9999, a newer version's, which this one may use; its own is {newest_schema()}",
     ),
     "an older database": (
         lambda shell, _: make_older(shell),
@@ -295,6 +301,11 @@ def execute(shell: Shell, *statements: str) -> None:
         connection.commit()
 
 
+def make_newer(shell: Shell, needs: str) -> None:
+    """Have the database be of a newer version, for code that knows a revision."""
+    execute(shell, "UPDATE alembic_version SET version_num = '9999'", f"UPDATE schema_needs SET revision = '{needs}'")  # noqa: S608
+
+
 def make_older(shell: Shell) -> None:
     """Take the newest migrations back."""
     columns = {
@@ -303,7 +314,7 @@ def make_older(shell: Shell) -> None:
         "caller_keys": ["expires_at", "last_used_at"],
     }
     drops = [f"ALTER TABLE {table} DROP COLUMN {column}" for table, names in columns.items() for column in names]
-    drops += [f"DROP TABLE {name}" for name in ("job_parts", "jobs", "idempotency")]
+    drops += [f"DROP TABLE {name}" for name in ("job_parts", "jobs", "idempotency", "bookmarks", "schema_needs")]
     drops += [f"DROP TABLE audit_{name}" for name in ("records", "ids", "chains", "checkpoints", "tombstones")]
     execute(
         shell,

@@ -9,15 +9,16 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, select
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.callers import CallerRow, CallerStore, Directory, GrantAsked, KeyRow, make_key
 from app.domain import Burst, Caller, Grant, Pacing, Role, TokenKind, TokenRef
 from app.errors import StartRefused
-from app.storage import current_revision, reading, writing
+from app.storage import current_revision, reading, touch_revision, writing
 from app.storage.migrate import _config, known_schemas, newest_schema, schema_of, upgrade
-from app.storage.tables import METADATA, grants, tokens
+from app.storage.tables import METADATA, grants, schema_needs, tokens
 from app.vault.registry import token_of
 
 from .database import opened
@@ -95,15 +96,67 @@ async def test_the_migrations_write_the_same_sql_as_the_models(engine: AsyncEngi
         assert await objects(engine) == await objects(models)
 
 
-async def test_a_newer_database_stops_the_start(engine: AsyncEngine) -> None:
-    """A schema that this version doesn't know is refused by its name, and the database stays as it is."""
+async def become_newer(engine: AsyncEngine, needs: str) -> None:
+    """Have the database be as a newer version would leave it: for code that knows a revision."""
     async with writing(engine) as connection:
         await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        await connection.execute(update(schema_needs).values(revision=needs))
 
-    with pytest.raises(StartRefused, match="schema 9999, which this version doesn't know: it was made by a newer one"):
+
+async def test_a_newer_database_stops_the_start(engine: AsyncEngine) -> None:
+    """A schema that this version mustn't use is refused in one line that names it, and the database stays as it is."""
+    await become_newer(engine, needs="9998")
+
+    with pytest.raises(StartRefused, match=r"schema 9999, which this version doesn't know: .* that know 9998; this one knows") as refused:
         await upgrade(engine)
 
+    assert "\n" not in str(refused.value)
     assert await schema_of(engine) == "9999"
+
+
+async def test_a_newer_database_that_says_nothing_stops_the_start(engine: AsyncEngine) -> None:
+    """Where it isn't said who may use it, nobody may who doesn't know it."""
+    await become_newer(engine, needs="9998")
+    async with writing(engine) as connection:
+        await connection.exec_driver_sql("DROP TABLE schema_needs")
+
+    with pytest.raises(StartRefused, match="may be used by versions that know 9999"):
+        await upgrade(engine)
+
+
+async def test_a_newer_database_is_used_as_it_is_where_it_may_be(any_engine: AsyncEngine) -> None:
+    """In a rolling update a process of the old version starts on the schema of the new one, and leaves it alone."""
+    await upgrade(any_engine)
+    await become_newer(any_engine, needs=newest_schema())
+    await upgrade(any_engine)
+    async with writing(any_engine) as connection:
+        await touch_revision(connection)
+
+    assert await schema_of(any_engine) == "9999"
+
+
+async def test_a_database_says_what_code_may_use_it(any_engine: AsyncEngine) -> None:
+    """It says what its newest migration needs."""
+    await upgrade(any_engine)
+    async with reading(any_engine) as connection:
+        found = (await connection.execute(select(schema_needs.c.revision))).scalars().all()
+
+    assert found == [needs_of()[newest_schema()]]
+
+
+def needs_of() -> dict[str, str]:
+    """What each migration from 0006 on says that its schema needs, oldest first."""
+    scripts = list(ScriptDirectory.from_config(_config()).walk_revisions())[::-1]
+    return {script.revision: script.module.needs for script in scripts if script.revision >= "0006"}
+
+
+def test_every_migration_says_what_it_needs() -> None:
+    """A revision that is known, not newer than its own, and not older than what the one before needs."""
+    needs = needs_of()
+
+    assert set(needs.values()) <= known_schemas()
+    assert all(needed <= own for own, needed in needs.items())
+    assert list(needs.values()) == sorted(needs.values())
 
 
 async def test_tokens_of_the_first_schema_stay_as_they_were(tmp_path: Path) -> None:
