@@ -52,7 +52,7 @@ from app.trial import Trial
 from app.upstream import open_documents, open_upstream
 from app.vault import TICKET_SIGNING, Keyring, Vault, check_sealed, own_key
 
-__all__ = ["House", "create_app", "create_control", "house_of", "product_version"]
+__all__ = ["House", "begin_shutdown", "create_app", "create_control", "house_of", "product_version"]
 
 
 def product_version() -> str:
@@ -91,6 +91,13 @@ def house_of(app: FastAPI) -> House:
     """The running gateway behind an application whose lifespan has begun."""
     house: House = app.state.house
     return house
+
+
+def begin_shutdown(app: FastAPI) -> None:
+    """Let what waits come to its end within the grace time; nothing where nothing is open yet."""
+    house: House | None = getattr(app.state, "house", None)
+    if house:
+        house.begin_shutdown()
 
 
 @dataclass(frozen=True, slots=True)

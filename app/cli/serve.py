@@ -19,7 +19,7 @@ import uvloop
 from app.cli.control import control_path, controlled
 from app.cli.serving import StoppingServer, gateway_config, locked
 from app.cli.workers import Lifeline, Supervisor, listening_on, require_shared_stores
-from app.main import create_app, create_control, house_of
+from app.main import begin_shutdown, create_app, create_control
 from app.settings import LogFormat, Settings, load_settings, unknown_variables
 from app.storage.alone import only_server
 from app.telemetry import configure_logs
@@ -59,11 +59,12 @@ async def _serve(settings: Settings, sockets: list[socket.socket] | None, lifeli
     # Also without a configuration file: the signal's default would end the process.
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
     app = create_app(settings, hangup)
+    config = gateway_config(app, host=settings.host, port=settings.port, grace=settings.shutdown_grace)
+    server = StoppingServer(config, lambda: begin_shutdown(app))
+    server.take_signals()
     async with _alone(settings), app.router.lifespan_context(app):
         _settle_memory()
-        config = gateway_config(app, host=settings.host, port=settings.port, grace=settings.shutdown_grace)
         log.info("starting to serve", host=settings.host, port=settings.port, upstream=str(settings.upstream_url))
-        server = StoppingServer(config, house_of(app).begin_shutdown)
         async with controlled(control_path(settings.state_dir), create_control(app)), _held(lifeline, server):
             await server.serve(sockets)
     log.info("stopped")

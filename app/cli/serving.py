@@ -40,18 +40,19 @@ class StoppingServer(uvicorn.Server):
         super().__init__(config)
         self._on_stop = on_stop
 
+    def take_signals(self) -> None:
+        """Have SIGINT and SIGTERM end the server in order, also if it doesn't run yet: then as soon as it does."""
+        _at_signals(self.stop)
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Take SIGINT and SIGTERM while the server runs, and from then on."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.stop)
+        self.take_signals()
         try:
             yield
         finally:
             # What is open is closed after this, in order: another signal mustn't cut that short.
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, _note_impatience)
+            _at_signals(_note_impatience)
 
     def stop(self) -> None:
         """Stop in order; at the second time, without waiting for connections."""
@@ -61,6 +62,11 @@ class StoppingServer(uvicorn.Server):
             return
         self.should_exit = True
         self._on_stop()
+
+
+def _at_signals(do: Callable[[], None]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, do)
 
 
 def _note_impatience() -> None:
