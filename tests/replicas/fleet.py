@@ -22,19 +22,33 @@ from benchmarks.processes import Child, free_address, spawned
 from benchmarks.recorder import Recorder
 from benchmarks.stage import Cast, gateway_variables, prepare, simulated
 from benchmarks.upstream import FIRST_ORDER
+from tests.cli.processes import PATIENCE_SECONDS
 from tests.servers.postgres import Postgres
+from tests.servers.proxy import Proxy, proxied
 from tests.servers.valkey import Valkey
 
 __all__ = ["Called", "Fleet", "Replica", "assembled"]
 
 READY = "/gateway/health/ready"
+POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True, eq=False)
 class Replica:
-    """One gateway's process."""
+    """One gateway's process, and the proxy between it and Valkey, where there is one."""
 
     child: Child
+    proxy: Proxy | None
+
+    @property
+    def network(self) -> Proxy:
+        """The proxy.
+
+        Raises:
+            AssertionError: the fleet has none.
+        """
+        assert self.proxy
+        return self.proxy
 
     def kill(self) -> None:
         """End it as a power cut does."""
@@ -83,7 +97,7 @@ class Called:
 
 @dataclass
 class Fleet:
-    """What runs; `keys` are the callers', by name, and `replicas` all that were ever started."""
+    """What runs; `keys` are the callers', by name, and `replicas` all that were ever started. `proxied`: each has its own way to Valkey."""
 
     cast: Cast
     folder: Path
@@ -94,16 +108,25 @@ class Fleet:
     valkey: Valkey
     variables: Mapping[str, str]
     stack: ExitStack
+    proxied: bool
     replicas: list[Replica] = field(default_factory=list)
     orders: count[int] = field(default_factory=lambda: count(FIRST_ORDER))
+    tokens: count[int] = field(default_factory=count)
+
+    def next_token(self) -> str:
+        """A token that nobody used yet: what arrives with it is the test's own."""
+        return self.cast.tokens[next(self.tokens)]
 
     def start(self, **variables: str) -> Replica:
         """Start one more replica; it isn't waited for. `variables` change those that all have, such as `GATEWAY_VALKEY_URL`."""
         number, address = len(self.replicas), free_address()
+        proxy = self.stack.enter_context(proxied(self.valkey.port)) if self.proxied else None
         own = {"GATEWAY_STATE_DIR": str(self.folder / f"replica-{number}")}
+        own |= {"GATEWAY_VALKEY_URL": self.valkey.address_at(proxy.port)} if proxy else {}
         arguments = ["-m", self.cast.program, "serve", "--port", str(address.port)]
         log = self.folder / f"replica-{number}.log"
-        replica = Replica(self.stack.enter_context(spawned(arguments, address, log, {**self.variables, **own, **variables})))
+        child = self.stack.enter_context(spawned(arguments, address, log, {**self.variables, **own, **variables}))
+        replica = Replica(child, proxy)
         self.stack.callback(replica.resume)  # what stands still can't be stopped in order
         self.replicas.append(replica)
         return replica
@@ -115,6 +138,11 @@ class Fleet:
             RuntimeError: one doesn't start.
         """
         await asyncio.gather(*(replica.child.ready(READY) for replica in replicas or self.replicas))
+
+    async def readiness(self, replica: Replica) -> int:
+        """The status by which a replica says whether it is ready."""
+        async with connected(replica.child.address, 1) as (connection,):
+            return (await connection.exchange(request_bytes("GET", READY, replica.child.address))).status
 
     def call(self, replica: Replica, token: str, order: int, caller: str, wait: int) -> bytes:
         """The request that links an order; `wait` in seconds."""
@@ -141,15 +169,37 @@ class Fleet:
         except OSError:
             return Called(order, replica, None)
 
-    async def ask_all(self, calls: int, replicas: Sequence[Replica] = (), *, caller: str = "", wait: int = 600) -> list[Called]:
+    async def ask_all(
+        self, calls: int, replicas: Sequence[Replica] = (), *, token: str = "", caller: str = "", wait: int = 600
+    ) -> list[Called]:
         """Make so many calls at once, spread evenly over these replicas, or all."""
         turns = zip(cycle(replicas or self.replicas), range(calls), strict=False)
-        return await asyncio.gather(*(self.ask(replica, caller=caller, wait=wait) for replica, _ in turns))
+        return await asyncio.gather(*(self.ask(replica, token=token, caller=caller, wait=wait) for replica, _ in turns))
 
     async def arrivals(self, token: str = "") -> list[float]:
         """When requests arrived at the simulator with a token, or the first; monotonic seconds, ascending."""
         [times] = await self.recorder.arrivals(token or self.cast.tokens[0])
         return times
+
+    async def arrived(self, number: int, token: str = "") -> None:
+        """Wait until so many requests have arrived.
+
+        Raises:
+            TimeoutError: they don't in time.
+        """
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while len(await self.arrivals(token)) < number:
+                await asyncio.sleep(POLL_SECONDS)
+
+    async def waiting(self, number: int) -> None:
+        """Wait until Valkey keeps so many places.
+
+        Raises:
+            TimeoutError: it doesn't in time.
+        """
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while self.places() != number:
+                await asyncio.sleep(POLL_SECONDS)
 
     def places(self) -> int:
         """How many places for waiting calls Valkey keeps, of all replicas and lanes."""
@@ -157,8 +207,15 @@ class Fleet:
 
 
 @asynccontextmanager
-async def assembled(cast: Cast, postgres: Postgres, valkey: Valkey, *, replicas: int) -> AsyncIterator[Fleet]:
+async def assembled(cast: Cast, postgres: Postgres, valkey: Valkey, *, replicas: int, proxied: bool = False) -> AsyncIterator[Fleet]:
     """So many replicas that are ready, with a database of their own in that PostgreSQL; everything stops at the end.
+
+    Args:
+        cast: who plays.
+        postgres: where the database is made.
+        valkey: where turns are shared.
+        replicas: how many begin.
+        proxied: whether each replica has a proxy of its own before Valkey.
 
     Raises:
         RuntimeError: one doesn't start.
@@ -170,7 +227,7 @@ async def assembled(cast: Cast, postgres: Postgres, valkey: Valkey, *, replicas:
         keys = await prepare(folder / "preparing", cast, **shared)
         given = {f"GATEWAY_{name.upper()}": value for name, value in shared.items()} | {"GATEWAY_VALKEY_URL": valkey.address}
         variables = gateway_variables(folder, simulator.address.url, {**given, **cast.environment})
-        fleet = Fleet(cast, folder, simulator, Recorder(simulator.address), keys, postgres, valkey, variables, stack)
+        fleet = Fleet(cast, folder, simulator, Recorder(simulator.address), keys, postgres, valkey, variables, stack, proxied)
         for _ in range(replicas):
             fleet.start()
         await simulator.ready("/_simulator/health")

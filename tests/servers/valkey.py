@@ -20,7 +20,7 @@ from valkey.exceptions import ValkeyError
 from tests.cli.processes import PATIENCE_SECONDS, free_port
 from tests.servers.program import Program
 
-__all__ = ["GROUP", "PASSWORD", "USER", "Valkey", "faketime", "sentinel", "valkey"]
+__all__ = ["GROUP", "PASSWORD", "USER", "Valkey", "faketime", "find_faketime", "sentinel", "valkey"]
 
 USER = "gateway"
 PASSWORD = "a-password-for-tests"
@@ -119,16 +119,18 @@ def sentinel(of: Valkey) -> Iterator[Valkey]:
 
 
 def faketime() -> Path:
-    """The library that sets a process's clock; `FAKETIME_LIBRARY` names it where it lies elsewhere.
-
-    Without it the test is skipped, or fails where REQUIRE_FAKETIME is set.
-    """
-    named = os.environ.get("FAKETIME_LIBRARY")
-    found = Path(named) if named else next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+    """The library that sets a process's clock. Without it the test is skipped, or fails where REQUIRE_FAKETIME is set."""
+    found = find_faketime()
     if found is None:
         reason = "there is no libfaketime here; `apt-get install libfaketime` brings it"
         (pytest.fail if os.environ.get("REQUIRE_FAKETIME") else pytest.skip)(reason)
     return found
+
+
+def find_faketime() -> Path | None:
+    """The same, if the system has it; `FAKETIME_LIBRARY` names it where it lies elsewhere."""
+    named = os.environ.get("FAKETIME_LIBRARY")
+    return Path(named) if named else next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 
 
 def _program() -> Path:

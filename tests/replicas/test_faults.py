@@ -1,0 +1,159 @@
+"""What happens to replicas and to the Valkey that they share: in none of it does a window break, and what can't be paced isn't sent."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from benchmarks.windows import breaches
+from tests.replicas.fleet import Called, Fleet
+from tests.servers.valkey import faketime
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+CALLS = 9
+PAUSED_SECONDS = 5.0
+SHORTLY_PAUSED_SECONDS = 0.4
+OLDEST_CLAIM_SECONDS = 0.5
+"""What may still arrive of turns that were taken before Valkey went."""
+REFUSED = "pacing-unavailable"
+
+
+async def test_a_paused_replica_sends_on_no_stale_claim(fleet: Fleet) -> None:
+    """While it stands still the others' calls go on, and its own go out afterwards, in their turn."""
+    token = fleet.next_token()
+    first, *others = fleet.replicas
+    of_first = asyncio.create_task(fleet.ask_all(CALLS, [first], token=token))
+    of_others = asyncio.create_task(fleet.ask_all(CALLS, others, token=token))
+    await fleet.arrived(2, token)
+    first.pause()
+    await asyncio.sleep(PAUSED_SECONDS)
+    while_paused = sum(one > time.monotonic() - PAUSED_SECONDS + 1 for one in await fleet.arrivals(token))
+    first.resume()
+
+    assert all(one.right for one in await of_others + await of_first)
+    assert while_paused
+    assert not breaches(await fleet.arrivals(token))
+
+
+async def test_a_replica_that_stumbles_breaks_no_window(fleet: Fleet) -> None:
+    """Paused for a moment right after each arrival, whatever it was about to do."""
+    token = fleet.next_token()
+    calls = asyncio.create_task(fleet.ask_all(CALLS, token=token))
+    for number in range(1, CALLS - 1):
+        await fleet.arrived(number, token)
+        replica = fleet.replicas[number % len(fleet.replicas)]
+        replica.pause()
+        await asyncio.sleep(SHORTLY_PAUSED_SECONDS)
+        replica.resume()
+
+    assert all(one.right for one in await calls)
+    assert not breaches(await fleet.arrivals(token))
+
+
+async def test_valkey_away_sends_nothing_and_says_so(fleet: Fleet) -> None:
+    """What waits is told within seconds, what comes at once; when Valkey is back, empty, the lane begins cold."""
+    token = fleet.next_token()
+    waiting = asyncio.create_task(fleet.ask_all(CALLS, token=token))
+    await fleet.arrived(2, token)
+    fleet.valkey.kill()
+    gone = time.monotonic()
+    told = await waiting
+    late = await fleet.ask_all(len(fleet.replicas), token=token)
+    sent = await fleet.arrivals(token)
+    fleet.valkey.start()
+    back = time.monotonic()
+    await fleet.ready()
+    after = await fleet.ask_all(3, token=token)
+    arrivals = await fleet.arrivals(token)
+
+    assert {one.problem for one in told if not one.right} == {REFUSED}
+    assert {(one.status, one.problem) for one in late} == {(503, REFUSED)}
+    assert all(one < gone + OLDEST_CLAIM_SECONDS for one in sent)
+    assert all(one.right for one in after)
+    assert arrivals[len(sent)] > back + 1
+    assert not breaches(arrivals)
+
+
+async def test_valkey_started_again_empty_breaks_no_window(fleet: Fleet) -> None:
+    """Three times, under load: each time every lane begins cold, and every call is answered in the end."""
+    token = fleet.next_token()
+    calls = asyncio.create_task(fleet.ask_all(CALLS, token=token))
+    for number in (2, 4, 6):
+        await fleet.arrived(number, token)
+        fleet.valkey.kill()
+        fleet.valkey.start()
+
+    assert all(one.right for one in await calls)
+    assert not breaches(await fleet.arrivals(token))
+
+
+async def test_a_slow_valkey_breaks_no_window(fleet: Fleet) -> None:
+    """An answer after 200 ms comes too late for some turns; those are taken again."""
+    token = fleet.next_token()
+    for replica in fleet.replicas:
+        replica.network.delay(there=0.1, back=0.1)
+    called = await fleet.ask_all(CALLS, token=token)
+    for replica in fleet.replicas:
+        replica.network.delay()
+
+    assert all(one.right for one in called)
+    assert not breaches(await fleet.arrivals(token))
+
+
+async def test_a_replica_cut_off_from_valkey_sends_nothing(fleet: Fleet) -> None:
+    """Its calls are refused, the others' go on; what it asked for before arrives late and is of no use to it."""
+    token = fleet.next_token()
+    first, *others = fleet.replicas
+    of_first = asyncio.create_task(fleet.ask_all(CALLS, [first], token=token))
+    of_others = asyncio.create_task(fleet.ask_all(CALLS, others, token=token))
+    await fleet.arrived(2, token)
+    first.network.partition()
+    cut_off = await of_first
+    unreachable = await fleet.readiness(first)
+    first.network.heal()
+    await fleet.ready(first)
+    healed = await fleet.ask(first, token=token)
+
+    assert {one.problem for one in cut_off if not one.right} == {REFUSED}
+    assert unreachable == 503
+    assert healed.right
+    assert all(one.right for one in await of_others)
+    assert not breaches(await fleet.arrivals(token))
+
+
+@pytest.mark.parametrize("seconds", [5.0, -5.0], ids=["forward", "back"])
+async def test_a_step_of_valkeys_clock_breaks_no_window(fleet: Fleet, seconds: float) -> None:
+    """The lane begins cold, and every call is answered."""
+    faketime()
+    token = fleet.next_token()
+    calls = asyncio.create_task(fleet.ask_all(CALLS, token=token))
+    await fleet.arrived(3, token)
+    fleet.valkey.step_clock(seconds)
+    called = await calls
+    fleet.valkey.step_clock(0)
+
+    assert all(one.right for one in called)
+    assert not breaches(await fleet.arrivals(token))
+
+
+async def test_a_dead_replicas_places_fall_out(fleet: Fleet) -> None:
+    """Its callers' connections are gone, the others' calls go on, no place of its own is left, and another takes its place."""
+    token = fleet.next_token()
+    *others, last = fleet.replicas
+    of_last = asyncio.create_task(fleet.ask_all(CALLS, [last], token=token))
+    of_others = asyncio.create_task(fleet.ask_all(CALLS, others, token=token))
+    await fleet.arrived(2, token)
+    last.kill()
+    another = fleet.start()
+    lost: list[Called] = await of_last
+    called = await of_others
+    await fleet.ready(another)
+
+    assert all(one.told is None or one.right for one in lost)
+    assert all(one.right for one in called)
+    assert (await fleet.ask(another, token=token)).right
+    await fleet.waiting(0)
+    assert not breaches(await fleet.arrivals(token))
