@@ -52,11 +52,36 @@ class _Asked:
         asked: dict[str, object] = {"operation": self.operation, "parameter": self.param, "ids": list(ids), "priority": self.priority.value}
         return asked | ({"token": self.token} if self.token else {})
 
-    def command(self, skip: int) -> str:
+    def command(self, skip: int, result: _Result) -> str:
         """The command that sends the IDs behind the first `skip`."""
         token = ["--token", self.token] if self.token else []
         words = ["link", "--param", self.param, "--file", self.file, "--operation", self.operation, *token]
-        return shlex.join([PROGRAM, *words, "--priority", self.priority.value, "--skip", str(skip)])
+        return shlex.join([PROGRAM, *words, "--priority", self.priority.value, "--skip", str(skip), *result.options])
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """Where the result goes, and in which form, as far as that was said."""
+
+    path: Path | None
+    said: ResultForm | None
+
+    @property
+    def form(self) -> ResultForm:
+        """The form that was said, else as the file's name ends."""
+        if self.said:
+            return self.said
+        return ResultForm.CSV if self.path and self.path.suffix.lower() == ".csv" else ResultForm.JSONL
+
+    @property
+    def options(self) -> list[str]:
+        """The options that say the same."""
+        path = ["--output", str(self.path)] if self.path else []
+        return [*path, *(["--format", self.said.value] if self.said else [])]
+
+    def opened(self) -> AbstractContextManager[BinaryIO | None]:
+        """The file, if there is to be one."""
+        return revised_file(self.path) if self.path else nullcontext()
 
 
 @dataclass(slots=True)
@@ -106,12 +131,13 @@ def link(  # noqa: PLR0913 - options of the command line
     dry_run: Annotated[bool, typer.Option(help="Check the file and say what would be done, without a gateway.")] = False,
 ) -> None:
     """Send a file of IDs to the gateway at GATEWAY_URL as a batch, and follow it. Status 1: some failed; 2: it couldn't be done."""
+    result = _Result(output, form)
     if resume is not None:
         if file is not None or param is not None or dry_run:
             message = "it follows a job that was sent, so --file, --param and --dry-run don't go with it"
             raise typer.BadParameter(message, param_hint="--resume")
         with _interruptible():
-            _carry_out(lambda run: run.follow(resume), output, form, None)
+            _carry_out(lambda run: run.follow(resume), result, None)
         return
     if file is None or param is None:
         message = "both are needed, or --resume"
@@ -123,7 +149,7 @@ def link(  # noqa: PLR0913 - options of the command line
         if dry_run:
             _tell_plan(asked, listed, ids)
         else:
-            _carry_out(lambda run: run.send(asked, ids), output, form, asked)
+            _carry_out(lambda run: run.send(asked, ids), result, asked)
 
 
 def _behind(listed: IdList, asked: _Asked) -> tuple[int, ...]:
@@ -170,27 +196,18 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _carry_out(work: Callable[[_Run], None], output: Path | None, form: ResultForm | None, asked: _Asked | None) -> None:
+def _carry_out(work: Callable[[_Run], None], result: _Result, asked: _Asked | None) -> None:
     """Do it, and say how it ended.
 
     Raises:
         typer.Exit: with 1 where some IDs failed, with 130 where it was interrupted.
         StartRefused: it couldn't be done, or not to its end.
     """
-    form = form or _form_of(output)
-    with _opened(output) as file, watching() as shown, at_gateway(shown.note) as batches:
-        run = _Run(batches, shown, form, file)
-        with _guided(run, asked, output):
+    with result.opened() as file, watching() as shown, at_gateway(shown.note) as batches:
+        run = _Run(batches, shown, result.form, file)
+        with _guided(run, asked, result):
             work(run)
-    _conclude(run.ended, output)
-
-
-def _form_of(output: Path | None) -> ResultForm:
-    return ResultForm.CSV if output and output.suffix.lower() == ".csv" else ResultForm.JSONL
-
-
-def _opened(output: Path | None) -> AbstractContextManager[BinaryIO | None]:
-    return revised_file(output) if output else nullcontext()
+    _conclude(run.ended, result.path)
 
 
 @contextmanager
@@ -202,7 +219,7 @@ def _interruptible() -> Iterator[None]:
 
 
 @contextmanager
-def _guided(run: _Run, asked: _Asked | None, output: Path | None) -> Iterator[None]:
+def _guided(run: _Run, asked: _Asked | None, result: _Result) -> Iterator[None]:
     """Where the work is broken off, say how to go on.
 
     Raises:
@@ -212,29 +229,28 @@ def _guided(run: _Run, asked: _Asked | None, output: Path | None) -> Iterator[No
     try:
         yield
     except GatewayError as error:
-        _guide(run, asked, output)
+        _guide(run, asked, result)
         message = f"{error.code}: {legible(error.detail)}"
         raise StartRefused(message) from None
     except KeyboardInterrupt:
         if run.under_way is None:
             run.watching.note(f"interrupted while a batch was sent; `{PROGRAM} jobs list` shows whether the gateway has it")
-        _guide(run, asked, output)
+        _guide(run, asked, result)
         raise
     except (StartRefused, OSError):
-        _guide(run, asked, output)
+        _guide(run, asked, result)
         raise
 
 
-def _guide(run: _Run, asked: _Asked | None, output: Path | None) -> None:
+def _guide(run: _Run, asked: _Asked | None, result: _Result) -> None:
     if run.under_way:
-        named = ["--output", str(output)] if output else []
         run.watching.note(f"the gateway goes on with job {run.under_way}")
-        run.watching.note(f"to follow it: {shlex.join([PROGRAM, 'link', '--resume', run.under_way, *named])}")
+        run.watching.note(f"to follow it: {shlex.join([PROGRAM, 'link', '--resume', run.under_way, *result.options])}")
         run.watching.note(f"to cancel it: {PROGRAM} jobs cancel {run.under_way}")
     if run.ended and run.unsent:
         run.watching.note(f"jobs that ended before: {', '.join(job['id'] for job in run.ended)}")
     if asked and run.sent and run.unsent:
-        run.watching.note(f"{run.unsent} IDs were not sent; to send them: {asked.command(asked.skip + run.sent)}")
+        run.watching.note(f"{run.unsent} IDs were not sent; to send them: {asked.command(asked.skip + run.sent, result)}")
 
 
 def _conclude(jobs: Sequence[Job], output: Path | None) -> None:

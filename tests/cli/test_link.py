@@ -330,15 +330,19 @@ def test_a_cancelled_job_is_status_1(shell: Shell, state: Linking, file: Callabl
 
 
 def test_what_wasnt_sent_is_named(shell: Shell, state: Linking, file: Callable[..., str], tmp_path: Path) -> None:
-    """Where an interruption leaves IDs of the file unsent, the command that sends them is printed; it leaves out the first job's."""
-    name = file(*range(10_001, 110_003))
-    ended = interrupted(state, tmp_path / "run", *ORDERS, name, *SLOW)
+    """Where an interruption leaves IDs of the file unsent, the command that sends them is printed; it leaves out the first job's.
+
+    It and the command that follows the job say where the result shall go, and in which form, as it was said.
+    """
+    name, output = file(*range(10_001, 110_003)), ("--output", str(tmp_path / "result"), "--format", "csv")
+    ended = interrupted(state, tmp_path / "run", *ORDERS, name, *SLOW, *output)
     job_id = ended.err.partition(":")[0]
     shell("jobs", "cancel", job_id)
 
     rest = f"flxpoint-gateway link --param orderIds --file {name} --operation link-orders --token slow --priority batch --skip 100000"
     assert ended.process.returncode == 130
-    assert ended.err.splitlines()[-1] == f"2 IDs were not sent; to send them: {rest}"
+    assert f"to follow it: flxpoint-gateway link --resume {job_id} {' '.join(output)}\n" in ended.err
+    assert ended.err.splitlines()[-1] == f"2 IDs were not sent; to send them: {rest} {' '.join(output)}"
 
 
 def test_a_terminal_gets_a_bar(shell: Shell, state: Linking, file: Callable[..., str]) -> None:
