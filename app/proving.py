@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from app.audit import Signer, Trusted
 from app.errors import StartRefused
 from app.settings import Settings
+from app.storage.embedded_scan import scanning
 from app.storage.migrate import newest_schema
-from app.storage.scan import Damaged, Scan, scanning
+from app.storage.scan import Damaged, Scan
 from app.vault import CHECKPOINT_SIGNING, Sealed, load_keyring, open_own_key
 
 __all__ = ["held_signer", "read_only", "require_readable", "trusted_keys"]
@@ -100,9 +101,7 @@ def _log_beside(path: Path) -> str:
 
 
 def _require_schema(scan: Scan) -> None:
-    table = scan.one("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'alembic_version'")
-    row = scan.one("SELECT version_num FROM alembic_version") if table else None
-    found = row[0].decode(errors="replace") if row and type(row[0]) is bytearray else "none"
+    found = scan.schema() or "none"
     if found != newest_schema():
         message = f"the database has schema {found}, this version {newest_schema()}: bring it there with `db upgrade`"
         raise StartRefused(message)

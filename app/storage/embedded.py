@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 
 from app.storage.connection import Dialect, Rows, StorageError, Taken
-from app.storage.scan import open_read_only
 
-__all__ = ["EmbeddedConnection", "open_embedded", "open_embedded_reading", "prepare"]
+__all__ = ["EmbeddedConnection", "open_embedded", "open_embedded_reading", "open_read_only", "prepare"]
 
 BUSY_TIMEOUT_MS = 5_000
 SWITCH_POLL_MS = 10
@@ -92,6 +93,24 @@ def open_embedded_reading(path: str, is_vain: Callable[[], bool]) -> EmbeddedCon
     # A connection's own `interrupt` would miss who is between two of its many statements; this is asked in all of them together.
     connection.set_progress_handler(is_vain, STEPS_BETWEEN_LOOKS)
     return EmbeddedConnection(connection)
+
+
+def open_read_only(path: Path) -> sqlite3.Connection:
+    """Open a database that isn't to be changed, also beside a server that writes.
+
+    Where nobody can write, as on a read-only medium, it is taken for what doesn't change, and needs no file beside it.
+
+    Raises:
+        sqlite3.Error: it can't be opened.
+    """
+    options = "mode=ro&immutable=1" if _is_still(path) else "mode=ro"
+    return sqlite3.connect(f"file:{quote(str(path.resolve()))}?{options}", uri=True, isolation_level=None)
+
+
+def _is_still(path: Path) -> bool:
+    """Whether its folder can't be written, and nothing stands in a log beside it, which would be left out."""
+    log = path.resolve().with_name(f"{path.resolve().name}-wal")
+    return not os.access(path.resolve().parent, os.W_OK) and not (log.exists() and log.stat().st_size)
 
 
 def prepare(connection: DBAPIConnection | sqlite3.Connection) -> None:

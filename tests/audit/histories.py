@@ -21,7 +21,7 @@ from app.audit.stretches import Stretch
 from app.audit.verification import Finding, Kind, Verified, verify
 from app.domain import new_id, utc_now
 from app.storage.embedded import EmbeddedConnection
-from app.storage.scan import scanning
+from app.storage.embedded_scan import scanning
 from tests.records import administrative
 
 __all__ = ["History"]

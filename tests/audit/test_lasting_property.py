@@ -21,7 +21,7 @@ from app.audit.chain import GENESIS
 from app.audit.recovery import Recovery
 from app.audit.verification import Kind, verify
 from app.storage import DatabaseThread
-from app.storage.scan import scanning
+from app.storage.embedded_scan import scanning
 from tests.audit.past import Past, call, days_ago, past
 
 FIRST_DAY = 400.0

@@ -17,7 +17,7 @@ from app.audit.seals import Trusted
 from app.audit.verification import verify
 from app.audit.verification.findings import Kind
 from app.storage import writing
-from app.storage.scan import scanning
+from app.storage.embedded_scan import scanning
 from tests.audit.deaths import SIGNER, Deaths
 from tests.records import administrative
 

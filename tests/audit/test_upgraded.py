@@ -20,8 +20,8 @@ from app.errors import StartRefused
 from app.opening import open_state
 from app.recording import record_changes, seal_old_records
 from app.storage import open_engine, writing
+from app.storage.embedded_scan import scanning
 from app.storage.migrate import _config, upgrade
-from app.storage.scan import scanning
 from app.vault import CHECKPOINT_SIGNING, Keyring, own_key
 from tests.audit.test_laundering import rewrite
 from tests.records import administrative

@@ -11,7 +11,8 @@ from threading import Event, Thread, main_thread
 import pytest
 import pytest_asyncio
 
-from app.storage.scan import BATCH_BYTES, LARGEST_VALUE, Damaged, Scan, scanning
+from app.storage.embedded_scan import scanning
+from app.storage.scan import BATCH_BYTES, LARGEST_VALUE, Damaged, Scan
 from tests.storage.database import migrated
 
 

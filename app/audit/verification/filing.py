@@ -9,9 +9,11 @@ from typing import Any
 from app.storage.scan import RawRow
 from app.storage.tables import FILED_LISTS, FILED_MEMBERS
 
-__all__ = ["Sum", "filed_ids"]
+__all__ = ["NO_TEXT", "Sum", "filed_ids"]
 
 SUM_BITS = (1 << 64) - 1
+NO_TEXT = b"\xff"
+"""Before an entry's value that isn't text: no text in UTF-8 begins with it."""
 
 
 def filed_ids(members: Mapping[str, Any]) -> set[str]:
@@ -52,8 +54,8 @@ class Sum:
     def add_entries(self, batch: Sequence[RawRow]) -> None:
         """Add entries as they are stored."""
         for number, value, is_text in batch:
-            self._add(number, value if is_text else b"\xff" + value)
+            self._add(number, value if is_text else NO_TEXT + value)
 
-    def _add(self, number: int, value: bytes) -> None:
+    def _add(self, number: int | None, value: bytes) -> None:
         # Python's own hash of bytes is keyed (SipHash), by a key of this process.
         self.value = (self.value + hash((self._salt + value, number))) & SUM_BITS

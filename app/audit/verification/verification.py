@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from app.audit.verification.chains import Chains
 from app.audit.verification.ending import Ending
 from app.audit.verification.filing import Sum
 from app.audit.verification.findings import Finding, Findings, Kind
+from app.audit.verification.misfiled import misfiled
 from app.audit.verification.points import Points, Source
 from app.audit.verification.seals import SealCheck
 from app.storage.scan import Damaged, Scan
@@ -121,15 +123,15 @@ class _Verification:
 
     def _find_misfiled(self) -> None:
         explained, records_removed = self._findings.numbers(), self._findings.any_of(*REMOVED)
-        known = bool(explained) or records_removed
-        for missing in (True, False):
-            for number, value, there in self._scan.misfiled(missing=missing, most=MOST_MISFILED):
-                if number not in explained and (there or not records_removed):
-                    what = "lacks an entry" if missing else "has an entry that isn't the record's"
-                    text = f"the index of IDs {what}: {value}, record {number}"
-                    self._findings.add(Finding(Kind.INDEX_WRONG, text, number=number))
-                    known = True
-        if not known:
+        told = Counter[bool]()
+        for one in misfiled(self._scan.records(), self._scan.filed_ids(in_order=True)):
+            if one.number in explained or (records_removed and not one.there) or told[one.missing] == MOST_MISFILED:
+                continue
+            told[one.missing] += 1
+            what = "lacks an entry" if one.missing else "has an entry that isn't the record's"
+            text = f"the index of IDs {what}: {one.value}, record {one.number}"
+            self._findings.add(Finding(Kind.INDEX_WRONG, text, number=one.number))
+        if not (told or explained or records_removed):
             self._findings.add(Finding(Kind.INDEX_WRONG, "the index of IDs doesn't agree with the records"))
 
     def _damaged(self, text: str) -> None:
