@@ -33,10 +33,11 @@ class HeldJobs:
     def __init__(self, owner: str) -> None:
         self._owner = owner
 
-    async def claim(self, connection: AsyncConnection, *, lease_until: str, alone: bool) -> dict[str, bool]:
+    async def claim(self, connection: AsyncConnection, *, lease_until: str, alone: bool) -> dict[str, tuple[bool, str]]:
         """Renew the lease of one's own jobs, and take every open job that nobody's lease holds.
 
-        Gives the IDs of all of them, the oldest first, and whether each is to be cancelled: what else is known of a job stays as it is.
+        Gives the IDs of all of them, the oldest first, and of each whether it is to be cancelled and when it expires: what else is known
+        of a job that is carried out stays as it is.
 
         Args:
             connection: the transaction.
@@ -45,8 +46,8 @@ class HeldJobs:
         """
         mine = or_(jobs.c.owner == self._owner, true() if alone else _is_free())
         query = update(jobs).where(jobs.c.state.in_(OPEN), mine).values(owner=self._owner, lease_until=lease_until)
-        rows = await connection.execute(query.returning(jobs.c.id, jobs.c.cancelling))
-        return {job_id: bool(cancelling) for job_id, cancelling in sorted((row.id, row.cancelling) for row in rows)}
+        rows = await connection.execute(query.returning(jobs.c.id, jobs.c.cancelling, jobs.c.expires_at))
+        return {row.id: (bool(row.cancelling), row.expires_at) for row in sorted(rows, key=lambda row: row.id)}
 
     async def claim_new(self, connection: AsyncConnection, *, lease_until: str) -> list[Job]:
         """Take the open jobs that nobody's lease holds; gives these and those of one's own that are to be cancelled, the oldest first."""

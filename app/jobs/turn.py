@@ -85,8 +85,9 @@ class Turn:
         mine = await self.held.claim(connection, lease_until=lease_from_now(), alone=alone)
         self.runs = {job_id: run for job_id, run in self.runs.items() if job_id in mine}
         for job_id, run in self.runs.items():
-            if mine[job_id] and not run.job.cancelling:
-                run.job = replace(run.job, cancelling=True)
+            cancelling, expires_at = mine[job_id]
+            if (run.job.cancelling, run.job.expires_at) != mine[job_id]:
+                run.job = replace(run.job, cancelling=cancelling, expires_at=expires_at)
         new = [job_id for job_id in mine if job_id not in self.runs]
         for start in range(0, len(new), JOBS_AT_ONCE):
             self._hold(await self._store.jobs(connection, new[start : start + JOBS_AT_ONCE]))

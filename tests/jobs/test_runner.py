@@ -158,7 +158,7 @@ async def test_a_new_job_has_no_other_read(tmp_path: Path, monkeypatch: pytest.M
     claims: list[str] = []
     claim = HeldJobs.claim
 
-    async def counted(held: HeldJobs, connection: AsyncConnection, *, lease_until: str, alone: bool) -> dict[str, bool]:
+    async def counted(held: HeldJobs, connection: AsyncConnection, *, lease_until: str, alone: bool) -> dict[str, tuple[bool, str]]:
         claims.append(lease_until)
         return await claim(held, connection, lease_until=lease_until, alone=alone)
 
