@@ -263,6 +263,20 @@ async def test_a_damaged_record_holds_up_no_other(deaths: Deaths, damage: str, n
     assert all(one["uncertain"] for one in deaths.records("call:outcome") if one["code"] == "unknown")
 
 
+@pytest.mark.parametrize("heads", ["7", "'gone'", "json('[{}]')", 'json(\'[{"chain":1,"seq":1,"hash":"no"}]\')'])
+async def test_an_end_isnt_signed_while_what_others_say_of_it_cant_be_read(deaths: Deaths, heads: str) -> None:
+    """Whoever damaged that may have changed the end, too; the chain is closed all the same, and its calls are ended."""
+    call = make_call(1)
+    dead = await deaths.died(*taken(call))
+    other = await deaths.died(administrative(Name.TOKEN_RESUMED, "test", "shop"))
+    deaths.sql(f"UPDATE audit_records SET body = json_set(body, '$.heads', {heads}) WHERE chain = ? AND seq = 1", other)  # noqa: S608 - ours
+    await deaths.recovered()
+
+    assert deaths.outcomes() == {call.id: 1}
+    assert deaths.chain(dead)["closed_at"]
+    assert not deaths.sealed(dead)
+
+
 async def test_a_graceful_end_leaves_nothing(deaths: Deaths) -> None:
     """A process that ended in order has closed and sealed its chain itself."""
     call, ledger = make_call(1), deaths.ledger()
