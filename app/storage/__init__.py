@@ -2,23 +2,27 @@
 
 from app.storage.connection import Connection, Dialect, Executor, Rows, StorageError, Taken
 from app.storage.engine import open_engine, reading, writing
+from app.storage.leading import ALONE, Lead, leading
 from app.storage.opening import insert_or_skip, lock_record, open_connection, open_reading_connection, within
 from app.storage.rehearsal import rehearsed
 from app.storage.revision import current_revision, touch_revision
 from app.storage.thread import Crowded, DatabaseThread, ReadingThread
 
 __all__ = [
+    "ALONE",
     "Connection",
     "Crowded",
     "DatabaseThread",
     "Dialect",
     "Executor",
+    "Lead",
     "ReadingThread",
     "Rows",
     "StorageError",
     "Taken",
     "current_revision",
     "insert_or_skip",
+    "leading",
     "lock_record",
     "open_connection",
     "open_engine",

@@ -5,7 +5,7 @@ Who takes `RECORD` and `STATE` takes `STATE` first.
 
 from __future__ import annotations
 
-__all__ = ["RECORD", "SERVE", "STATE"]
+__all__ = ["LEAD", "RECORD", "SERVE", "STATE"]
 
 STATE = 0x666C_7801
 """Held by every transaction that writes what isn't the record, and while the schema is changed."""
@@ -15,3 +15,6 @@ RECORD = 0x666C_7802
 
 SERVE = 0x666C_7803
 """Held by the one process that serves, where turns are counted in the process."""
+
+LEAD = 0x666C_7804
+"""Held by the one process that does what only one is to do: the stream of records, anchoring, retention."""
