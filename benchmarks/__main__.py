@@ -30,6 +30,7 @@ from benchmarks import (
     queue_cost,
     recording,
     refusals,
+    replicas,
     tokens,
 )
 from benchmarks.figures import Report
@@ -52,6 +53,7 @@ BENCHMARKS: dict[str, Callable[[Scale], Awaitable[Report]]] = {
     "merging": merging.measure,
     "jobs": jobs.measure,
     "following": following.measure,
+    "replicas": replicas.measure,
     "latency": latency.measure,
     "auditing": auditing.measure,
     "recording": recording.measure,

@@ -44,6 +44,10 @@ class Scale:
         job_orders: orders of each of these jobs.
         followers: clients that follow jobs.
         followed_sends: sends of each job that they follow.
+        shared_calls: calls that wait for one token, spread over replicas.
+        flood: calls of the caller that has many, on each of three replicas.
+        restarts: how often Valkey is started again, empty.
+        shared_tokens: tokens that all have work waiting, over two replicas.
         noise: repetitions of the loop and of the fsync by which the machine's noise is told.
     """
 
@@ -77,6 +81,10 @@ class Scale:
     job_orders: int
     followers: int
     followed_sends: int
+    shared_calls: int
+    flood: int
+    restarts: int
+    shared_tokens: int
     noise: int
 
     def at_least(self, value: float) -> Bound | None:
@@ -119,6 +127,10 @@ FULL = Scale(
     job_orders=1_000,
     followers=1_000,
     followed_sends=60,
+    shared_calls=200,
+    flood=100,
+    restarts=10,
+    shared_tokens=200,
     noise=200,
 )
 QUICK = Scale(
@@ -152,5 +164,9 @@ QUICK = Scale(
     job_orders=100,
     followers=50,
     followed_sends=6,
+    shared_calls=12,
+    flood=5,
+    restarts=2,
+    shared_tokens=6,
     noise=20,
 )

@@ -23,7 +23,18 @@ from benchmarks.recorder import Recorder
 from benchmarks.relay import Relay, relayed
 from benchmarks.upstream import token_value
 
-__all__ = ["COLD_START_SECONDS", "LONGEST_WAIT", "OWN_VARIABLES", "Cast", "Stage", "gateway_variables", "opened", "prepare", "simulated"]
+__all__ = [
+    "CALLER",
+    "COLD_START_SECONDS",
+    "LONGEST_WAIT",
+    "OWN_VARIABLES",
+    "Cast",
+    "Stage",
+    "gateway_variables",
+    "opened",
+    "prepare",
+    "simulated",
+]
 
 CALLER = "benchmarks"
 UNLIMITED = "1000000/second"

@@ -29,7 +29,7 @@ from benchmarks.stage import Cast, Stage, gateway_variables, opened, prepare, si
 from benchmarks.upstream import FIRST_ORDER
 from benchmarks.windows import RATE, breaches, utilisation
 
-__all__ = ["AT_ONCE", "BEGIN_A_SECOND", "measure", "share", "used_together"]
+__all__ = ["AT_ONCE", "BEGIN_A_SECOND", "TOLERANCE", "measure", "share", "used_together"]
 
 NONE = Bound("≤", 0)
 AT_ONCE = 4

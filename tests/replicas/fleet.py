@@ -27,10 +27,11 @@ from tests.servers.postgres import Postgres
 from tests.servers.proxy import Proxy, proxied
 from tests.servers.valkey import Valkey
 
-__all__ = ["Called", "Fleet", "Replica", "assembled"]
+__all__ = ["DESERTED_SECONDS", "READY", "Called", "Fleet", "Replica", "assembled"]
 
 READY = "/gateway/health/ready"
 POLL_SECONDS = 0.02
+DESERTED_SECONDS = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,14 +192,24 @@ class Fleet:
             while len(await self.arrivals(token)) < number:
                 await asyncio.sleep(POLL_SECONDS)
 
-    async def waiting(self, number: int) -> None:
-        """Wait until Valkey keeps so many places.
+    async def crowded(self, number: int) -> None:
+        """Wait until Valkey keeps so many places or more.
 
         Raises:
             TimeoutError: it doesn't in time.
         """
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while self.places() != number:
+            while self.places() < number:
+                await asyncio.sleep(POLL_SECONDS)
+
+    async def deserted(self) -> None:
+        """Wait until Valkey keeps no place any more.
+
+        Raises:
+            TimeoutError: after 10 s there still are some.
+        """
+        async with asyncio.timeout(DESERTED_SECONDS):
+            while self.places():
                 await asyncio.sleep(POLL_SECONDS)
 
     def places(self) -> int:

@@ -29,12 +29,12 @@ async def test_a_flood_on_other_replicas_delays_no_single_call(fleet: Fleet) -> 
     token = fleet.next_token()
     first, second, third = fleet.replicas
     flood = asyncio.create_task(fleet.ask_all(2 * CALLS, [first, second], token=token, caller="flood"))
-    await fleet.waiting(2 * CALLS)
+    await fleet.crowded(2 * CALLS - 2)
     single = await fleet.ask(third, token=token, caller="single")
     waiting = fleet.places()
     flood.cancel()
     await asyncio.wait({flood})
-    await fleet.waiting(0)
+    await fleet.deserted()
 
     assert single.right
     assert waiting > CALLS
