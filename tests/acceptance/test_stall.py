@@ -21,7 +21,7 @@ from app.cli.state import administer
 from app.domain import TokenKind, TokenValue
 from app.vault import NewToken
 from tests import loopback
-from tests.cli.processes import Process, environment, free_port, started
+from tests.cli.processes import Process, free_port, started, unmeasured
 
 VALUE = "a-simulated-token-value-0001"
 CALLS = 8
@@ -56,13 +56,13 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
     """Both, started and ready."""
     ports = free_port(), free_port()
     upstream, url = (f"http://127.0.0.1:{port}" for port in ports)
-    variables = environment(STATE_DIR=tmp_path / "state", UPSTREAM_URL=upstream)
+    variables = unmeasured(STATE_DIR=tmp_path / "state", UPSTREAM_URL=upstream)
     monkeypatch.setenv("GATEWAY_STATE_DIR", str(tmp_path / "state"))
     administer(lambda administration: administration.add_token(NewToken("shop", TokenKind.ACCOUNT, TokenValue(VALUE))))
     _, key = administer(lambda administration: administration.add_caller(NewCaller("service", (GrantAsked("shop"),))))
     simulate = ("simulate", "--port", str(ports[0]), "--token", f"shop={VALUE}:account")
     with ExitStack() as stack:
-        simulator = stack.enter_context(started(*simulate, variables=environment(), folder=tmp_path / "simulate"))
+        simulator = stack.enter_context(started(*simulate, variables=unmeasured(), folder=tmp_path / "simulate"))
         simulator.wait_for(f"{upstream}/_simulator/health")
         gateway = stack.enter_context(started("serve", "--port", str(ports[1]), variables=variables, folder=tmp_path / "serve"))
         gateway.wait_for(f"{url}/gateway/health/ready")

@@ -33,7 +33,7 @@ from app.cli.state import administer
 from app.domain import TokenKind, TokenValue
 from app.vault import NewToken
 from tests import loopback
-from tests.cli.processes import Process, environment, free_port, started, until
+from tests.cli.processes import Process, free_port, started, unmeasured, until
 
 VALUE = "a-simulated-token-value-0001"
 LOCKED_SECONDS = 10.0
@@ -143,7 +143,7 @@ class Place:
         self.starts += 1
         port = free_port()
         url = f"http://127.0.0.1:{port}"
-        variables = environment(STATE_DIR=self.folder / "state", UPSTREAM_URL=self.upstream)
+        variables = unmeasured(STATE_DIR=self.folder / "state", UPSTREAM_URL=self.upstream)
         folder = self.folder / f"serve-{self.starts}"
         arguments = ("serve", "--port", str(port))
         gateway = self.stack.enter_context(started(*arguments, variables=variables, folder=folder, inside=inside))
@@ -161,7 +161,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     upstream = f"http://127.0.0.1:{port}"
     simulate = ("simulate", "--port", str(port), "--token", f"shop={VALUE}:account")
     with ExitStack() as stack:
-        simulator = stack.enter_context(started(*simulate, variables=environment(), folder=tmp_path / "simulate"))
+        simulator = stack.enter_context(started(*simulate, variables=unmeasured(), folder=tmp_path / "simulate"))
         simulator.wait_for(f"{upstream}/_simulator/health")
         yield Place(tmp_path, stack, key.reveal(), upstream)
 

@@ -27,7 +27,7 @@ from tests.canary.haul import Haul
 from tests.canary.routes import Ask, Drive, routes_of
 from tests.canary.searching import Searcher
 from tests.canary.upstream import Hosts, hosts
-from tests.cli.processes import Process, environment, free_port, started
+from tests.cli.processes import Process, free_port, started, unmeasured
 from tests.cli.shell import Shell
 from tests.rig import settings_for
 
@@ -128,7 +128,7 @@ def canary(folder: Path, shell: Shell) -> Iterator[tuple[Canary, Path, dict[str,
         here = Canary(haul, shell, Commands(shell, haul), upstream, values, client)
         _prepare(here, folder)
         state = shell.state_dir
-        variables = environment(
+        variables = unmeasured(
             STATE_DIR=state,
             UPSTREAM_URL=upstream.url,
             LOG_LEVEL="DEBUG",

@@ -20,7 +20,7 @@ from app.callers import HashedKey, NewCaller, parse_key
 from app.cli.state import administer
 from tests import loopback
 
-from .processes import REPOSITORY, Process, environment, free_port, started, until
+from .processes import REPOSITORY, Process, environment, free_port, started, unmeasured, until
 from .shell import Shell
 
 CANARY = "a-canary-value-000"
@@ -124,9 +124,7 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A simulator that knows the tokens."""
     port = free_port()
     tokens = [argument for name, value in VALUES.items() for argument in ("--token", f"{name}={value}:account")]
-    with started(
-        "simulate", "--port", str(port), *tokens, variables=environment(), folder=tmp_path_factory.mktemp("simulate")
-    ) as simulator:
+    with started("simulate", "--port", str(port), *tokens, variables=unmeasured(), folder=tmp_path_factory.mktemp("simulate")) as simulator:
         simulator.wait_for(f"http://127.0.0.1:{port}/_simulator/statistics")
         yield f"http://127.0.0.1:{port}"
 

@@ -21,7 +21,7 @@ from app.cli.lanes import COLUMNS
 from app.dispatch import LaneReport
 from tests import loopback
 
-from .processes import PATIENCE_SECONDS, REPOSITORY, environment, free_port, started, until
+from .processes import PATIENCE_SECONDS, REPOSITORY, environment, free_port, started, unmeasured, until
 from .shell import Ran, Shell
 from .test_serve import Served
 
@@ -35,7 +35,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("lanes")
     port = free_port()
     with ExitStack() as stack:
-        simulating = started("simulate", "--port", str(port), "--token", f"shop={VALUE}:account", variables=environment(), folder=folder)
+        simulating = started("simulate", "--port", str(port), "--token", f"shop={VALUE}:account", variables=unmeasured(), folder=folder)
         simulator = stack.enter_context(simulating)
         served = Served(folder, f"http://127.0.0.1:{port}", stack)
         served.start()

@@ -20,7 +20,7 @@ from app.domain import TokenKind, TokenRef, TokenValue
 from app.vault import NewToken
 from tests import loopback
 
-from .processes import Process, environment, free_port, started, until
+from .processes import Process, environment, free_port, started, unmeasured, until
 from .shell import Ran, Shell
 
 TOKENS = {f"token-{number}": f"a-simulated-token-value-000{number}" for number in range(6)}
@@ -79,7 +79,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     port = free_port()
     tokens = [argument for name, value in TOKENS.items() for argument in ("--token", f"{name}={value}:account")]
     with ExitStack() as stack:
-        simulating = started("simulate", "--port", str(port), *tokens, variables=environment(), folder=folder / "simulate")
+        simulating = started("simulate", "--port", str(port), *tokens, variables=unmeasured(), folder=folder / "simulate")
         simulator = stack.enter_context(simulating)
         served = Served(folder, f"http://127.0.0.1:{port}", stack)
         served.start()

@@ -23,7 +23,7 @@ from app.domain import TokenKind, TokenValue
 from app.vault import NewToken
 from tests import loopback
 
-from .processes import Process, environment, free_port, run, started, until
+from .processes import Process, environment, free_port, run, started, unmeasured, until
 from .shell import Shell
 
 TOKEN_VALUE = "a-simulated-token-value-0001"
@@ -90,7 +90,7 @@ def site(tmp_path: Path, shell_of: Callable[[Path], Shell]) -> Iterator[Site]:
     port = free_port()
     with ExitStack() as stack:
         arguments = ("simulate", "--port", str(port), "--token", f"shop={TOKEN_VALUE}:account")
-        simulator = stack.enter_context(started(*arguments, variables=environment(), folder=tmp_path / "simulate"))
+        simulator = stack.enter_context(started(*arguments, variables=unmeasured(), folder=tmp_path / "simulate"))
         simulator.wait_for(f"http://127.0.0.1:{port}/_simulator/statistics")
         yield Site(tmp_path, f"http://127.0.0.1:{port}", key, stack)
 

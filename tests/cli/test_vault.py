@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from .processes import REPOSITORY, command, environment, free_port, run, started, until
+from .processes import REPOSITORY, command, environment, free_port, run, started, unmeasured, until
 from .shell import Ran, Shell
 from .test_serve import Served
 
@@ -40,7 +40,7 @@ def served(tmp_path: Path) -> Iterator[Keyed]:
     port = free_port()
     tokens = [argument for name, value in VALUES.items() for argument in ("--token", f"{name}={value}:account")]
     with ExitStack() as stack:
-        simulating = started("simulate", "--port", str(port), *tokens, variables=environment(), folder=tmp_path / "simulate")
+        simulating = started("simulate", "--port", str(port), *tokens, variables=unmeasured(), folder=tmp_path / "simulate")
         simulator = stack.enter_context(simulating)
         served = Keyed(tmp_path, f"http://127.0.0.1:{port}", stack)
         served.start()

@@ -18,7 +18,7 @@ from app.settings import Settings
 from app.storage import writing
 from app.vault import CHECKPOINT_SIGNING, NewToken, own_key
 from tests import loopback
-from tests.cli.processes import PATIENCE_SECONDS, Process, environment, free_port, started
+from tests.cli.processes import PATIENCE_SECONDS, Process, free_port, started, unmeasured
 from tests.rig import settings_for
 
 TOKENS = {f"shop-{number:03}": f"a-simulated-token-value-{number:04}" for number in range(50)}
@@ -54,7 +54,7 @@ class Stage:
     @property
     def variables(self) -> dict[str, str]:
         """What the gateway's processes and its commands are given; every other gateway merges calls."""
-        return environment(
+        return unmeasured(
             STATE_DIR=self.settings.state_dir,
             UPSTREAM_URL=self.upstream,
             CALLER_RATE=ALLOWANCE,
@@ -102,7 +102,7 @@ async def staged(folder: Path) -> AsyncIterator[Stage]:
     port = free_port()
     tokens = [argument for name, value in TOKENS.items() for argument in ("--token", f"{name}={value}:account")]
     with ExitStack() as stack:
-        simulating = started("simulate", "--port", str(port), *tokens, variables=environment(), folder=folder / "simulator")
+        simulating = started("simulate", "--port", str(port), *tokens, variables=unmeasured(), folder=folder / "simulator")
         upstream = f"http://127.0.0.1:{port}"
         stack.enter_context(simulating).wait_for(f"{upstream}/_simulator/health")
         _control(upstream, "seed", {"count": ORDERS, "first": FIRST_ORDER})
