@@ -14,7 +14,7 @@ from app.audit import AuditReader, GroupWriter, Ledger, Listener, Recovery, Sign
 from app.recording import signer_of
 from app.retention import SERVER, open_retention
 from app.settings import Settings
-from app.storage import Crowded, DatabaseThread, ReadingThread, writing
+from app.storage import Crowded, DatabaseThread, Lead, ReadingThread, leading, writing
 from app.vault import Keyring
 
 __all__ = ["Register", "open_register"]
@@ -25,10 +25,11 @@ CROWD_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """Who writes records, who reads them, and what sees to them meanwhile."""
+    """Who writes records, who reads them, and what sees to them meanwhile; `lead`: whether this process does so for all."""
 
     writer: GroupWriter
     reader: AuditReader
+    lead: Lead
     _settings: Settings
     _engine: AsyncEngine
     _keyring: Keyring
@@ -76,8 +77,10 @@ async def open_register(settings: Settings, engine: AsyncEngine, keyring: Keyrin
         StartRefused: the spool, the stream or the signing key can't be used.
     """
     async with AsyncExitStack() as stack:
+        # Whoever leads does so until its last checkpoint is handed on.
+        lead = await stack.enter_async_context(leading(engine))
         # Those who hand records on hear of the last checkpoint too.
-        listeners = await _open_listeners(stack, settings, engine)
+        listeners = await _open_listeners(stack, settings, engine, lead)
         spool = await asyncio.to_thread(Spool, settings.spool_file)
         stack.callback(spool.close)
         ledger = Ledger(_kept(stack, DatabaseThread(engine)), await _signer(engine, keyring), listeners)
@@ -87,7 +90,7 @@ async def open_register(settings: Settings, engine: AsyncEngine, keyring: Keyrin
         # A lock file keeps other processes from SQLite's file, so that whoever else wrote is dead; on a server leases tell.
         recovery = Recovery(_kept(stack, DatabaseThread(engine)), ledger, writer.settled, alone=settings.is_embedded)
         reader = AuditReader(_kept(stack, ReadingThread(engine)))
-        yield Register(writer, reader, settings, engine, keyring, spool, ledger, recovery)
+        yield Register(writer, reader, lead, settings, engine, keyring, spool, ledger, recovery)
 
 
 def _kept(stack: AsyncExitStack, thread: Thread) -> Thread:
@@ -96,9 +99,9 @@ def _kept(stack: AsyncExitStack, thread: Thread) -> Thread:
     return thread
 
 
-async def _open_listeners(stack: AsyncExitStack, settings: Settings, engine: AsyncEngine) -> tuple[Listener, ...]:
-    anchoring = await stack.enter_async_context(anchored(settings.anchor_command, engine, settings.state_dir))
-    return *anchoring, *await stack.enter_async_context(streamed(settings.audit_stream, engine, settings.state_dir))
+async def _open_listeners(stack: AsyncExitStack, settings: Settings, engine: AsyncEngine, lead: Lead) -> tuple[Listener, ...]:
+    anchoring = await stack.enter_async_context(anchored(settings.anchor_command, engine, settings.state_dir, lead))
+    return *anchoring, *await stack.enter_async_context(streamed(settings.audit_stream, engine, settings.state_dir, lead))
 
 
 async def _signer(engine: AsyncEngine, keyring: Keyring) -> Signer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -12,12 +13,12 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.audit.anchors import anchor_line
-from app.audit.bookmark import Bookmark
+from app.audit.bookmark import Bookmark, bookmark_for
 from app.audit.chain import Row
 from app.audit.ledger import Listener
 from app.audit.program import ProgramFailed, run_program
 from app.audit.seals import Seal
-from app.storage import reading
+from app.storage import Lead, reading
 from app.storage.tables import audit_checkpoints
 
 __all__ = ["Anchoring", "anchored"]
@@ -34,21 +35,21 @@ Numbered = tuple[int, Seal]
 
 
 @asynccontextmanager
-async def anchored(command: Sequence[str], engine: AsyncEngine, state_dir: Path) -> AsyncIterator[tuple[Listener, ...]]:
+async def anchored(command: Sequence[str], engine: AsyncEngine, state_dir: Path, lead: Lead) -> AsyncIterator[tuple[Listener, ...]]:
     """Hand checkpoints over while the context lasts (without a command: don't); gives who must hear of new ones.
 
-    It must end after the last checkpoint was made.
+    It must end after the last checkpoint was made. While this process doesn't lead another hands over.
     """
     if not command:
         yield ()
         return
-    bookmark = Bookmark(state_dir / "anchors.position")
-    anchoring = Anchoring(command, engine, bookmark)
+    bookmark = bookmark_for(engine, state_dir, "anchors")
+    anchoring = Anchoring(command, engine, bookmark, lead)
     try:
         async with anchoring.kept():
             yield (anchoring,)
     finally:
-        bookmark.close()
+        await asyncio.to_thread(bookmark.close)
 
 
 class Anchoring:
@@ -61,13 +62,18 @@ class Anchoring:
         command: the program and its arguments.
         engine: the database.
         bookmark: the last checkpoint that was handed over.
+        lead: whether this process is the one that hands over. It takes up where the one before stopped.
         limit: seconds that one run may take.
     """
 
-    def __init__(self, command: Sequence[str], engine: AsyncEngine, bookmark: Bookmark, *, limit: float = LIMIT_SECONDS) -> None:
+    def __init__(
+        self, command: Sequence[str], engine: AsyncEngine, bookmark: Bookmark, lead: Lead, *, limit: float = LIMIT_SECONDS
+    ) -> None:
         self._command = command
         self._engine = engine
         self._bookmark = bookmark
+        self._lead = lead
+        self._term = 0
         self._limit = limit
         self._reached = 0
         self._refused: int | None = None
@@ -90,9 +96,9 @@ class Anchoring:
             StartRefused: the bookmark can't be used.
             SQLAlchemyError: the database can't be read.
         """
-        newest = await self._newest()
-        oldest = max(0, newest - MOST_WAITING)
-        self._reached = self._bookmark.resume(newest, first=oldest, oldest=oldest)
+        await asyncio.to_thread(self._bookmark.place, max(0, await self._newest() - MOST_WAITING))
+        if self._lead.leads:
+            await self._take_up()
         task = asyncio.create_task(self._run())
         try:
             yield
@@ -119,8 +125,20 @@ class Anchoring:
             last = self._closing
             await self._attempt()
 
+    async def _take_up(self) -> None:
+        """Go on where the process that led before stopped, where there may have been one."""
+        term = self._lead.term
+        if term != self._term:
+            newest = await self._newest()
+            oldest = max(0, newest - MOST_WAITING)
+            resume = partial(self._bookmark.resume, newest, first=oldest, oldest=oldest)
+            self._reached, self._term, self._refused = await asyncio.to_thread(resume), term, None
+
     async def _attempt(self) -> None:
+        if not self._lead.leads:
+            return
         try:
+            await self._take_up()
             waiting = await self._waiting()
             if waiting and self._is_due(waiting[-1][0]):
                 await self._hand_over(waiting)
@@ -142,7 +160,9 @@ class Anchoring:
             if number != self._reached + 1:
                 log.warning("older checkpoints were not handed to the audit anchor command", first=self._reached + 1, last=number - 1)
             self._reached = number
-            self._bookmark.move(number)
+            await asyncio.to_thread(self._bookmark.move, number)
+            if not self._lead.leads:
+                return
 
     async def _waiting(self) -> list[Numbered]:
         """The newest that weren't handed over yet, oldest first."""

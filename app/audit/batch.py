@@ -41,5 +41,11 @@ class Batch:
         """Send the line that isn't whole from its beginning: what comes next goes somewhere else."""
         self._sent = self._ends[self._whole()]
 
+    def cut(self) -> None:
+        """Leave out the lines that aren't begun: another process sends them."""
+        whole = self._whole()
+        end = self._ends[whole + (self._sent > self._ends[whole])]
+        self._text = self._text[:end]
+
     def _whole(self) -> int:
         return bisect_right(self._ends, self._sent) - 1

@@ -14,14 +14,14 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.audit.batch import Batch
-from app.audit.bookmark import Bookmark
+from app.audit.bookmark import Bookmark, bookmark_for
 from app.audit.canonical import canonical
 from app.audit.chain import Row
 from app.audit.ledger import Listener
 from app.audit.outlets import Outlet, outlet_of
 from app.audit.seals import Seal
 from app.domain import utc_now
-from app.storage import Connection, StorageError, open_reading_connection
+from app.storage import Connection, Lead, StorageError, open_reading_connection
 
 __all__ = ["Stream", "streamed"]
 
@@ -38,10 +38,10 @@ log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def streamed(target: str, engine: AsyncEngine, state_dir: Path) -> AsyncIterator[tuple[Listener, ...]]:
+async def streamed(target: str, engine: AsyncEngine, state_dir: Path, lead: Lead) -> AsyncIterator[tuple[Listener, ...]]:
     """Stream to `stdout` or `file:PATH` while the context lasts (`none`: don't); gives who must hear of new records.
 
-    It must begin before the first record is written, and end after the last.
+    It must begin before the first record is written, and end after the last. While this process doesn't lead another streams.
 
     Raises:
         StartRefused: the target can't be written, or it can't be kept how far it came.
@@ -49,7 +49,7 @@ async def streamed(target: str, engine: AsyncEngine, state_dir: Path) -> AsyncIt
     if target == "none":
         yield ()
         return
-    stream = Stream(outlet_of(target), engine, Bookmark(state_dir / "stream.position"))
+    stream = Stream(outlet_of(target), engine, bookmark_for(engine, state_dir, "stream"), lead)
     await asyncio.to_thread(stream.start)
     try:
         yield (stream,)
@@ -60,6 +60,9 @@ async def streamed(target: str, engine: AsyncEngine, state_dir: Path) -> AsyncIt
 class Stream:
     """Writes what is on record, in the order of the records' numbers, by a thread of its own: nothing ever waits for it.
 
+    The order of the numbers is that of the commits, on PostgreSQL too, where all who write records do so under one lock: no record
+    appears with a number below one that was read.
+
     It reads the records from the database, where those of all processes are, so nothing is kept in memory for a collector that is slow.
     One that is too far behind is told what was left out, and so it is where records were removed before they were written.
 
@@ -67,13 +70,16 @@ class Stream:
         outlet: takes the lines.
         engine: the database; read on a connection of the stream's own.
         bookmark: the last record that was written.
+        lead: whether this process is the one that streams. It takes up where the one before stopped.
         most_behind: how many records it may be behind. Where it is more, it goes on with the newest half as many.
     """
 
-    def __init__(self, outlet: Outlet, engine: AsyncEngine, bookmark: Bookmark, *, most_behind: int = MOST_BEHIND) -> None:
+    def __init__(self, outlet: Outlet, engine: AsyncEngine, bookmark: Bookmark, lead: Lead, *, most_behind: int = MOST_BEHIND) -> None:
         self._outlet = outlet
         self._engine = engine
         self._bookmark = bookmark
+        self._lead = lead
+        self._term = 0
         self._most_behind = most_behind
         self._connection: Connection | None = None
         self._reached = 0
@@ -87,13 +93,16 @@ class Stream:
     def start(self) -> None:
         """Go on after the last record that was written; the first time, after the newest there is; from the oldest where that isn't known.
 
+        A process that doesn't lead only sees to it that whoever does goes on from here.
+
         Raises:
             StartRefused: the bookmark can't be used.
             StorageError: the database can't be read.
         """
-        newest = self._newest()
+        self._bookmark.place(self._newest())
+        if self._lead.leads:
+            self._take_up()
         self._disconnect()
-        self._reached = self._bookmark.resume(newest, first=newest, oldest=0)
         self._thread.start()
 
     def appended(self, rows: Sequence[Row]) -> None:  # noqa: ARG002 - they are read where those of other processes are, too
@@ -144,11 +153,21 @@ class Stream:
         self.failures = 0
         return True
 
+    def _take_up(self) -> None:
+        """Go on where the process that led before stopped, where there may have been one."""
+        term = self._lead.term
+        if term != self._term:
+            newest = self._newest()
+            self._reached = self._bookmark.resume(newest, first=newest, oldest=0)
+            self._batch, self._term = Batch(), term
+
     def _pass_on(self) -> None:
         if self._outlet.freshen():
             self._batch.rewind()
+        if not self._lead.leads:
+            self._batch.cut()
         self._send()
-        while lines := list(self._lines()):
+        while self._lead.leads and (lines := self._following()):
             self._batch = Batch(lines)
             self._send()
             if self._closing.is_set() and time.monotonic() > self._deadline:
@@ -162,8 +181,12 @@ class Stream:
         finally:
             done = self._batch.done
             if done is not None and done != self._reached:
-                self._reached = done
                 self._bookmark.move(done)
+                self._reached = done
+
+    def _following(self) -> list[tuple[int, bytes]]:
+        self._take_up()
+        return list(self._lines())
 
     def _lines(self) -> Iterator[tuple[int, bytes]]:
         """The next lines, each with the number of the record that it ends at. Where records are missing a line says so."""

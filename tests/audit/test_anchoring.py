@@ -19,11 +19,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.audit import Ledger, Name, Signer, Trusted, anchored, append
 from app.audit.anchoring import Anchoring
 from app.audit.anchors import anchor_line
-from app.audit.bookmark import Bookmark
+from app.audit.bookmark import FileBookmark
 from app.audit.chain import Head
 from app.audit.program import ProgramFailed, _feed, _started, run_program
 from app.audit.records import Record
-from app.storage import DatabaseThread, writing
+from app.storage import ALONE, DatabaseThread, writing
 from tests.records import administrative
 from tests.rig import until
 
@@ -110,7 +110,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> Said:
 async def test_each_checkpoint_is_handed_over_the_last_one_too(engine: AsyncEngine, tmp_path: Path) -> None:
     """Those of this process and those of others come once each, in the order in which they were made, until the very end."""
     path, thread = tmp_path / "anchors", DatabaseThread(engine)
-    async with anchored(keeping(path), engine, tmp_path) as listeners:
+    async with anchored(keeping(path), engine, tmp_path, ALONE) as listeners:
         ledger = Ledger(thread, SIGNER, listeners)
         await ledger.append([record(str(number)) for number in range(1_500)])
         await change(engine)
@@ -125,7 +125,7 @@ async def test_each_checkpoint_is_handed_over_the_last_one_too(engine: AsyncEngi
 async def test_other_processes_checkpoints_come_by_themselves(engine: AsyncEngine, tmp_path: Path) -> None:
     """A command's change is anchored while nothing happens in this process."""
     path = tmp_path / "anchors"
-    async with anchored(keeping(path), engine, tmp_path):
+    async with anchored(keeping(path), engine, tmp_path, ALONE):
         await change(engine)
         await handed(path, 1)
 
@@ -136,10 +136,10 @@ async def test_it_goes_on_where_it_ended(engine: AsyncEngine, tmp_path: Path) ->
     """The first time the newest that are there are handed over; after a restart those that were made while no server ran."""
     path = tmp_path / "anchors"
     await change(engine)
-    async with anchored(keeping(path), engine, tmp_path):
+    async with anchored(keeping(path), engine, tmp_path, ALONE):
         pass
     await change(engine, 2)
-    async with anchored(keeping(path), engine, tmp_path):
+    async with anchored(keeping(path), engine, tmp_path, ALONE):
         pass
 
     assert places(path) == [("administration", 2), ("administration", 3), ("administration", 4)]
@@ -149,7 +149,7 @@ async def test_a_program_that_fails_is_logged_and_tried_again(engine: AsyncEngin
     """Its status and the beginning of what it said stand in the log; with the next checkpoint it gets those that it refused."""
     path, there = tmp_path / "anchors", tmp_path / "there"
     script = '[ -e "$1" ] || { printf "no %05000d" 7 >&2; exit 3; }; cat >> "$0"'
-    async with anchored(["/bin/sh", "-c", script, str(path), str(there)], engine, tmp_path):
+    async with anchored(["/bin/sh", "-c", script, str(path), str(there)], engine, tmp_path, ALONE):
         await change(engine)
         await said.hears("it ended with status 3")
         there.touch()
@@ -164,10 +164,10 @@ async def test_a_program_that_fails_is_logged_and_tried_again(engine: AsyncEngin
 async def test_a_program_that_isnt_there_is_logged(engine: AsyncEngine, tmp_path: Path, said: Said) -> None:
     """The gateway goes on, and what waits is handed over by a later process."""
     path = tmp_path / "anchors"
-    async with anchored([str(tmp_path / "missing"), "--now"], engine, tmp_path):
+    async with anchored([str(tmp_path / "missing"), "--now"], engine, tmp_path, ALONE):
         await change(engine)
         await said.hears("No such file or directory")
-    async with anchored(keeping(path), engine, tmp_path):
+    async with anchored(keeping(path), engine, tmp_path, ALONE):
         pass
 
     assert places(path) == [("administration", 2)]
@@ -176,9 +176,9 @@ async def test_a_program_that_isnt_there_is_logged(engine: AsyncEngine, tmp_path
 async def test_only_the_newest_wait(engine: AsyncEngine, tmp_path: Path, said: Said) -> None:
     """Of many that couldn't be handed over the newest 100 are, and the log says which were not."""
     path = tmp_path / "anchors"
-    async with anchored(["/bin/false"], engine, tmp_path):
+    async with anchored(["/bin/false"], engine, tmp_path, ALONE):
         await change(engine, 103)
-    async with anchored(keeping(path), engine, tmp_path):
+    async with anchored(keeping(path), engine, tmp_path, ALONE):
         await handed(path, 100)
 
     assert places(path) == [("administration", seq) for seq in range(5, 105)]
@@ -197,8 +197,8 @@ async def test_a_program_that_hangs_is_killed_with_what_it_started(engine: Async
     """After its time it is ended, and its children with it; that is logged with what it had said."""
     pids = tmp_path / "pids"
     script = 'trap "" TERM; echo stuck >&2; sleep 600 & echo $$ $! > "$0"; wait'
-    bookmark = Bookmark(tmp_path / "anchors.position")
-    anchoring = Anchoring(["/bin/sh", "-c", script, str(pids)], engine, bookmark, limit=0.5)
+    bookmark = FileBookmark(tmp_path / "anchors.position")
+    anchoring = Anchoring(["/bin/sh", "-c", script, str(pids)], engine, bookmark, ALONE, limit=0.5)
     async with anchoring.kept():
         await change(engine)
         await said.hears("was killed")
@@ -289,7 +289,7 @@ async def test_a_program_gets_no_setting(tmp_path: Path, monkeypatch: pytest.Mon
 
 async def test_none_makes_nothing(engine: AsyncEngine, tmp_path: Path) -> None:
     """Without a command there is no listener and no file."""
-    async with anchored([], engine, tmp_path) as listeners:
+    async with anchored([], engine, tmp_path, ALONE) as listeners:
         found = os.listdir(tmp_path)  # noqa: PTH208 - a look at a folder
 
     assert listeners == ()
@@ -299,7 +299,7 @@ async def test_none_makes_nothing(engine: AsyncEngine, tmp_path: Path) -> None:
 async def test_closing_waits_for_nobody_forever(engine: AsyncEngine, tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that hangs at the end is ended with the gateway, and the log says that the last checkpoints follow later."""
     monkeypatch.setattr("app.audit.anchoring.CLOSE_SECONDS", 0.3)
-    async with anchored(["/bin/sleep", "600"], engine, tmp_path):
+    async with anchored(["/bin/sleep", "600"], engine, tmp_path, ALONE):
         await change(engine)
 
     assert "they follow at the next start" in said.text

@@ -19,11 +19,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.audit import Ledger, Name, Signer, append, streamed
 from app.audit.batch import Batch
-from app.audit.bookmark import Bookmark
+from app.audit.bookmark import FileBookmark
 from app.audit.outlets import FileOutlet, outlet_of
 from app.audit.stream import Stream
 from app.errors import StartRefused
-from app.storage import DatabaseThread, writing
+from app.storage import ALONE, DatabaseThread, writing
 from tests.records import administrative
 from tests.rig import until
 
@@ -69,7 +69,7 @@ async def streams(path: Path, count: int) -> list[bytes]:
 async def test_every_line_is_a_stored_body(engine: AsyncEngine, tmp_path: Path) -> None:
     """What this process and what another one wrote comes once, byte for byte, in the order of the numbers."""
     path, thread = tmp_path / "audit.jsonl", DatabaseThread(engine)
-    async with streamed(f"file:{path}", engine, tmp_path) as listeners:
+    async with streamed(f"file:{path}", engine, tmp_path, ALONE) as listeners:
         ledger = Ledger(thread, SIGNER, listeners)
         for number in range(5):
             await ledger.append([administrative(Name.TOKEN_TESTED, "test", f"own-{number}-{one}") for one in range(100)])
@@ -85,7 +85,7 @@ async def test_every_line_is_a_stored_body(engine: AsyncEngine, tmp_path: Path) 
 async def test_other_processes_records_come_by_themselves(engine: AsyncEngine, tmp_path: Path) -> None:
     """A command's change is streamed while nothing happens in this process."""
     path = tmp_path / "audit.jsonl"
-    async with streamed(f"file:{path}", engine, tmp_path):
+    async with streamed(f"file:{path}", engine, tmp_path, ALONE):
         await change(engine, "by-a-command")
         found = await streams(path, 2)
 
@@ -96,10 +96,10 @@ async def test_it_begins_with_what_is_new_and_goes_on_where_it_ended(engine: Asy
     """What was there when the stream was first turned on isn't written; what came while no server ran is, once."""
     path = tmp_path / "audit.jsonl"
     await change(engine, "before")
-    async with streamed(f"file:{path}", engine, tmp_path):
+    async with streamed(f"file:{path}", engine, tmp_path, ALONE):
         await change(engine, "during")
     await change(engine, "between")
-    async with streamed(f"file:{path}", engine, tmp_path):
+    async with streamed(f"file:{path}", engine, tmp_path, ALONE):
         await change(engine, "after")
 
     assert subjects(lines(path)) == ["during", "between", "after"]
@@ -110,7 +110,7 @@ async def test_an_older_database_is_noticed(engine: AsyncEngine, tmp_path: Path,
     path = tmp_path / "audit.jsonl"
     (tmp_path / "stream.position").write_text("9000\n", encoding="ascii")
     await change(engine, "before")
-    async with streamed(f"file:{path}", engine, tmp_path):
+    async with streamed(f"file:{path}", engine, tmp_path, ALONE):
         await change(engine, "after")
 
     assert subjects(lines(path)) == ["after"]
@@ -123,12 +123,12 @@ async def test_a_damaged_bookmark_leaves_nothing_out(
 ) -> None:
     """Where it isn't known how far the stream came, all that it may tell comes again, and the log says why."""
     path = tmp_path / "audit.jsonl"
-    async with streamed(f"file:{path}", engine, tmp_path):
+    async with streamed(f"file:{path}", engine, tmp_path, ALONE):
         await change(engine, "before")
     (tmp_path / "stream.position").write_bytes(left)
     await change(engine, "between")
     path.unlink()
-    async with streamed(f"file:{path}", engine, tmp_path):
+    async with streamed(f"file:{path}", engine, tmp_path, ALONE):
         await change(engine, "after")
     said = capsys.readouterr().out
 
@@ -143,7 +143,7 @@ async def test_a_damaged_bookmark_leaves_a_gap_that_is_said(engine: AsyncEngine,
     path = tmp_path / "audit.jsonl"
     await change(engine, *map(str, range(9)))
     (tmp_path / "stream.position").touch()
-    stream = Stream(FileOutlet(path), engine, Bookmark(tmp_path / "stream.position"), most_behind=4)
+    stream = Stream(FileOutlet(path), engine, FileBookmark(tmp_path / "stream.position"), ALONE, most_behind=4)
     stream.start()
     await stream.aclose()
 
@@ -154,7 +154,7 @@ async def test_a_damaged_bookmark_leaves_a_gap_that_is_said(engine: AsyncEngine,
 async def test_none_makes_nothing(engine: AsyncEngine, tmp_path: Path) -> None:
     """Without a target there is no file, no thread and no listener."""
     before = os.listdir(tmp_path)  # noqa: PTH208 - the database alone
-    async with streamed("none", engine, tmp_path) as listeners:
+    async with streamed("none", engine, tmp_path, ALONE) as listeners:
         found = os.listdir(tmp_path)  # noqa: PTH208 - as above
 
     assert (listeners, found) == ((), before)
@@ -163,7 +163,7 @@ async def test_none_makes_nothing(engine: AsyncEngine, tmp_path: Path) -> None:
 async def test_a_file_that_was_moved_away_is_opened_anew(engine: AsyncEngine, tmp_path: Path) -> None:
     """As logrotate does it: what was written stays in the old file, the new one goes on with the next record, and nothing is missing."""
     path, old = tmp_path / "audit.jsonl", tmp_path / "audit.jsonl.1"
-    async with streamed(f"file:{path}", engine, tmp_path):
+    async with streamed(f"file:{path}", engine, tmp_path, ALONE):
         await change(engine, "one")
         await streams(path, 2)
         path.rename(old)
@@ -190,7 +190,7 @@ async def test_a_folder_that_is_away_for_a_while(engine: AsyncEngine, tmp_path: 
 
         await until(there)
 
-    async with streamed(f"file:{path}", engine, tmp_path):
+    async with streamed(f"file:{path}", engine, tmp_path, ALONE):
         folder.rename(tmp_path / "away")
         await change(engine, "meanwhile")
         await says("can't be written")
@@ -238,7 +238,7 @@ async def test_a_collector_far_behind_is_told_what_was_left_out(
 ) -> None:
     """One that doesn't read for long gets one line that says which numbers are left out, then the newest, and no line in pieces."""
     pipe = Pipe()
-    stream = Stream(pipe, engine, Bookmark(tmp_path / "stream.position"), most_behind=400)
+    stream = Stream(pipe, engine, FileBookmark(tmp_path / "stream.position"), ALONE, most_behind=400)
     stream.start()
     await change(engine, *(f"{number:04}-{'x' * 400}" for number in range(3_000)))
 
@@ -265,13 +265,13 @@ async def test_a_collector_far_behind_is_told_what_was_left_out(
 async def test_removed_records_are_told(engine: AsyncEngine, tmp_path: Path) -> None:
     """Records that were removed before they were written leave a line in their place."""
     path = tmp_path / "audit.jsonl"
-    async with streamed(f"file:{path}", engine, tmp_path):
+    async with streamed(f"file:{path}", engine, tmp_path, ALONE):
         pass
     await change(engine, *map(str, range(9)))
     connection = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)
     connection.execute("DELETE FROM audit_records WHERE number BETWEEN 3 AND 8")
     connection.close()
-    async with streamed(f"file:{path}", engine, tmp_path):
+    async with streamed(f"file:{path}", engine, tmp_path, ALONE):
         pass
 
     assert subjects(lines(path)) == ["chain:opened", "0", "left out", "7", "8"]
@@ -281,7 +281,7 @@ async def test_removed_records_are_told(engine: AsyncEngine, tmp_path: Path) -> 
 async def test_closing_waits_for_nobody_forever(engine: AsyncEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With a collector that never reads the stream ends all the same, says so, and the next process goes on after the last whole line."""
     pipe = Pipe()
-    stream = Stream(pipe, engine, Bookmark(tmp_path / "stream.position"))
+    stream = Stream(pipe, engine, FileBookmark(tmp_path / "stream.position"), ALONE)
     stream.start()
     await change(engine, *("x" * 400 for _ in range(1_000)))
     await stream.aclose()
@@ -289,7 +289,7 @@ async def test_closing_waits_for_nobody_forever(engine: AsyncEngine, tmp_path: P
     got = pipe.read()
     os.close(pipe.reading)
     path = tmp_path / "audit.jsonl"
-    async with streamed(f"file:{path}", engine, tmp_path):
+    async with streamed(f"file:{path}", engine, tmp_path, ALONE):
         pass
 
     assert "the rest follows at the next start" in told
@@ -299,7 +299,7 @@ async def test_closing_waits_for_nobody_forever(engine: AsyncEngine, tmp_path: P
 async def test_a_locked_database_holds_nothing_back_for_good(engine: AsyncEngine, tmp_path: Path) -> None:
     """While the table can't be read the stream tries again, and then writes everything."""
     path = tmp_path / "audit.jsonl"
-    stream = Stream(FileOutlet(path), engine, Bookmark(tmp_path / "stream.position"))
+    stream = Stream(FileOutlet(path), engine, FileBookmark(tmp_path / "stream.position"), ALONE)
     stream.start()
     await change(engine, "one")
     aside = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)
@@ -372,8 +372,9 @@ def test_a_damaged_bookmark_that_cant_be_mended_stops_the_start(tmp_path: Path) 
 
 def resume(folder: Path) -> int:
     """Where the stream goes on, after seven records."""
-    bookmark = Bookmark(folder / "stream.position")
+    bookmark = FileBookmark(folder / "stream.position")
     try:
+        bookmark.place(7)
         return bookmark.resume(7, first=7, oldest=0)
     finally:
         bookmark.close()
