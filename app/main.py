@@ -168,7 +168,7 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
         await stack.enter_async_context(register.kept())
         await stack.enter_async_context(house.followers.kept())
         await stack.enter_async_context(runner.kept())
-        await stack.enter_async_context(JobRetention(engine, settings.job_retention).kept())
+        await stack.enter_async_context(JobRetention(engine, settings.job_retention, register.lead).kept())
         await stack.enter_async_context(repeats.kept())
         await stack.enter_async_context(house.kept_fresh())
         yield house

@@ -65,7 +65,7 @@ class Register:
             if self._settings.audit_retention:
                 pruning = open_retention(self._engine, self._keyring, SERVER, self._settings.audit_archive_dir)
                 retention = await stack.enter_async_context(pruning)
-                await stack.enter_async_context(retention.kept(self._settings.audit_retention))
+                await stack.enter_async_context(retention.kept(self._settings.audit_retention, self.lead))
             yield
 
 

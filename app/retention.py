@@ -22,7 +22,7 @@ from app.audit.seals import Archived
 from app.audit.stretches import Bounds, Remains, Stretch, Survey, bounds_of, buried
 from app.background import kept_running
 from app.recording import signer_of
-from app.storage import Connection, DatabaseThread, within, writing
+from app.storage import Connection, DatabaseThread, Lead, within, writing
 from app.vault import Keyring
 
 __all__ = ["SERVER", "ArchiveUnusable", "Plan", "Pruning", "Removed", "Retention", "Spared", "open_retention"]
@@ -143,18 +143,20 @@ class Retention:
             removed.append(Removed(stretch, archived))
         return Pruning(removed, spared)
 
-    def kept(self, days: int) -> AbstractAsyncContextManager[None]:
+    def kept(self, days: int, lead: Lead) -> AbstractAsyncContextManager[None]:
         """Remove what is older than so many days, while the context lasts: first after 5 minutes, then every hour.
 
-        Days are whole, from midnight to midnight UTC, so that a chain has one tombstone a day and not one an hour.
+        Whoever doesn't lead then leaves it to the process that does. Days are whole, from midnight to midnight UTC, so that a chain has one
+        tombstone a day and not one an hour.
         """
-        return kept_running(self._keep(days))
+        return kept_running(self._keep(days, lead))
 
-    async def _keep(self, days: int) -> None:
+    async def _keep(self, days: int, lead: Lead) -> None:
         await asyncio.sleep(FIRST_SECONDS)
         while True:
             try:
-                _tell(await self.prune(await self.plan(_midnight(days))))
+                if lead.leads:
+                    _tell(await self.prune(await self.plan(_midnight(days))))
             except Exception:
                 # The task's outermost edge: nothing is removed that shouldn't be, and the next hour tries again.
                 log.exception("old audit records can't be removed; trying again in an hour")

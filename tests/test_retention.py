@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from app.retention import SERVER, Retention
+from app.opening import open_state
+from app.retention import SERVER, Plan, Pruning, Retention, open_retention
 from tests.audit.past import archived, past
-from tests.rig import Rig, rigged, until
+from tests.leads import Appointed
+from tests.rig import Rig, rigged, settings_for, until
 
 DAYS = 90
 
@@ -127,3 +129,26 @@ async def test_the_limit_of_a_server_moves_by_whole_days(tmp_path: Path) -> None
         (before,) = await pruned()
 
     assert str(before).endswith("T00:00:00.000000+00:00")
+
+
+async def test_who_does_not_lead_removes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several replicas one removes; another begins to once it leads."""
+    pruned, prune, lead = asyncio.Event(), Retention.prune, Appointed()
+
+    async def noticed(self: Retention, plan: Plan) -> Pruning:
+        pruned.set()
+        return await prune(self, plan)
+
+    monkeypatch.setattr(Retention, "prune", noticed)
+    async with (
+        open_state(settings_for(tmp_path)) as (engine, keyring),
+        open_retention(engine, keyring, SERVER, None) as retention,
+        retention.kept(DAYS, lead),
+    ):
+        await until(lead.was_asked)
+        had_pruned = pruned.is_set()
+        lead.appoint()
+        async with asyncio.timeout(10):
+            await pruned.wait()
+
+    assert not had_pruned

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.background import kept_running
 from app.jobs.store import JobStore
-from app.storage import writing
+from app.storage import Lead, writing
 
 __all__ = ["JobRetention"]
 
@@ -30,11 +30,13 @@ class JobRetention:
     Args:
         engine: the database.
         days: how long a job is kept after it has finished.
+        lead: whether this process is the one that removes.
     """
 
-    def __init__(self, engine: AsyncEngine, days: int) -> None:
+    def __init__(self, engine: AsyncEngine, days: int, lead: Lead) -> None:
         self._engine = engine
         self._days = days
+        self._lead = lead
         self._store = JobStore()
 
     def kept(self) -> AbstractAsyncContextManager[None]:
@@ -61,7 +63,7 @@ class JobRetention:
         await asyncio.sleep(FIRST_SECONDS)
         while True:
             try:
-                if removed := await self.sweep():
+                if self._lead.leads and (removed := await self.sweep()):
                     log.info("jobs that finished long ago were removed", jobs=removed)
             except Exception:
                 # The task's outermost edge: what is left is removed at the next look.
