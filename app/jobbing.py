@@ -91,6 +91,7 @@ class JobRunner:
         self._due = False
         self._news = False
         self._held_until = 0.0
+        self._looked_at = 0.0
 
     def wake(self) -> None:
         """There is something to do: a new job, or one to be cancelled."""
@@ -187,7 +188,7 @@ class JobRunner:
                 await _wait(self._woken, LOOK_SECONDS)
 
     async def _turn(self) -> None:
-        due, news = self._due or time.monotonic() >= self._held_until - LEASE_SECONDS * 2 / 3, self._news
+        due, news = self._due or time.monotonic() >= self._held_until - LEASE_SECONDS * 2 / 3, self._news or self._may_have_missed()
         self._due = self._news = False
         if not (self._runs or self._verdicts) and not ((due or news) and await self._find_any()):
             return
@@ -213,11 +214,19 @@ class JobRunner:
             for watcher in self._watchers:
                 watcher.changed(job)
 
+    def _may_have_missed(self) -> bool:
+        """Whether it is time to see what other processes, which wake nobody here, were told: of new jobs, and of those to be cancelled."""
+        now = time.monotonic()
+        if self._alone or now < self._looked_at + LOOK_SECONDS:
+            return False
+        self._looked_at = now
+        return True
+
     async def _find_any(self) -> bool:
         """Whether there is a job to be carried out. While there is none nobody waits for the lock on writing because of us."""
         now = time.monotonic()
         async with reading(self._engine) as connection:
-            found = await self._store.any_open(connection)
+            found = await self._held.any(connection, alone=self._alone)
         self._held_until = self._held_until if found else now + LEASE_SECONDS
         return found
 

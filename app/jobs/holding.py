@@ -33,6 +33,11 @@ class HeldJobs:
     def __init__(self, owner: str) -> None:
         self._owner = owner
 
+    async def any(self, connection: AsyncConnection, *, alone: bool) -> bool:
+        """Whether there is an open job that is one's own or that nobody's lease holds; `alone`: as `claim`."""
+        mine = or_(jobs.c.owner == self._owner, true() if alone else _is_free())
+        return (await connection.execute(select(jobs.c.id).where(jobs.c.state.in_(OPEN), mine).limit(1))).first() is not None
+
     async def claim(self, connection: AsyncConnection, *, lease_until: str, alone: bool) -> dict[str, tuple[bool, str]]:
         """Renew the lease of one's own jobs, and take every open job that nobody's lease holds.
 

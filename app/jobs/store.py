@@ -76,10 +76,6 @@ class JobStore:
             query = query.where(jobs.c.credential_id == credential_id)
         return [job_of(row) for row in (await connection.execute(query)).mappings()]
 
-    async def any_open(self, connection: AsyncConnection) -> bool:
-        """Whether there is a job that isn't finished, whoever holds it."""
-        return (await connection.execute(select(jobs.c.id).where(jobs.c.state.in_(OPEN)).limit(1))).first() is not None
-
     async def open_of(self, connection: AsyncConnection, caller_id: str) -> tuple[int, int]:
         """How many jobs of a caller aren't finished, and how many IDs wait in them."""
         waiting = jobs.c.total - jobs.c.answered - jobs.c.failed - jobs.c.cancelled

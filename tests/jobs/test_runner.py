@@ -217,6 +217,55 @@ async def test_a_cancelled_job_sends_nothing_more(tmp_path: Path) -> None:
         assert len(played.sent) == UNDER_WAY
 
 
+async def test_a_job_that_another_process_was_told_to_cancel_sends_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who carries it out sees that at its next look, long before its lease is to be renewed."""
+    monkeypatch.setattr(app.jobbing, "LEASE_SECONDS", 3_600.0)
+    async with database(tmp_path) as engine:
+        job = await added(engine, new_job(range(1, 61)))
+        async with running(engine, alone=False) as (runner, played):
+            await played.under_way(UNDER_WAY)
+            runner._held_until += 3_600.0
+            async with writing(engine) as connection:
+                await JobStore().ask_to_cancel(connection, job.id)
+
+            async def told() -> bool:
+                return not any(may() for may in played.may_send.values())
+
+            await until(told)
+            played.end(Again)
+            end = await finished(engine, job)
+
+        assert (end.state, end.counts.cancelled) == (JobState.CANCELLED, 60)
+
+
+async def test_others_jobs_cost_a_process_no_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that holds none doesn't ask for the lock on writing while others hold all that are open; what is let go it takes up."""
+    looks, any_for = list[bool](), HeldJobs.any
+
+    async def counted(held: HeldJobs, connection: AsyncConnection, *, alone: bool) -> bool:
+        looks.append(await any_for(held, connection, alone=alone))
+        return looks[-1]
+
+    async with database(tmp_path) as engine:
+        await added(engine, new_job(range(1, 61)))
+        other = HeldJobs("other")
+        async with writing(engine) as connection:
+            await other.claim(connection, lease_until=at(timedelta(minutes=1)), alone=False)
+        monkeypatch.setattr(HeldJobs, "any", counted)
+        async with running(engine, alone=False) as (_, played):
+
+            async def has_looked() -> bool:
+                return len(looks) > 1
+
+            await until(has_looked)
+            held = list(looks)
+            async with writing(engine) as connection:
+                await other.release(connection)
+            await played.under_way(1)
+
+        assert not any(held)
+
+
 async def test_a_job_expires(tmp_path: Path) -> None:
     """What wasn't sent by then isn't."""
     async with database(tmp_path) as engine:
