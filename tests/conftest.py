@@ -54,16 +54,18 @@ def template(postgres_server: Postgres) -> str:
 
 
 @pytest.fixture(params=list(Dialect))
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The address of a database with the newest schema: each test that uses it runs on SQLite and on PostgreSQL.
 
     One that is about SQLite's file says so by `ON_SQLITE`.
     """
     if request.param == Dialect.SQLITE:
         asyncio.run(make(tmp_path / "gateway.db"))
-        return address_of(tmp_path / "gateway.db")
-    server: Postgres = request.getfixturevalue("postgres_server")
-    return server.new_database(request.getfixturevalue("template"))
+        yield address_of(tmp_path / "gateway.db")
+    else:
+        server: Postgres = request.getfixturevalue("postgres_server")
+        yield (address := server.new_database(request.getfixturevalue("template")))
+        server.drop(address)
 
 
 @pytest.fixture(autouse=True)

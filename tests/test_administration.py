@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ from app.domain import Burst, Pacing, Role, TokenKind, TokenValue
 from app.errors import Conflict, GatewayError, NotFound, ParameterInvalid, StartRefused
 from app.storage import current_revision, reading, writing
 from app.vault import Keyring, NewToken, TokenChange
-from tests.storage.database import migrated
+from tests.storage.database import opened
 
 BY = "test:ada"
 END = datetime.now(UTC) + timedelta(days=90)
@@ -33,9 +32,9 @@ Work = Callable[[Administration], Awaitable[Any]]
 
 
 @pytest_asyncio.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+async def engine(database: str) -> AsyncIterator[AsyncEngine]:
     """A database of the newest schema."""
-    async with migrated(tmp_path / "gateway.db") as engine:
+    async with opened(database) as engine:
         yield engine
 
 

@@ -24,7 +24,9 @@ T = TypeVar("T")
 CONNECT_SECONDS = 2.0
 STATEMENT_SECONDS = 10.0
 LOCK_SECONDS = 5.0
-IDLE_SECONDS = 5.0
+IDLE_SECONDS = 4.0
+"""Less than what others wait for a lock."""
+
 CLOSE_SECONDS = 1.0
 LOOK_SECONDS = 0.05
 SESSION = {

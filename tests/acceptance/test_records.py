@@ -226,7 +226,7 @@ async def test_a_removal_is_as_the_published_schema_says(tmp_path: Path, kept: b
 async def test_what_a_dead_process_left_is_ended_as_the_published_schema_says(tmp_path: Path) -> None:
     """Calls that weren't sent, that perhaps were, and a send whose end nobody saw."""
     unsent, sent = make_call(1), make_call(2)
-    async with migrated(tmp_path / "gateway.db") as engine, on(engine, tmp_path / "gateway.db") as deaths:
+    async with migrated(tmp_path / "gateway.db") as engine, on(engine) as deaths:
         dead = await deaths.died(*taken(unsent, sent), *announced(make_send(sent)))
         await deaths.recovered()
         ends = [record for record in deaths.records() if record.get("process") == dead]

@@ -12,13 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.audit import Ledger, Signer
 from app.storage import DatabaseThread
-from tests.storage.database import migrated
+from tests.storage.database import migrated, opened
 
 
 @pytest_asyncio.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+async def engine(database: str) -> AsyncIterator[AsyncEngine]:
     """A migrated database."""
-    async with migrated(tmp_path / "gateway.db") as made:
+    async with opened(database) as made:
         yield made
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -19,6 +17,7 @@ from app.audit.recovery import Recovery
 from app.audit.seals import Signer
 from app.domain import Call, Linked, Outcome, Send
 from app.storage import DatabaseThread
+from tests.storage.database import by_hand
 
 SIGNER = Signer(bytes(range(32)))
 LONG_AGO = "2020-01-01T00:00:00.000000+00:00"
@@ -33,7 +32,6 @@ class Deaths:
     """A database, and the processes that serve from it."""
 
     engine: AsyncEngine
-    path: Path
     threads: list[DatabaseThread] = field(default_factory=list)
 
     def ledger(self, *listeners: Listener) -> Ledger:
@@ -58,11 +56,8 @@ class Deaths:
 
     def sql(self, statement: str, *parameters: Any) -> list[Any]:
         """What a statement gives, on a connection of its own."""
-        connection = sqlite3.connect(self.path, isolation_level=None, timeout=5)
-        try:
-            return connection.execute(statement, parameters).fetchall()
-        finally:
-            connection.close()
+        with by_hand(self.engine) as hand:
+            return list(hand.execute(statement, parameters))
 
     def run_out(self, chain: str) -> None:
         """Its lease has run out."""
@@ -93,9 +88,9 @@ class Deaths:
 
 
 @asynccontextmanager
-async def on(engine: AsyncEngine, path: Path) -> AsyncIterator[Deaths]:
+async def on(engine: AsyncEngine) -> AsyncIterator[Deaths]:
     """Processes on a migrated database."""
-    deaths = Deaths(engine, path)
+    deaths = Deaths(engine)
     yield deaths
     for thread in deaths.threads:
         await thread.aclose()

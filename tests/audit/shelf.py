@@ -9,10 +9,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 from app.audit.chain import link
 from app.audit.records import Name, Record
 from app.audit.storing import insert_rows, last_number, position_of
-from app.storage.embedded import open_embedded
+from tests.storage.database import by_hand
 
 __all__ = ["BEGINNING", "CHAIN", "DAMAGES", "at", "damaged", "made", "put_away"]
 
@@ -48,13 +50,12 @@ def made(number: int, name: Name = Name.CALL_OUTCOME, *, seconds: float | None =
     return Record(name, {"id": record_id, "at": at(after), "name": name.value, **members})
 
 
-def put_away(path: Path, records: Sequence[Record]) -> None:
+def put_away(where: AsyncEngine | Path, records: Sequence[Record]) -> None:
     """Store them, in this order, after what is there."""
-    connection = open_embedded(str(path))
-    execute = connection.execute
-    if records:
-        insert_rows(connection, link(position_of(execute, CHAIN), records, last_number(execute))[0])
-    connection.close()
+    with by_hand(where) as hand:
+        execute = hand.execute
+        if records:
+            insert_rows(hand, link(position_of(execute, CHAIN), records, last_number(execute))[0])
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import base64
 import json
 import os
 import signal
-import sqlite3
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from app.audit.records import Record
 from app.storage import ALONE, DatabaseThread, writing
 from tests.records import administrative
 from tests.rig import until
+from tests.storage.database import by_hand
 
 SIGNER = Signer(bytes(range(32)))
 
@@ -61,13 +61,10 @@ def places(path: Path) -> list[tuple[str, int]]:
     return found
 
 
-def stored(folder: Path) -> list[str]:
+def stored(engine: AsyncEngine) -> list[str]:
     """The bodies of every checkpoint, in the order in which they were made."""
-    connection = sqlite3.connect(folder / "gateway.db")
-    try:
-        return [body for (body,) in connection.execute("SELECT body FROM audit_checkpoints ORDER BY number")]
-    finally:
-        connection.close()
+    with by_hand(engine) as hand:
+        return [body for (body,) in hand.execute("SELECT body FROM audit_checkpoints ORDER BY number")]
 
 
 async def handed(path: Path, count: int) -> None:
@@ -119,7 +116,7 @@ async def test_each_checkpoint_is_handed_over_the_last_one_too(engine: AsyncEngi
     await thread.aclose()
 
     assert places(path) == [(ledger.chain, 1_000), ("administration", 2), (ledger.chain, 1_502)]
-    assert [line["body"] for line in kept(path)] == stored(tmp_path)
+    assert [line["body"] for line in kept(path)] == stored(engine)
 
 
 async def test_other_processes_checkpoints_come_by_themselves(engine: AsyncEngine, tmp_path: Path) -> None:

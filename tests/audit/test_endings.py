@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ from app.domain import Accepted, Call, Failure, Garbled, Linked, Outcome, RateLi
 from app.upstream import problem_of
 from tests.audit.deaths import Deaths, answered, came, make_send, on, taken
 from tests.calls import make_call
-from tests.storage.database import migrated
+from tests.storage.database import opened
 
 OVERLOADED = Refused(503, "later")
 FINAL = [
@@ -37,10 +36,9 @@ REPEATED = [Unreachable("lost", uncertain=True), TimedOut("no answer"), Refused(
 
 
 @pytest_asyncio.fixture
-async def deaths(tmp_path: Path) -> AsyncIterator[Deaths]:
+async def deaths(database: str) -> AsyncIterator[Deaths]:
     """Processes on a database of their own."""
-    path = tmp_path / "gateway.db"
-    async with migrated(path) as engine, on(engine, path) as made:
+    async with opened(database) as engine, on(engine) as made:
         yield made
 
 

@@ -16,19 +16,17 @@ from app.audit import GroupWriter, Ledger, Spool
 from app.audit.canonical import canonical
 from app.audit.records import Record, refusals_counted
 from tests.audit.deaths import Deaths, announced, ended, make_send, on, taken
-from tests.audit.test_recovery import locked
 from tests.calls import make_call
-from tests.storage.database import migrated
+from tests.storage.database import hurry, locked, opened
 
 PATIENCE = 0.2
 MANY = 3
 
 
 @pytest_asyncio.fixture
-async def deaths(tmp_path: Path) -> AsyncIterator[Deaths]:
+async def deaths(database: str) -> AsyncIterator[Deaths]:
     """Processes on a database of their own."""
-    path = tmp_path / "gateway.db"
-    async with migrated(path) as engine, on(engine, path) as made:
+    async with opened(database) as engine, on(engine) as made:
         yield made
 
 
@@ -41,7 +39,7 @@ def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _short_locks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A locked database is told soon."""
-    monkeypatch.setattr("app.storage.embedded.BUSY_TIMEOUT_MS", 50)
+    hurry(monkeypatch)
 
 
 @contextmanager
@@ -127,7 +125,7 @@ async def test_an_intent_that_is_left_beside_a_locked_database_gets_its_outcome(
     left, living, ledger = make_call(1), make_call(2), deaths.ledger()
     with spooled(tmp_path, *taken(left)) as spool, capture_logs() as lines:
         async with writing(ledger, spool) as writer:
-            with locked(deaths.path):
+            with locked(deaths.engine):
                 await writer.take_up(spool.left, ledger.begin_anew)
                 writer.put(*taken(living))
                 early = writer.healthy, deaths.records()
@@ -149,7 +147,7 @@ async def test_a_chain_that_can_not_be_given_up_holds_back_what_lives(deaths: De
     async def begin_anew() -> None:
         nonlocal attempts
         attempts += 1
-        with locked(deaths.path) if attempts <= MANY else nullcontext():
+        with locked(deaths.engine) if attempts <= MANY else nullcontext():
             await ledger.begin_anew()
 
     with spooled(tmp_path, *taken(left)) as spool:
@@ -167,7 +165,7 @@ async def test_a_chain_that_can_not_be_given_up_holds_back_what_lives(deaths: De
 async def test_what_is_left_stays_where_the_process_ends_before_it_is_written(deaths: Deaths, tmp_path: Path) -> None:
     """An orderly end beside a locked database: the next process finds it, with what was given meanwhile, and nothing comes twice."""
     left, given = make_call(1), sums(1)
-    with spooled(tmp_path, *taken(left)) as spool, locked(deaths.path):
+    with spooled(tmp_path, *taken(left)) as spool, locked(deaths.engine):
         ledger = deaths.ledger()
         async with writing(ledger, spool) as writer:
             await writer.take_up(spool.left, ledger.begin_anew)

@@ -20,7 +20,9 @@ from app.storage import writing
 from app.storage.embedded_scan import scanning
 from tests.audit.deaths import SIGNER, Deaths
 from tests.records import administrative
+from tests.storage.database import ON_SQLITE
 
+pytestmark = ON_SQLITE
 DATABASE = "gateway.db"
 
 
@@ -72,9 +74,9 @@ def drop_checkpoints(folder: Path, chain: str) -> None:
 
 
 @pytest.fixture
-def deaths(engine: AsyncEngine, tmp_path: Path) -> Deaths:
+def deaths(engine: AsyncEngine) -> Deaths:
     """Processes that die."""
-    return Deaths(engine, tmp_path / DATABASE)
+    return Deaths(engine)
 
 
 async def test_a_living_chain_that_was_rewritten_is_not_signed(ledger: Ledger, signer: Signer, tmp_path: Path) -> None:

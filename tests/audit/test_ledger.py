@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 import threading
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from app.audit.chain import ADMINISTRATION, GENESIS, next_hash
 from app.storage import DatabaseThread, writing
 from tests.limits import no_file_larger_than
 from tests.records import administrative
+from tests.storage.database import ON_SQLITE, Hand, by_hand
 
 
 def records(count: int) -> list[Record]:
@@ -24,41 +24,41 @@ def records(count: int) -> list[Record]:
     return [administrative(Name.TOKEN_ADDED, "test", str(number)) for number in range(count)]
 
 
-def stored(folder: Path, chain: str) -> list[tuple[dict[str, object], bytes, bytes]]:
+def stored(engine: AsyncEngine, chain: str) -> list[tuple[dict[str, object], bytes, bytes]]:
     """A chain's records in their order: the members, the body, the hash."""
-    with sqlite3.connect(folder / "gateway.db") as connection:
+    with by_hand(engine) as connection:
         rows = connection.execute("SELECT body, hash FROM audit_records WHERE chain = ? ORDER BY number", (chain,)).fetchall()
     return [(json.loads(body), body.encode(), digest) for body, digest in rows]
 
 
-def checkpoints(folder: Path, chain: str) -> list[tuple[bytes, bytes]]:
+def checkpoints(engine: AsyncEngine, chain: str) -> list[tuple[bytes, bytes]]:
     """A chain's checkpoints, in their order: the body and the signature."""
-    with sqlite3.connect(folder / "gateway.db") as connection:
+    with by_hand(engine) as connection:
         query = "SELECT body, signature FROM audit_checkpoints WHERE chain = ? ORDER BY seq"
         return [(body.encode(), signature) for body, signature in connection.execute(query, (chain,))]
 
 
-def assert_continuous(folder: Path, chain: str, length: int) -> None:
+def assert_continuous(engine: AsyncEngine, chain: str, length: int) -> None:
     """Every record of the chain stands in its place and follows from the one before."""
-    found, last = stored(folder, chain), GENESIS
+    found, last = stored(engine, chain), GENESIS
     for place, (members, body, digest) in enumerate(found, start=1):
         last = next_hash(last, body)
         assert (members["chain"], members["seq"], digest) == (chain, place, last)
     assert len(found) == length
 
 
-async def test_a_chain_begins_with_its_first_record(ledger: Ledger, tmp_path: Path) -> None:
+async def test_a_chain_begins_with_its_first_record(ledger: Ledger, engine: AsyncEngine) -> None:
     """Nothing is there before; then the opening record stands before what was written."""
-    before = stored(tmp_path, ledger.chain)
+    before = stored(engine, ledger.chain)
     await ledger.append(records(2))
 
     assert before == []
-    assert [members["name"] for members, _, _ in stored(tmp_path, ledger.chain)] == ["chain:opened", "token:added", "token:added"]
-    assert_continuous(tmp_path, ledger.chain, 3)
+    assert [members["name"] for members, _, _ in stored(engine, ledger.chain)] == ["chain:opened", "token:added", "token:added"]
+    assert_continuous(engine, ledger.chain, 3)
 
 
 async def test_a_new_chain_names_the_heads_of_those_that_are_there(
-    ledger: Ledger, thread: DatabaseThread, signer: Signer, engine: AsyncEngine, tmp_path: Path
+    ledger: Ledger, thread: DatabaseThread, signer: Signer, engine: AsyncEngine
 ) -> None:
     """So a chain that is cut or taken away later is missed."""
     async with writing(engine) as connection:
@@ -67,40 +67,40 @@ async def test_a_new_chain_names_the_heads_of_those_that_are_there(
     later = Ledger(thread, signer)
     await later.append(records(1))
 
-    (opened, _, _), *_ = stored(tmp_path, later.chain)
+    (opened, _, _), *_ = stored(engine, later.chain)
     heads = [
-        {"chain": chain, "seq": length, "hash": stored(tmp_path, chain)[-1][2].hex()}
+        {"chain": chain, "seq": length, "hash": stored(engine, chain)[-1][2].hex()}
         for chain, length in ((ADMINISTRATION, 2), (ledger.chain, 4))
     ]
     assert opened["heads"] == heads
 
 
-async def test_places_that_another_took_are_not_taken_again(ledger: Ledger, engine: AsyncEngine, signer: Signer, tmp_path: Path) -> None:
+async def test_places_that_another_took_are_not_taken_again(ledger: Ledger, engine: AsyncEngine, signer: Signer) -> None:
     """A change of administration between two groups moves the next one on; both chains stay continuous."""
     await ledger.append(records(1))
     async with writing(engine) as connection:
         await append(connection, records(2), signer)
     await ledger.append(records(2))
 
-    assert_continuous(tmp_path, ledger.chain, 4)
-    assert_continuous(tmp_path, ADMINISTRATION, 3)
-    assert [members["number"] for members, _, _ in stored(tmp_path, ledger.chain)] == [1, 2, 6, 7]
+    assert_continuous(engine, ledger.chain, 4)
+    assert_continuous(engine, ADMINISTRATION, 3)
+    assert [members["number"] for members, _, _ in stored(engine, ledger.chain)] == [1, 2, 6, 7]
 
 
-async def test_a_record_is_written_once(ledger: Ledger, thread: DatabaseThread, signer: Signer, tmp_path: Path) -> None:
+async def test_a_record_is_written_once(ledger: Ledger, thread: DatabaseThread, signer: Signer, engine: AsyncEngine) -> None:
     """What another chain holds already, since it was in doubt whether it had been written, isn't written again."""
     group = records(3)
     await ledger.append(group[:2])
     other = Ledger(thread, signer)
     await other.append(group)
 
-    assert [members["id"] for members, _, _ in stored(tmp_path, other.chain)[1:]] == [group[2].id]
+    assert [members["id"] for members, _, _ in stored(engine, other.chain)[1:]] == [group[2].id]
 
 
-async def test_a_chain_goes_on_after_a_failure(ledger: Ledger, tmp_path: Path) -> None:
+async def test_a_chain_goes_on_after_a_failure(ledger: Ledger, engine: AsyncEngine) -> None:
     """A group that the database didn't take leaves no gap."""
     await ledger.append(records(1))
-    aside = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)
+    aside = Hand(engine)
     aside.execute("ALTER TABLE audit_records RENAME TO aside")
     with pytest.raises(SQLAlchemyError):
         await ledger.append(records(1))
@@ -108,52 +108,52 @@ async def test_a_chain_goes_on_after_a_failure(ledger: Ledger, tmp_path: Path) -
     aside.close()
     await ledger.append(records(1))
 
-    assert_continuous(tmp_path, ledger.chain, 3)
+    assert_continuous(engine, ledger.chain, 3)
 
 
-async def test_every_thousand_records_are_sealed(ledger: Ledger, signer: Signer, tmp_path: Path) -> None:
+async def test_every_thousand_records_are_sealed(ledger: Ledger, signer: Signer, engine: AsyncEngine) -> None:
     """Each checkpoint is signed, names the one before, and has the hash of the record at its place."""
     for size in (1, 700, 700, 1_800):
         await ledger.append(records(size))
 
-    trusted, found = Trusted(signer.public), stored(tmp_path, ledger.chain)
-    seals = [trusted.check(body, signature) for body, signature in checkpoints(tmp_path, ledger.chain)]
+    trusted, found = Trusted(signer.public), stored(engine, ledger.chain)
+    seals = [trusted.check(body, signature) for body, signature in checkpoints(engine, ledger.chain)]
     assert [(seal["seq"], seal["previous"]) for seal in seals] == [(1_000, 0), (2_000, 1_000), (3_000, 2_000)]
     assert [seal["hash"] for seal in seals] == [found[place - 1][2].hex() for place in (1_000, 2_000, 3_000)]
 
 
-async def test_the_end_is_sealed(ledger: Ledger, signer: Signer, tmp_path: Path) -> None:
+async def test_the_end_is_sealed(ledger: Ledger, signer: Signer, engine: AsyncEngine) -> None:
     """A chain that is closed is covered to its last record, and belongs to no process any more."""
     await ledger.append(records(5))
     await ledger.aclose()
 
-    (seal,) = (Trusted(signer.public).check(*one) for one in checkpoints(tmp_path, ledger.chain))
-    assert (seal["seq"], seal["hash"]) == (6, stored(tmp_path, ledger.chain)[-1][2].hex())
-    with sqlite3.connect(tmp_path / "gateway.db") as connection:
+    (seal,) = (Trusted(signer.public).check(*one) for one in checkpoints(engine, ledger.chain))
+    assert (seal["seq"], seal["hash"]) == (6, stored(engine, ledger.chain)[-1][2].hex())
+    with by_hand(engine) as connection:
         lease, closed = connection.execute("SELECT lease_until, closed_at FROM audit_chains").fetchone()
     assert lease is None
     assert closed
 
 
-async def test_what_is_covered_is_not_sealed_again(ledger: Ledger, tmp_path: Path) -> None:
+async def test_what_is_covered_is_not_sealed_again(ledger: Ledger, engine: AsyncEngine) -> None:
     """A checkpoint without a record since the last is none."""
     await ledger.append(records(1))
     await ledger.checkpoint()
     await ledger.checkpoint()
 
-    assert len(checkpoints(tmp_path, ledger.chain)) == 1
+    assert len(checkpoints(engine, ledger.chain)) == 1
 
 
-async def test_a_chain_without_records_leaves_nothing(ledger: Ledger, tmp_path: Path) -> None:
+async def test_a_chain_without_records_leaves_nothing(ledger: Ledger, engine: AsyncEngine) -> None:
     """A process that had nothing to say isn't known to the record."""
     await ledger.probe()
     await ledger.aclose()
 
-    with sqlite3.connect(tmp_path / "gateway.db") as connection:
+    with by_hand(engine) as connection:
         assert connection.execute("SELECT (SELECT count(*) FROM audit_chains) + (SELECT count(*) FROM audit_records)").fetchone() == (0,)
 
 
-async def test_a_change_and_its_record_stand_or_fall_together(engine: AsyncEngine, signer: Signer, tmp_path: Path) -> None:
+async def test_a_change_and_its_record_stand_or_fall_together(engine: AsyncEngine, signer: Signer) -> None:
     """A transaction that is rolled back leaves neither record nor checkpoint."""
 
     async def change() -> None:
@@ -164,31 +164,32 @@ async def test_a_change_and_its_record_stand_or_fall_together(engine: AsyncEngin
     with pytest.raises(ZeroDivisionError):
         await change()
 
-    assert stored(tmp_path, ADMINISTRATION) == []
-    assert checkpoints(tmp_path, ADMINISTRATION) == []
+    assert stored(engine, ADMINISTRATION) == []
+    assert checkpoints(engine, ADMINISTRATION) == []
 
 
-async def test_each_change_of_administration_is_sealed(engine: AsyncEngine, signer: Signer, tmp_path: Path) -> None:
+async def test_each_change_of_administration_is_sealed(engine: AsyncEngine, signer: Signer) -> None:
     """Its checkpoint stands in the same transaction, so that chain has no uncovered end."""
     for _ in range(2):
         async with writing(engine) as connection:
             await append(connection, records(2), signer)
 
-    seals = [Trusted(signer.public).check(*one) for one in checkpoints(tmp_path, ADMINISTRATION)]
+    seals = [Trusted(signer.public).check(*one) for one in checkpoints(engine, ADMINISTRATION)]
     assert [(seal["seq"], seal["previous"]) for seal in seals] == [(3, 0), (5, 3)]
 
 
-async def test_a_probe_needs_the_room_that_a_record_needs(ledger: Ledger, tmp_path: Path) -> None:
+@ON_SQLITE
+async def test_a_probe_needs_the_room_that_a_record_needs(ledger: Ledger, engine: AsyncEngine, tmp_path: Path) -> None:
     """Where the log of a full disk can't grow it fails, as an append would; it leaves nothing when it succeeds."""
     await ledger.append(records(1))
-    before = stored(tmp_path, ledger.chain)
+    before = stored(engine, ledger.chain)
     size = (tmp_path / "gateway.db-wal").stat().st_size
     with no_file_larger_than(size), pytest.raises(SQLAlchemyError):
         await ledger.probe()
     await ledger.probe()
 
-    assert stored(tmp_path, ledger.chain) == before
-    with sqlite3.connect(tmp_path / "gateway.db") as connection:
+    assert stored(engine, ledger.chain) == before
+    with by_hand(engine) as connection:
         assert connection.execute("SELECT count(*) FROM audit_records WHERE number = 0").fetchone() == (0,)
 
 

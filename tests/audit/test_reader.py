@@ -21,15 +21,15 @@ from app.audit.finding import FIRST_BY_TIME, LAST_BY_TIME, numbers_of, select, w
 from app.errors import ParameterInvalid
 from app.storage import DatabaseThread, ReadingThread
 from tests.records import administrative
-from tests.storage.database import migrated
+from tests.storage.database import ON_SQLITE, Hand, by_hand, migrated, opened
 
 from .shelf import at, made, put_away
 
 
 @pytest_asyncio.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+async def engine(database: str) -> AsyncIterator[AsyncEngine]:
     """A database of the newest schema."""
-    async with migrated(tmp_path / "gateway.db") as engine:
+    async with opened(database) as engine:
         yield engine
 
 
@@ -51,9 +51,9 @@ def reader(thread: ReadingThread) -> AuditReader:
 def connection(engine: AsyncEngine, tmp_path: Path) -> Iterator[sqlite3.Connection]:
     """A connection of the test's own."""
     assert engine
-    opened = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)
-    yield opened
-    opened.close()
+    own = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)
+    yield own
+    own.close()
 
 
 def numbers(page: Page) -> list[int]:
@@ -103,37 +103,40 @@ RECORDS = [
         ({"caller": "A"}, []),
     ],
 )
-async def test_everything_that_is_given_must_hold(reader: AuditReader, tmp_path: Path, asked: dict[str, str], found: list[int]) -> None:
+async def test_everything_that_is_given_must_hold(
+    reader: AuditReader, engine: AsyncEngine, asked: dict[str, str], found: list[int]
+) -> None:
     """Each filter narrows the list by exactly what it names, together with the others."""
-    put_away(tmp_path / "gateway.db", RECORDS)
+    put_away(engine, RECORDS)
 
     page = await reader.page(Wanted.of(asked), limit=100)
 
     assert (numbers(page), page.next) == (found, None)
 
 
-async def test_a_record_has_its_place_and_its_hash(reader: AuditReader, tmp_path: Path, connection: sqlite3.Connection) -> None:
+async def test_a_record_has_its_place_and_its_hash(reader: AuditReader, engine: AsyncEngine) -> None:
     """What is read is what is stored, with the chain, the place in it, the number, and the hash beside."""
-    put_away(tmp_path / "gateway.db", RECORDS)
+    put_away(engine, RECORDS)
     [first] = (await reader.page(Wanted.of({"name": "token:added"}), limit=1)).records
     shown = first.shown()
 
-    [stored] = connection.execute("SELECT body FROM audit_records WHERE number = 1").fetchone()
+    with by_hand(engine) as hand:
+        [stored] = hand.execute("SELECT body FROM audit_records WHERE number = 1").fetchone()
     assert first.body == stored.encode()
     assert (shown["number"], shown["seq"], len(shown["chain"]), len(shown["hash"])) == (1, 1, 36, 64)
 
 
 @pytest.mark.parametrize("asked", [{}, {"caller": "a"}, {"caller": "a", "token": "shop"}, {"since": at(5), "until": at(26)}])
-async def test_pages_stay_while_records_are_added(reader: AuditReader, tmp_path: Path, asked: dict[str, str]) -> None:
+async def test_pages_stay_while_records_are_added(reader: AuditReader, engine: AsyncEngine, asked: dict[str, str]) -> None:
     """Following the cursors gives every record that was there exactly once, newest first, whatever is added between."""
-    put_away(tmp_path / "gateway.db", [made(number, caller="a", token="shop") for number in range(1, 31)])
+    put_away(engine, [made(number, caller="a", token="shop") for number in range(1, 31)])
     wanted = Wanted.of(asked)
     whole = numbers(await reader.page(wanted, limit=100))
 
     page = await reader.page(wanted, limit=7)
     seen = numbers(page)
     while page.next:
-        put_away(tmp_path / "gateway.db", [made(100 + len(seen), caller="a", token="shop", seconds=25)])
+        put_away(engine, [made(100 + len(seen), caller="a", token="shop", seconds=25)])
         page = await reader.page(wanted, limit=7, cursor=page.next)
         seen += numbers(page)
 
@@ -196,31 +199,31 @@ def test_a_day_begins_at_midnight() -> None:
     assert Wanted.of({"until": "2026-01-31"}).until == "2026-01-31T00:00:00.000000+00:00"
 
 
-async def test_a_record_that_had_to_wait_is_found_by_its_time(reader: AuditReader, tmp_path: Path) -> None:
+async def test_a_record_that_had_to_wait_is_found_by_its_time(reader: AuditReader, engine: AsyncEngine) -> None:
     """A record that was written long after it was made, as after an outage, stands among others by number and is found by its own time."""
     late = made(50, seconds=10.5)
-    put_away(tmp_path / "gateway.db", [*(made(number) for number in range(1, 40)), late, *(made(number) for number in range(40, 45))])
+    put_away(engine, [*(made(number) for number in range(1, 40)), late, *(made(number) for number in range(40, 45))])
 
     page = await reader.page(Wanted(since=at(10), until=at(12)), limit=10)
 
     assert numbers(page) == [40, 11, 10]
 
 
-async def test_the_stored_time_decides(reader: AuditReader, tmp_path: Path) -> None:
+async def test_the_stored_time_decides(reader: AuditReader, engine: AsyncEngine) -> None:
     """To the microsecond: since is included, until isn't."""
-    put_away(tmp_path / "gateway.db", [made(number, seconds=number / 1_000_000) for number in range(1, 10)])
+    put_away(engine, [made(number, seconds=number / 1_000_000) for number in range(1, 10)])
 
     page = await reader.page(Wanted(since=at(0.000003), until=at(0.000006)), limit=10)
 
     assert numbers(page) == [5, 4, 3]
 
 
-async def test_work_is_bounded(reader: AuditReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_work_is_bounded(reader: AuditReader, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where two filters hold for many records each and hardly ever together, a page ends early, and its cursor goes on from there."""
     monkeypatch.setattr("app.audit.finding.MOST_LOOKED_AT", 10)
     both: dict[str, Any] = {"caller": "a", "token": "shop"}
     crowd = [made(number, caller="a") if number % 2 else made(number, token="shop") for number in range(2, 100)]
-    put_away(tmp_path / "gateway.db", [made(1, **both), *crowd, made(100, **both)])
+    put_away(engine, [made(1, **both), *crowd, made(100, **both)])
     page = await reader.page(Wanted.of(both), limit=10)
     pages = [numbers(page)]
     while page.next:
@@ -232,6 +235,7 @@ async def test_work_is_bounded(reader: AuditReader, tmp_path: Path, monkeypatch:
     assert 5 < len(pages) < 20
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("column", ["caller", "token", "code", "name", "by", "request_id", "order", None])
 def test_no_filter_looks_through_the_table(connection: sqlite3.Connection, column: str | None) -> None:
     """Each has an index, in the order of the numbers: nothing is scanned and nothing is sorted."""
@@ -245,6 +249,7 @@ def test_no_filter_looks_through_the_table(connection: sqlite3.Connection, colum
         assert index in plan
 
 
+@ON_SQLITE
 def test_filters_together_use_each_its_own_index(connection: sqlite3.Connection) -> None:
     """The rarest, an order's ID, comes first."""
     walks = walks_of(Wanted(order="1", caller="a", code="ok"))
@@ -253,6 +258,7 @@ def test_filters_together_use_each_its_own_index(connection: sqlite3.Connection)
     assert [plan.split(" (")[0].rpartition(" ")[2] for plan in plans] == ["KEY", "ix_audit_records_caller", "ix_audit_records_code"]
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("query", [FIRST_BY_TIME, LAST_BY_TIME])
 def test_times_use_the_ids_index(connection: sqlite3.Connection, query: str) -> None:
     """Where a period begins and ends is read from the index of the IDs, which are in the order of time."""
@@ -262,6 +268,7 @@ def test_times_use_the_ids_index(connection: sqlite3.Connection, query: str) -> 
     assert not any("SCAN audit_records" in one or "TEMP B-TREE" in one for one in plan)
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("column", "index"),
     [("id", "sqlite_autoindex_audit_records_1 (id=?"), ("request_id", "ix_audit_records_request_id"), ("value", "PRIMARY KEY (value=?")],
@@ -368,12 +375,14 @@ async def test_a_long_reading_holds_up_nobody(reader: AuditReader, engine: Async
     assert await reader.last() == 2
 
 
-async def test_a_database_that_cant_be_read_is_told(reader: AuditReader, connection: sqlite3.Connection, tmp_path: Path) -> None:
+async def test_a_database_that_cant_be_read_is_told(reader: AuditReader, engine: AsyncEngine) -> None:
     """A failure is the database's own error, and the reader goes on when it is whole again."""
-    put_away(tmp_path / "gateway.db", RECORDS)
-    connection.execute("ALTER TABLE audit_records RENAME TO audit_records_aside")
+    put_away(engine, RECORDS)
+    hand = Hand(engine)
+    hand.execute("ALTER TABLE audit_records RENAME TO audit_records_aside")
     with pytest.raises(SQLAlchemyError):
         await reader.page(Wanted(), limit=1)
-    connection.execute("ALTER TABLE audit_records_aside RENAME TO audit_records")
+    hand.execute("ALTER TABLE audit_records_aside RENAME TO audit_records")
+    hand.close()
 
     assert numbers(await reader.page(Wanted(), limit=1)) == [8]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,14 +22,13 @@ from tests.audit.deaths import LONG_AGO, Deaths, announced, answered, ended, mak
 from tests.audit.shelf import DAMAGES, damaged
 from tests.calls import make_call
 from tests.records import administrative
-from tests.storage.database import migrated
+from tests.storage.database import ON_SQLITE, hurry, locked, migrated, opened
 
 
 @pytest_asyncio.fixture
-async def deaths(tmp_path: Path) -> AsyncIterator[Deaths]:
+async def deaths(database: str) -> AsyncIterator[Deaths]:
     """Processes on a database of their own."""
-    path = tmp_path / "gateway.db"
-    async with migrated(path) as engine, on(engine, path) as made:
+    async with opened(database) as engine, on(engine) as made:
         yield made
 
 
@@ -243,6 +240,7 @@ async def test_an_end_that_was_altered_is_not_signed(deaths: Deaths) -> None:
     assert deaths.outcomes() == {call.id: 1 for call in calls}
 
 
+@ON_SQLITE  # the other takes no body that can't be read
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("number", [1, 3, 5, 6])
 async def test_a_damaged_record_holds_up_no_other(deaths: Deaths, damage: str, number: int) -> None:
@@ -251,7 +249,7 @@ async def test_a_damaged_record_holds_up_no_other(deaths: Deaths, damage: str, n
     sends = [make_send(call) for call in calls]
     dead = await deaths.died(*taken(*calls), *announced(*sends), *answered(sends[0]))
     recovery = deaths.recovery(deaths.ledger())
-    with damaged(deaths.path, number, DAMAGES[damage][0]), capture_logs() as lines:
+    with damaged(Path(deaths.engine.url.database or ""), number, DAMAGES[damage][0]), capture_logs() as lines:
         await recovery.recover()
         await recovery.recover()
         told = [line["numbers"] for line in lines if line["log_level"] == "error" and "numbers" in line]
@@ -321,11 +319,11 @@ async def test_what_the_spool_left_open_is_given_up(deaths: Deaths) -> None:
 
 async def test_a_chain_that_can_not_be_given_up_can_be_later(deaths: Deaths, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside a locked database it raises and changes nothing; then it works."""
-    monkeypatch.setattr("app.storage.embedded.BUSY_TIMEOUT_MS", 50)
+    hurry(monkeypatch)
     left, ledger = make_call(1), deaths.ledger()
     await ledger.append(taken(left))
     before = ledger.chain
-    with locked(deaths.path), pytest.raises(SQLAlchemyError):
+    with locked(deaths.engine), pytest.raises(SQLAlchemyError):
         await ledger.begin_anew()
     untouched = ledger.chain, ledger.given_up
     await ledger.begin_anew()
@@ -386,6 +384,7 @@ async def test_the_heartbeat_tells_from_where_on_to_look(deaths: Deaths, monkeyp
         await renewed(3)
 
 
+@ON_SQLITE
 async def test_what_is_before_is_not_looked_at(deaths: Deaths) -> None:
     """The search begins at the number that the dead process renewed last, by the primary key, however much there is before."""
     before, after = make_call(1), make_call(2)
@@ -423,10 +422,10 @@ async def test_a_command_in_between_does_not_disturb_it(deaths: Deaths) -> None:
 
 async def test_a_locked_database_leaves_it_for_later(deaths: Deaths, monkeypatch: pytest.MonkeyPatch) -> None:
     """A look that can't write raises, and has changed nothing."""
-    monkeypatch.setattr("app.storage.embedded.BUSY_TIMEOUT_MS", 50)
+    hurry(monkeypatch)
     dead = await deaths.died(*taken(make_call(1)))
     recovery = deaths.recovery(deaths.ledger())
-    with locked(deaths.path), pytest.raises(SQLAlchemyError):
+    with locked(deaths.engine), pytest.raises(SQLAlchemyError):
         await recovery.recover()
     untouched = deaths.chain(dead)["closed_at"], deaths.outcomes()
     await recovery.recover()
@@ -445,7 +444,7 @@ async def test_whenever_processes_die_every_intent_has_one_outcome(
 ) -> None:
     """Any calls, each as far as it came, in any number of lives that each begin with a recovery: one outcome each in the end."""
     path = tmp_path_factory.mktemp("lives") / "gateway.db"
-    async with migrated(path) as engine, on(engine, path) as deaths:
+    async with migrated(path) as engine, on(engine) as deaths:
         for life in lives:
             ledger = deaths.ledger()
             await deaths.recovery(ledger).recover()
@@ -464,18 +463,6 @@ def journey(number: int, steps: int) -> list[Record]:
     call = make_call(number + 1)
     send = make_send(call)
     return [*taken(call), *announced(send), *answered(send), *ended(call)][: steps + 1]
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Another process holds the database's write lock."""
-    locker = sqlite3.connect(path, isolation_level=None)
-    locker.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        locker.execute("ROLLBACK")
-        locker.close()
 
 
 class Heard:

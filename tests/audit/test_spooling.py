@@ -6,7 +6,6 @@ import asyncio
 import errno
 import json
 import re
-import sqlite3
 from collections.abc import AsyncIterator, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -26,7 +25,7 @@ from app.storage import DatabaseThread, reading
 from tests.calls import make_call
 from tests.records import administrative
 from tests.rig import until
-from tests.storage.database import migrated
+from tests.storage.database import Hand, opened
 
 PATIENCE = 0.2
 SECONDS = 40
@@ -35,9 +34,9 @@ HALF_OF_A_PAIR = "\ud800"
 
 
 @pytest_asyncio.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+async def engine(database: str) -> AsyncIterator[AsyncEngine]:
     """A migrated database."""
-    async with migrated(tmp_path / "gateway.db") as made:
+    async with opened(database) as made:
         yield made
 
 
@@ -71,7 +70,7 @@ async def writing_to(store: Ledger | Hanging, spool: Spool | Broken | Stuck, pat
 @contextmanager
 def away(engine: AsyncEngine) -> Iterator[None]:
     """The records' table is missing, so that every commit fails at once."""
-    aside = sqlite3.connect(str(engine.url.database), isolation_level=None)
+    aside = Hand(engine)
     aside.execute("ALTER TABLE audit_records RENAME TO audit_records_aside")
     try:
         yield
@@ -399,11 +398,11 @@ async def test_what_was_refused_and_comes_on_record_all_the_same_has_its_end_the
     ledger: Ledger, engine: AsyncEngine, spool: Spool
 ) -> None:
     """A commit outlasts the patience and succeeds: the intents of the call that was refused, and of its send, don't stand open."""
-    call, locker = make_call(1), sqlite3.connect(str(engine.url.database), isolation_level=None)
+    call, locker = make_call(1), Hand(engine)
     send = Send(attempt=1, lane="lane-1", ids=(1,), calls=(call,), released=0.0)
     async with writing_to(ledger, spool) as writer:
         log = AuditLog(writer)
-        locker.execute("BEGIN IMMEDIATE")
+        locker.lock()
         with pytest.raises(AuditUnavailable):
             await asyncio.gather(log.intent(call, at_once=False), log.sending(send))
         locker.close()

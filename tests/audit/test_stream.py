@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import resource
 import select
-import sqlite3
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +26,7 @@ from app.errors import StartRefused
 from app.storage import ALONE, DatabaseThread, writing
 from tests.records import administrative
 from tests.rig import until
+from tests.storage.database import Hand, by_hand
 
 SIGNER = Signer(bytes(range(32)))
 
@@ -36,14 +37,10 @@ async def change(engine: AsyncEngine, *subjects: str) -> None:
         await append(connection, [administrative(Name.TOKEN_ADDED, "test", subject) for subject in subjects], SIGNER)
 
 
-def stored(folder: Path) -> list[bytes]:
+def stored(engine: AsyncEngine) -> list[bytes]:
     """Every record's body, by number."""
-    connection = sqlite3.connect(folder / "gateway.db")
-    connection.text_factory = bytes
-    try:
-        return [body for (body,) in connection.execute("SELECT body FROM audit_records ORDER BY number")]
-    finally:
-        connection.close()
+    with by_hand(engine) as hand:
+        return [body for (body,) in hand.execute("SELECT CAST(body AS BLOB) FROM audit_records ORDER BY number")]
 
 
 def lines(path: Path) -> list[bytes]:
@@ -78,7 +75,7 @@ async def test_every_line_is_a_stored_body(engine: AsyncEngine, tmp_path: Path) 
     await thread.aclose()
 
     assert len(lines(path)) == 507
-    assert lines(path) == stored(tmp_path)
+    assert lines(path) == stored(engine)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
@@ -132,10 +129,10 @@ async def test_a_damaged_bookmark_leaves_nothing_out(
         await change(engine, "after")
     said = capsys.readouterr().out
 
-    assert lines(path) == stored(tmp_path)
+    assert lines(path) == stored(engine)
     assert said.count("a bookmark holds no number") == 1
     assert "an older copy" not in said
-    assert int((tmp_path / "stream.position").read_bytes()) == len(stored(tmp_path))
+    assert int((tmp_path / "stream.position").read_bytes()) == len(stored(engine))
 
 
 async def test_a_damaged_bookmark_leaves_a_gap_that_is_said(engine: AsyncEngine, tmp_path: Path) -> None:
@@ -144,11 +141,11 @@ async def test_a_damaged_bookmark_leaves_a_gap_that_is_said(engine: AsyncEngine,
     await change(engine, *map(str, range(9)))
     (tmp_path / "stream.position").touch()
     stream = Stream(FileOutlet(path), engine, FileBookmark(tmp_path / "stream.position"), ALONE, most_behind=4)
-    stream.start()
+    await asyncio.to_thread(stream.start)
     await stream.aclose()
 
     assert json.loads(lines(path)[0])["left_out"] == {"first": 1, "last": 8, "count": 8}
-    assert lines(path)[1:] == stored(tmp_path)[8:]
+    assert lines(path)[1:] == stored(engine)[8:]
 
 
 async def test_none_makes_nothing(engine: AsyncEngine, tmp_path: Path) -> None:
@@ -239,7 +236,7 @@ async def test_a_collector_far_behind_is_told_what_was_left_out(
     """One that doesn't read for long gets one line that says which numbers are left out, then the newest, and no line in pieces."""
     pipe = Pipe()
     stream = Stream(pipe, engine, FileBookmark(tmp_path / "stream.position"), ALONE, most_behind=400)
-    stream.start()
+    await asyncio.to_thread(stream.start)
     await change(engine, *(f"{number:04}-{'x' * 400}" for number in range(3_000)))
 
     async def blocked() -> bool:
@@ -268,7 +265,7 @@ async def test_removed_records_are_told(engine: AsyncEngine, tmp_path: Path) -> 
     async with streamed(f"file:{path}", engine, tmp_path, ALONE):
         pass
     await change(engine, *map(str, range(9)))
-    connection = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)
+    connection = Hand(engine)
     connection.execute("DELETE FROM audit_records WHERE number BETWEEN 3 AND 8")
     connection.close()
     async with streamed(f"file:{path}", engine, tmp_path, ALONE):
@@ -282,7 +279,7 @@ async def test_closing_waits_for_nobody_forever(engine: AsyncEngine, tmp_path: P
     """With a collector that never reads the stream ends all the same, says so, and the next process goes on after the last whole line."""
     pipe = Pipe()
     stream = Stream(pipe, engine, FileBookmark(tmp_path / "stream.position"), ALONE)
-    stream.start()
+    await asyncio.to_thread(stream.start)
     await change(engine, *("x" * 400 for _ in range(1_000)))
     await stream.aclose()
     told = capsys.readouterr().out
@@ -293,16 +290,16 @@ async def test_closing_waits_for_nobody_forever(engine: AsyncEngine, tmp_path: P
         pass
 
     assert "the rest follows at the next start" in told
-    assert got + lines(path) == stored(tmp_path)
+    assert got + lines(path) == stored(engine)
 
 
 async def test_a_locked_database_holds_nothing_back_for_good(engine: AsyncEngine, tmp_path: Path) -> None:
     """While the table can't be read the stream tries again, and then writes everything."""
     path = tmp_path / "audit.jsonl"
     stream = Stream(FileOutlet(path), engine, FileBookmark(tmp_path / "stream.position"), ALONE)
-    stream.start()
+    await asyncio.to_thread(stream.start)
     await change(engine, "one")
-    aside = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)
+    aside = Hand(engine)
     aside.execute("ALTER TABLE audit_records RENAME TO audit_records_aside")
 
     async def failed() -> bool:
@@ -314,7 +311,7 @@ async def test_a_locked_database_holds_nothing_back_for_good(engine: AsyncEngine
     await streams(path, 2)
     await stream.aclose()
 
-    assert lines(path) == stored(tmp_path)
+    assert lines(path) == stored(engine)
 
 
 def test_a_line_that_was_cut_off_is_ended(tmp_path: Path) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,9 +18,10 @@ from app.audit.story import story_of
 from app.dispatch import Settled
 from app.domain import Linked
 from app.errors import AuditUnavailable, ParameterMissing
-from app.storage import DatabaseThread, reading, writing
+from app.storage import DatabaseThread, reading, within, writing
 from tests.calls import make_asked, make_call
 from tests.records import administrative
+from tests.storage.database import Hand
 
 PATIENCE = 0.2
 SIGNER = Signer(bytes(32))
@@ -59,7 +58,7 @@ async def subjects(engine: AsyncEngine) -> list[str]:
 
 async def story(connection: AsyncConnection, reference: str) -> list[dict[str, Any]]:
     """What a record's or a request's ID leads to, oldest first."""
-    found = await connection.run_sync(lambda sync: story_of(sync.exec_driver_sql, reference))
+    found = await connection.run_sync(lambda sync: story_of(within(sync).execute, reference))
     return [one.members() for one in found.records]
 
 
@@ -81,16 +80,16 @@ async def test_records_keep_the_order_in_which_they_were_given(writer: GroupWrit
     assert await subjects(engine) == names
 
 
-async def test_a_required_record_that_can_not_be_written_is_withdrawn(writer: GroupWriter, engine: AsyncEngine, tmp_path: Path) -> None:
+async def test_a_required_record_that_can_not_be_written_is_withdrawn(writer: GroupWriter, engine: AsyncEngine) -> None:
     """While another process holds the database, `write` refuses in its patience, and the record doesn't come later."""
-    locker = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)
-    locker.execute("BEGIN IMMEDIATE")
+    locker = Hand(engine)
+    locker.lock()
     writer.put(record("stuck"))
     await asyncio.sleep(0.05)
     with pytest.raises(AuditUnavailable):
         await writer.write(record("refused"), required=True)
     await writer.write(record("kept"), required=False)
-    locker.execute("ROLLBACK")
+    locker.let_go()
     locker.close()
     await writer.settled()
 
@@ -98,11 +97,11 @@ async def test_a_required_record_that_can_not_be_written_is_withdrawn(writer: Gr
     assert writer.healthy
 
 
-async def test_a_failing_store_is_tried_again(engine: AsyncEngine, store: Ledger, tmp_path: Path) -> None:
+async def test_a_failing_store_is_tried_again(engine: AsyncEngine, store: Ledger) -> None:
     """A table that is missing for a while: unhealthy meanwhile, and nothing lost."""
     writer = GroupWriter(store, patience=PATIENCE)
     writer.start()
-    aside = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)
+    aside = Hand(engine)
     aside.execute("ALTER TABLE audit_records RENAME TO audit_records_aside")
     await writer.write(record("early"), required=False)
     unhealthy = not writer.healthy
@@ -118,11 +117,11 @@ async def test_a_failing_store_is_tried_again(engine: AsyncEngine, store: Ledger
 
 
 async def test_what_is_lost_at_the_end_is_logged(
-    store: Ledger, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    store: Ledger, engine: AsyncEngine, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A writer that stops beside a dead store says what it couldn't write."""
     writer = GroupWriter(store, patience=PATIENCE)
-    aside = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)
+    aside = Hand(engine)
     aside.execute("ALTER TABLE audit_records RENAME TO audit_records_aside")
     aside.close()
     writer.start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -12,15 +11,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.callers import CallerStore, HashedKey, HashedKeyStore, NewCaller, make_key, parse_hashed
 from app.errors import Conflict
 from app.storage import reading, writing
-from tests.storage.database import migrated
+from tests.storage.database import opened
 
 KEY = HashedKey("0123456789ab", bytes(range(32)), "2027-01-01T00:00:00.000000+00:00")
 
 
 @pytest_asyncio.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+async def engine(database: str) -> AsyncIterator[AsyncEngine]:
     """A database with two callers that have no key."""
-    async with migrated(tmp_path / "gateway.db") as engine:
+    async with opened(database) as engine:
         async with writing(engine) as connection:
             for name in ("first", "second"):
                 await CallerStore().add_without_key(connection, NewCaller(name))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from datetime import UTC, datetime
-from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.callers import Authentication, Directory, KeyUses, Presented
 from app.storage import current_revision, reading
 from tests.rig import until
+from tests.storage.database import Hand
 
 from .database import loaded, shown, with_caller
 
@@ -82,12 +81,12 @@ async def test_writing_uses_is_no_change(engine: AsyncEngine) -> None:
         assert await current_revision(connection) == before
 
 
-async def test_uses_that_cant_be_written_are_kept(engine: AsyncEngine, tmp_path: Path) -> None:
+async def test_uses_that_cant_be_written_are_kept(engine: AsyncEngine) -> None:
     """A failure hurts nobody, and the next attempt writes what was noted, with what came since."""
     _, key = await with_caller(engine)
     clock = Clock()
     uses = KeyUses(engine, clock)
-    aside = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)
+    aside = Hand(engine)
     aside.execute("ALTER TABLE caller_keys RENAME TO caller_keys_aside")
     uses.note(key.id)
     await uses.write()

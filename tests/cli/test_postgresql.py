@@ -85,9 +85,8 @@ def test_a_gateway_outlives_its_database(variables: dict[str, str], postgres_ser
     other = variables | {"GATEWAY_STATE_DIR": str(tmp_path / "other"), "GATEWAY_PORT": "0", "GATEWAY_MASTER_KEYS": f"k1:{'A' * 43}="}
     name = variables["GATEWAY_DATABASE_URL"].rpartition("/")[2]
     cut = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"  # noqa: S608 - a name of ours
-    held = (
-        f"SELECT count(*) FROM pg_locks JOIN pg_database ON database = oid WHERE datname = '{name}' AND locktype = 'advisory' AND granted"
-    )
+    held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND database = (SELECT oid FROM pg_database WHERE "
+    held += f"datname = '{name}')"
     with serving(variables | {"GATEWAY_MASTER_KEYS": other["GATEWAY_MASTER_KEYS"]}, tmp_path) as (gateway, _):
         postgres_server.ask(cut)
         until(lambda: postgres_server.ask(held) == ["1"])

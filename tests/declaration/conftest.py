@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.storage.database import migrated
+from tests.storage.database import opened
 
 from .files import Files, files_in
 
@@ -21,7 +21,7 @@ def files(tmp_path: Path) -> Files:
 
 
 @pytest_asyncio.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+async def engine(database: str) -> AsyncIterator[AsyncEngine]:
     """A database of the newest schema."""
-    async with migrated(tmp_path / "gateway.db") as engine:
+    async with opened(database) as engine:
         yield engine

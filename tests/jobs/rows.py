@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.domain import Caller, Grant, Operation, Parameter, Priority, TokenKind, TokenRef
 from app.jobs import Counts, Job, JobKind, JobState, JobStore, NewJob, Part, PartState, Run
-from app.opening import open_state
 from app.storage import reading, writing
-from tests.rig import settings_for
 
 SHOP = TokenRef("token-1", "shop", TokenKind.ACCOUNT)
 DESK = TokenRef("token-2", "desk", TokenKind.ACCOUNT)
@@ -58,13 +54,6 @@ async def parts_of(engine: AsyncEngine, job: Job) -> list[Part]:
     """All its parts as they are now."""
     async with reading(engine) as connection:
         return await JobStore().parts(connection, job.id, list(PartState), after=0, limit=10_000)
-
-
-@asynccontextmanager
-async def database(folder: Path) -> AsyncIterator[AsyncEngine]:
-    """A new database."""
-    async with open_state(settings_for(folder)) as (engine, _):
-        yield engine
 
 
 def run_of() -> Run:

@@ -20,9 +20,10 @@ from app.jobs.conclusion import Again
 from app.storage import writing
 from tests import loopback
 from tests.cli import processes
-from tests.jobs.rows import LINK, SERVICE, added, database, job_of, new_job
+from tests.jobs.rows import LINK, SERVICE, added, job_of, new_job
 from tests.jobs.test_runner import answered, cancel, finished, running
 from tests.kills.stage import FIRST_ORDER, TOKENS, staged
+from tests.storage.database import opened
 
 
 async def carried(engine: AsyncEngine, runner: JobRunner, order: int) -> tuple[Job, asyncio.Task[Called]]:
@@ -46,9 +47,9 @@ async def carried(engine: AsyncEngine, runner: JobRunner, order: int) -> tuple[J
         return job, runner.carry(job, part, asked)
 
 
-async def test_a_call_is_under_way_at_once(tmp_path: Path) -> None:
+async def test_a_call_is_under_way_at_once(database: str) -> None:
     """Its job runs when it is carried, and ends with its answer."""
-    async with database(tmp_path) as engine, running(engine) as (runner, played):
+    async with opened(database) as engine, running(engine) as (runner, played):
         job, making = await carried(engine, runner, 1)
         await played.under_way(1)
         played.end(answered)
@@ -60,9 +61,9 @@ async def test_a_call_is_under_way_at_once(tmp_path: Path) -> None:
         assert (end.state, end.counts.linked) == (JobState.SUCCEEDED, 1)
 
 
-async def test_turns_beside_it_send_nothing_twice(tmp_path: Path) -> None:
+async def test_turns_beside_it_send_nothing_twice(database: str) -> None:
     """Whenever a turn takes up what is new, the calls that were begun without it are neither sent again nor looked for on record."""
-    async with database(tmp_path) as engine, running(engine) as (runner, played):
+    async with opened(database) as engine, running(engine) as (runner, played):
         found = []
         for order in range(1, 21):
             runner.wake()
@@ -78,9 +79,9 @@ async def test_turns_beside_it_send_nothing_twice(tmp_path: Path) -> None:
         assert played.asked == []
 
 
-async def test_a_call_that_waits_again_is_taken_with_a_turn(tmp_path: Path) -> None:
+async def test_a_call_that_waits_again_is_taken_with_a_turn(database: str) -> None:
     """One that couldn't be made is made again, as any part is, and has an end."""
-    async with database(tmp_path) as engine, running(engine) as (runner, played):
+    async with opened(database) as engine, running(engine) as (runner, played):
         job, making = await carried(engine, runner, 1)
         await played.under_way(1)
         played.end(Again)
@@ -94,9 +95,9 @@ async def test_a_call_that_waits_again_is_taken_with_a_turn(tmp_path: Path) -> N
         assert len(played.sent) == 2
 
 
-async def test_a_cancelled_call_isnt_wanted_any_more(tmp_path: Path) -> None:
+async def test_a_cancelled_call_isnt_wanted_any_more(database: str) -> None:
     """At its turn it is told that nobody wants it."""
-    async with database(tmp_path) as engine, running(engine) as (runner, played):
+    async with opened(database) as engine, running(engine) as (runner, played):
         await carried(engine, runner, 1)
         job, _ = await carried(engine, runner, 2)
         await played.under_way(2)
@@ -111,9 +112,9 @@ async def test_a_cancelled_call_isnt_wanted_any_more(tmp_path: Path) -> None:
         assert (end.state, end.counts.cancelled) == (JobState.CANCELLED, 1)
 
 
-async def test_a_cancelled_call_isnt_wanted_from_that_moment_on(tmp_path: Path) -> None:
+async def test_a_cancelled_call_isnt_wanted_from_that_moment_on(database: str) -> None:
     """Not only from the runner's next turn on: when the cancellation is answered, nothing more goes out."""
-    async with database(tmp_path) as engine, running(engine) as (runner, played):
+    async with opened(database) as engine, running(engine) as (runner, played):
         job, _ = await carried(engine, runner, 1)
         await played.under_way(1)
         wanted = played.may_send[str(played.sent[0].call_id)]
@@ -126,9 +127,9 @@ async def test_a_cancelled_call_isnt_wanted_from_that_moment_on(tmp_path: Path) 
         assert (before, after) == (True, False)
 
 
-async def test_a_call_that_was_put_down_and_not_carried_is_taken_up(tmp_path: Path) -> None:
+async def test_a_call_that_was_put_down_and_not_carried_is_taken_up(database: str) -> None:
     """If the request ends between the two, the record is asked what became of the call, as after a death."""
-    async with database(tmp_path) as engine, running(engine) as (runner, played):
+    async with opened(database) as engine, running(engine) as (runner, played):
         new = replace(new_job([1], lasts=timedelta(hours=1)), kind=JobKind.CALL)
         with runner.expecting("lost"):
             async with writing(engine) as connection:

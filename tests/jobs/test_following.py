@@ -19,10 +19,10 @@ from app.catalogue import load_catalogue
 from app.domain import Caller, Priority, TokenKind, TokenRef
 from app.errors import CallerRateExceeded, GatewayError, ShuttingDown, TooManyFollowers
 from app.jobs import Counts, Follower, Followers, Job, JobState, JobStore, NewJob
-from app.opening import open_state
 from app.storage import writing
 from app.storage.tables import jobs
 from tests.rig import settings_for, until
+from tests.storage.database import opened
 
 CATALOGUE = load_catalogue(settings_for(Path()).catalogue)
 EXPIRES = "2999-01-01T00:00:00.000000+00:00"
@@ -37,9 +37,9 @@ class FixedLanes:
 
 
 @pytest_asyncio.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+async def engine(database: str) -> AsyncIterator[AsyncEngine]:
     """A gateway's database."""
-    async with open_state(settings_for(tmp_path / "state")) as (engine, _):
+    async with opened(database) as engine:
         yield engine
 
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.jobs import HeldJobs, Job, JobState, JobStore, Part, PartEnd, PartState
 from app.storage import writing
-from tests.jobs.rows import added, at, database, job_of, new_job, parts_of
+from tests.jobs.rows import added, at, job_of, new_job, parts_of
+from tests.storage.database import migrated, opened
 
 MINUTE = timedelta(minutes=1)
 OURS, THEIRS = HeldJobs("us"), HeldJobs("them")
@@ -46,9 +46,9 @@ async def finished(engine: AsyncEngine, job: Job) -> bool:
         return await OURS.finish(connection, job)
 
 
-async def test_a_job_is_held_by_one_process_until_its_lease_ends(tmp_path: Path) -> None:
+async def test_a_job_is_held_by_one_process_until_its_lease_ends(database: str) -> None:
     """Then another takes it over, and the first finds it gone."""
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         job = await added(engine, new_job([1]))
 
         assert await claimed(engine, OURS, -MINUTE) == [job.id]
@@ -56,9 +56,9 @@ async def test_a_job_is_held_by_one_process_until_its_lease_ends(tmp_path: Path)
         assert await claimed(engine, OURS) == []
 
 
-async def test_who_looks_for_new_jobs_sees_no_others(tmp_path: Path) -> None:
+async def test_who_looks_for_new_jobs_sees_no_others(database: str) -> None:
     """Those that nobody holds are taken, and those of one's own that are to be cancelled are seen; the rest isn't read, nor renewed."""
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         held, cancelled, theirs = [await added(engine, new_job([1])) for _ in range(3)]
         async with writing(engine) as connection:
             for job, owner in ((held, OURS), (cancelled, OURS), (theirs, THEIRS)):
@@ -72,9 +72,9 @@ async def test_who_looks_for_new_jobs_sees_no_others(tmp_path: Path) -> None:
         assert await claimed(engine, THEIRS) == [cancelled.id, theirs.id, new.id]
 
 
-async def test_who_is_alone_takes_what_a_dead_process_held(tmp_path: Path) -> None:
+async def test_who_is_alone_takes_what_a_dead_process_held(database: str) -> None:
     """Whatever the dead one's lease says."""
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         job = await added(engine, new_job([1]))
         await claimed(engine, THEIRS)
 
@@ -82,9 +82,9 @@ async def test_who_is_alone_takes_what_a_dead_process_held(tmp_path: Path) -> No
         assert await claimed(engine, OURS, alone=True) == [job.id]
 
 
-async def test_what_is_given_up_is_free_at_once(tmp_path: Path) -> None:
+async def test_what_is_given_up_is_free_at_once(database: str) -> None:
     """A process that ends in order lets others go on without a wait."""
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         job = await added(engine, new_job([1]))
         await claimed(engine, OURS)
         async with writing(engine) as connection:
@@ -93,9 +93,9 @@ async def test_what_is_given_up_is_free_at_once(tmp_path: Path) -> None:
         assert await claimed(engine, THEIRS) == [job.id]
 
 
-async def test_a_process_that_lost_a_job_changes_nothing_of_it(tmp_path: Path) -> None:
+async def test_a_process_that_lost_a_job_changes_nothing_of_it(database: str) -> None:
     """It takes no part, ends none, halves none, drops none and doesn't end the job."""
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         job = await added(engine, new_job([1, 2, 3, 4, 5, 6]))
         await claimed(engine, OURS, -MINUTE)
         first, _ = await taken(engine, job)
@@ -111,9 +111,9 @@ async def test_a_process_that_lost_a_job_changes_nothing_of_it(tmp_path: Path) -
         assert (await job_of(engine, job)).counts.ended == 0
 
 
-async def test_the_end_of_another_call_doesnt_count(tmp_path: Path) -> None:
+async def test_the_end_of_another_call_doesnt_count(database: str) -> None:
     """A part that was sent anew ends with its latest call, and once."""
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         job = await added(engine, new_job([1, 2, 3]))
         await claimed(engine, OURS)
         [part] = await taken(engine, job)
@@ -125,9 +125,9 @@ async def test_the_end_of_another_call_doesnt_count(tmp_path: Path) -> None:
         assert (await job_of(engine, job)).uncertain
 
 
-async def test_a_list_is_halved_in_its_place(tmp_path: Path) -> None:
+async def test_a_list_is_halved_in_its_place(database: str) -> None:
     """The halves have all of its IDs, wait, come after all others, and stay uncertain where it was."""
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         job = await added(engine, new_job([1, 2, 3]))
         await claimed(engine, OURS)
         [part] = await taken(engine, job)
@@ -151,10 +151,10 @@ async def test_a_list_is_halved_in_its_place(tmp_path: Path) -> None:
     ],
 )
 async def test_a_jobs_end_follows_from_those_of_its_parts(
-    tmp_path: Path, ends: str, dropped: PartState | None, lasts: timedelta, state: JobState
+    database: str, ends: str, dropped: PartState | None, lasts: timedelta, state: JobState
 ) -> None:
     """Nothing of it waits then, every ID is counted, and nobody holds it any more."""
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         job = await added(engine, new_job([1, 2, 3, 4, 5], lasts=lasts))
         await claimed(engine, OURS)
         states = [{"a": PartState.ANSWERED, "f": PartState.FAILED}[one] for one in ends]
@@ -181,7 +181,7 @@ async def test_a_jobs_end_follows_from_those_of_its_parts(
 async def test_no_id_is_lost_and_none_is_counted_twice(tmp_path_factory: pytest.TempPathFactory, fates: list[str]) -> None:
     """Whatever befalls its parts, in whatever order, each ID stands in one part, and the counts are those of the parts that ended."""
     ids = list(range(1, 8))
-    async with database(tmp_path_factory.mktemp("state")) as engine:
+    async with migrated(tmp_path_factory.mktemp("state") / "gateway.db") as engine:
         job = await added(engine, new_job(ids))
         await claimed(engine, OURS)
         for number, fate in enumerate(fates):

@@ -25,7 +25,7 @@ from app.storage.tables import idempotency
 from tests import loopback
 from tests.cli.processes import Process, until
 from tests.kills.stage import FIRST_ORDER, TOKENS, Stage, kill, staged
-from tests.storage.database import migrated
+from tests.storage.database import opened
 
 KEY = Key("caller", "k" * 64, "f" * 64)
 ANSWER = KeptAnswer(200, {"Content-Type": "application/json"}, "[1]")
@@ -35,9 +35,9 @@ NAME = next(iter(TOKENS))
 
 
 @pytest_asyncio.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+async def engine(database: str) -> AsyncIterator[AsyncEngine]:
     """A migrated database."""
-    async with migrated(tmp_path / "gateway.db") as made:
+    async with opened(database) as made:
         yield made
 
 

@@ -6,7 +6,6 @@ import asyncio
 import gc
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +19,8 @@ from app.jobs import JobQuota, JobStore, NewJob
 from app.jobs.idempotency import KeptAnswer, Key
 from app.repeating import Made, Repeats
 from app.storage import reading, writing
-from tests.jobs.rows import database, new_job
+from tests.jobs.rows import new_job
+from tests.storage.database import opened
 
 KEY = Key("caller-1", "k" * 64, "f" * 64)
 OTHERS = KeptAnswer(200, {}, "[]")
@@ -88,9 +88,9 @@ async def stored(engine: AsyncEngine, job_id: str) -> bool:
         return bool(await JobStore().jobs(connection, [job_id]))
 
 
-async def test_a_caller_doesnt_wait_for_anothers_record(tmp_path: Path) -> None:
+async def test_a_caller_doesnt_wait_for_anothers_record(database: str) -> None:
     """While one's job is put on record others' are taken in; its own next one isn't, for it could take the same place."""
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         record = Record(slow=["slow"])
         intake = intake_of(engine, record, jobs=1)
         first, second, other = job_of("slow"), job_of("slow"), job_of("other")
@@ -107,9 +107,9 @@ async def test_a_caller_doesnt_wait_for_anothers_record(tmp_path: Path) -> None:
     assert [type(end).__name__ for end in ends] == ["Made", "JobQuotaExceeded"]
 
 
-async def test_nothing_is_kept_of_callers_that_ask_for_nothing(tmp_path: Path) -> None:
+async def test_nothing_is_kept_of_callers_that_ask_for_nothing(database: str) -> None:
     """However many asked before."""
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         intake = intake_of(engine, Record())
         for number in range(5):
             await intake.take(job_of(f"caller-{number}"), None)
@@ -118,9 +118,9 @@ async def test_nothing_is_kept_of_callers_that_ask_for_nothing(tmp_path: Path) -
         assert len(intake._taking) == 0
 
 
-async def test_a_job_that_isnt_stored_after_all_is_cancelled_on_record(tmp_path: Path) -> None:
+async def test_a_job_that_isnt_stored_after_all_is_cancelled_on_record(database: str) -> None:
     """The record doesn't tell of a job that isn't there."""
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         record, new = Record(), job_of("caller-1")
         async with writing(engine) as connection:
             await connection.execute(text("ALTER TABLE job_parts RENAME TO aside"))
@@ -134,9 +134,9 @@ async def test_a_job_that_isnt_stored_after_all_is_cancelled_on_record(tmp_path:
 
 
 @pytest.mark.parametrize("found", [OTHERS, Conflict("it runs")])
-async def test_a_job_whose_key_was_taken_meanwhile_is_cancelled_on_record(tmp_path: Path, found: KeptAnswer | Conflict) -> None:
+async def test_a_job_whose_key_was_taken_meanwhile_is_cancelled_on_record(database: str, found: KeptAnswer | Conflict) -> None:
     """What the other request made is given, and this one made nothing."""
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         record, new = Record(), job_of("caller-1")
         (given,) = await asyncio.gather(intake_of(engine, record, Quicker(engine, found)).take(new, KEY), return_exceptions=True)
 
@@ -144,7 +144,7 @@ async def test_a_job_whose_key_was_taken_meanwhile_is_cancelled_on_record(tmp_pa
     assert [job_id for job_id, _, _ in record.cancelled] == record.accepted == [new.id]
 
 
-async def test_a_job_that_is_stored_isnt_called_refused(tmp_path: Path) -> None:
+async def test_a_job_that_is_stored_isnt_called_refused(database: str) -> None:
     """Where a commit fails for who waits for it, and is carried through all the same, the job is taken in."""
 
     class LostCommit(Repeats):
@@ -153,7 +153,7 @@ async def test_a_job_that_is_stored_isnt_called_refused(tmp_path: Path) -> None:
             message = "the connection was lost"
             raise AuditUnavailable(message)
 
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         record, new = Record(), job_of("caller-1")
         made = await intake_of(engine, record, LostCommit(engine, NOWHERE, nothing)).take(new, None)
 

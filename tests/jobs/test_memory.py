@@ -4,13 +4,13 @@ import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from app.domain import Parameter
 from app.jobbing import UNDER_WAY, JobRunner
 from app.jobs.turn import PAGE_PARTS
-from tests.jobs.rows import added, database, new_job
+from tests.jobs.rows import added, new_job
 from tests.jobs.test_runner import Played, answered
+from tests.storage.database import opened
 
 FIRST = 10**15
 MIB = 2**20
@@ -28,10 +28,10 @@ def peak() -> Iterator[list[int]]:
         tracemalloc.stop()
 
 
-async def test_a_hundred_thousand_ids_cost_little_memory(tmp_path: Path) -> None:
+async def test_a_hundred_thousand_ids_cost_little_memory(database: str) -> None:
     """The rows are written and read in pages, and of a job in hand one page is in memory."""
     new = replace(new_job(range(FIRST, FIRST + 100_000)), parameter=Parameter("orderIds", 50))
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         with peak() as taking:
             await added(engine, new)
         played = Played()

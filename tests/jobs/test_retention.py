@@ -11,14 +11,15 @@ from app.jobs import JobState, JobStore
 from app.jobs.retention import JOBS_AT_ONCE, JobRetention
 from app.storage import ALONE, reading, writing
 from app.storage.tables import job_parts, jobs
-from tests.jobs.rows import added, at, database, new_job
+from tests.jobs.rows import added, at, new_job
 from tests.leads import Appointed
 from tests.rig import rigged, until
+from tests.storage.database import opened
 
 
-async def test_finished_jobs_go_after_their_time(tmp_path: Path) -> None:
+async def test_finished_jobs_go_after_their_time(database: str) -> None:
     """With their parts, however many there are; a job that finished lately stays, and one that isn't finished, however old."""
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         old = [await added(engine, new_job([1, 2, 3, 4])) for _ in range(JOBS_AT_ONCE + 1)]
         late, unfinished = await added(engine, new_job([1])), await added(engine, new_job([1]))
         async with writing(engine) as connection:
@@ -35,10 +36,10 @@ async def test_finished_jobs_go_after_their_time(tmp_path: Path) -> None:
         assert parts == 2
 
 
-async def test_a_gateway_removes_old_jobs_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_gateway_removes_old_jobs_by_itself(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As its setting says, some time after its start."""
     monkeypatch.setattr(app.jobs.retention, "FIRST_SECONDS", 0.0)
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         job = await added(engine, new_job([1]))
         async with writing(engine) as connection:
             ended = {"state": JobState.SUCCEEDED, "finished_at": at(-timedelta(days=2))}
@@ -52,12 +53,12 @@ async def test_a_gateway_removes_old_jobs_by_itself(tmp_path: Path, monkeypatch:
         await until(is_gone)
 
 
-async def test_who_does_not_lead_leaves_old_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_does_not_lead_leaves_old_jobs(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of several replicas one removes them; another does once it leads."""
     monkeypatch.setattr(app.jobs.retention, "FIRST_SECONDS", 0.0)
     monkeypatch.setattr(app.jobs.retention, "EVERY_SECONDS", 0.01)
     lead = Appointed()
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         job = await added(engine, new_job([1]))
         async with writing(engine) as connection:
             ended = {"state": JobState.SUCCEEDED, "finished_at": at(-timedelta(days=2))}

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import event, func, update
@@ -25,8 +24,9 @@ from app.jobs.conclusion import Again, Verdict, concluded
 from app.jobs.turn import MOST_BEGUN, MOST_LOOKED_UP, MOST_SETTLED, PAGE_PARTS, Turn
 from app.storage import writing
 from app.storage.tables import job_parts
-from tests.jobs.rows import DESK, LINK, SHOP, added, at, database, job_of, new_job, parts_of
+from tests.jobs.rows import DESK, LINK, SHOP, added, at, job_of, new_job, parts_of
 from tests.rig import until
+from tests.storage.database import opened
 
 OUT_OF_ORDER = UpstreamError("out of order", uncertain=True, upstream_status=503)
 
@@ -109,9 +109,9 @@ async def cancel(engine: AsyncEngine, runner: JobRunner, job: Job) -> None:
     runner.wake()
 
 
-async def test_every_part_is_sent_once(tmp_path: Path) -> None:
+async def test_every_part_is_sent_once(database: str) -> None:
     """Over many pages, with never more than a few under way."""
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         job = await added(engine, new_job(range(1, 301)))
         async with running(engine) as (_, played):
             await played.under_way(UNDER_WAY)
@@ -125,9 +125,9 @@ async def test_every_part_is_sent_once(tmp_path: Path) -> None:
         assert sorted(part.seq for part in played.sent) == list(range(1, 101))
 
 
-async def test_jobs_of_one_caller_with_one_token_take_turns(tmp_path: Path) -> None:
+async def test_jobs_of_one_caller_with_one_token_take_turns(database: str) -> None:
     """They share the bound on what is under way; one with another token has its own."""
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         first, second = await added(engine, new_job(range(1, 100))), await added(engine, new_job(range(1, 100)))
         other = await added(engine, new_job(range(1, 100), token=DESK))
         async with running(engine) as (_, played):
@@ -142,9 +142,9 @@ async def test_jobs_of_one_caller_with_one_token_take_turns(tmp_path: Path) -> N
             assert abs(shares[0] - shares[1]) <= 1
 
 
-async def test_a_new_job_is_taken_at_once(tmp_path: Path) -> None:
+async def test_a_new_job_is_taken_at_once(database: str) -> None:
     """Also one that comes while a turn is under way."""
-    async with database(tmp_path) as engine, running(engine) as (runner, played):
+    async with opened(database) as engine, running(engine) as (runner, played):
         for number in range(1, 4):
             await added(engine, new_job([number]))
             runner.wake()
@@ -153,7 +153,7 @@ async def test_a_new_job_is_taken_at_once(tmp_path: Path) -> None:
         assert len(played.sent) == 3
 
 
-async def test_a_new_job_has_no_other_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_new_job_has_no_other_read(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many are open: the lease of those, and all else of them, is left until it is due."""
     claims: list[str] = []
     claim = HeldJobs.claim
@@ -164,7 +164,7 @@ async def test_a_new_job_has_no_other_read(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(HeldJobs, "claim", counted)
     monkeypatch.setattr(app.jobbing, "LEASE_SECONDS", 3_600.0)
-    async with database(tmp_path) as engine, running(engine) as (runner, played):
+    async with opened(database) as engine, running(engine) as (runner, played):
 
         async def has_looked() -> bool:
             return runner._held_until > 0
@@ -178,13 +178,13 @@ async def test_a_new_job_has_no_other_read(tmp_path: Path, monkeypatch: pytest.M
         assert claims == []
 
 
-async def test_a_refused_id_is_found(tmp_path: Path) -> None:
+async def test_a_refused_id_is_found(database: str) -> None:
     """The list that holds it is halved until it stands alone; all others are answered."""
 
     def refuse(part: Part) -> Verdict:
         return concluded(part, UpstreamBadRequest("no") if 5 in part.ids else part.ids, uncertain=False)
 
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         job = await added(engine, new_job(range(1, 10)))
         async with running(engine) as (_, played):
             played.by_itself = refuse
@@ -195,9 +195,9 @@ async def test_a_refused_id_is_found(tmp_path: Path) -> None:
         assert (end.state, end.counts.answered, failed) == (JobState.PARTLY_FAILED, 8, [(5,)])
 
 
-async def test_a_cancelled_job_sends_nothing_more(tmp_path: Path) -> None:
+async def test_a_cancelled_job_sends_nothing_more(database: str) -> None:
     """What waits in the queue may not be sent; what was sent comes to its end, and is counted."""
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         job = await added(engine, new_job(range(1, 61)))
         async with running(engine) as (runner, played):
             await played.under_way(UNDER_WAY)
@@ -217,10 +217,10 @@ async def test_a_cancelled_job_sends_nothing_more(tmp_path: Path) -> None:
         assert len(played.sent) == UNDER_WAY
 
 
-async def test_a_job_that_another_process_was_told_to_cancel_sends_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_job_that_another_process_was_told_to_cancel_sends_nothing_more(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who carries it out sees that at its next look, long before its lease is to be renewed."""
     monkeypatch.setattr(app.jobbing, "LEASE_SECONDS", 3_600.0)
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         job = await added(engine, new_job(range(1, 61)))
         async with running(engine, alone=False) as (runner, played):
             await played.under_way(UNDER_WAY)
@@ -238,7 +238,7 @@ async def test_a_job_that_another_process_was_told_to_cancel_sends_nothing_more(
         assert (end.state, end.counts.cancelled) == (JobState.CANCELLED, 60)
 
 
-async def test_others_jobs_cost_a_process_no_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_others_jobs_cost_a_process_no_turn(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that holds none doesn't ask for the lock on writing while others hold all that are open; what is let go it takes up."""
     looks, any_for = list[bool](), HeldJobs.any
 
@@ -246,7 +246,7 @@ async def test_others_jobs_cost_a_process_no_turn(tmp_path: Path, monkeypatch: p
         looks.append(await any_for(held, connection, alone=alone))
         return looks[-1]
 
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         await added(engine, new_job(range(1, 61)))
         other = HeldJobs("other")
         async with writing(engine) as connection:
@@ -266,9 +266,9 @@ async def test_others_jobs_cost_a_process_no_turn(tmp_path: Path, monkeypatch: p
         assert not any(held)
 
 
-async def test_a_job_expires(tmp_path: Path) -> None:
+async def test_a_job_expires(database: str) -> None:
     """What wasn't sent by then isn't."""
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         job = await added(engine, new_job([1, 2, 3], lasts=-timedelta(seconds=1)))
         async with running(engine) as (_, played):
             end = await finished(engine, job)
@@ -277,9 +277,9 @@ async def test_a_job_expires(tmp_path: Path) -> None:
         assert not played.sent
 
 
-async def test_an_outage_is_survived(tmp_path: Path) -> None:
+async def test_an_outage_is_survived(database: str) -> None:
     """While the upstream is out of order one call at a time finds out; then the job goes on, and what is uncertain is marked."""
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         job = await added(engine, new_job(range(1, 61)))
         async with running(engine) as (_, played):
             await played.under_way(UNDER_WAY)
@@ -295,10 +295,10 @@ async def test_an_outage_is_survived(tmp_path: Path) -> None:
         assert uncertain == list(range(1, UNDER_WAY + 1))
 
 
-async def test_a_probe_goes_out_beside_another_operations_calls(tmp_path: Path) -> None:
+async def test_a_probe_goes_out_beside_another_operations_calls(database: str) -> None:
     """What pauses one operation, and whether it is well again, isn't a matter of how many calls of another are under way."""
     other = replace(LINK, id="link-items")
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         paused = await added(engine, new_job([1, 2]))
         async with running(engine) as (runner, played):
             await played.under_way(1)
@@ -311,7 +311,7 @@ async def test_a_probe_goes_out_beside_another_operations_calls(tmp_path: Path) 
         assert [part.job_id for part in played.sent if part.ids == (1, 2)] == [paused.id] * 2
 
 
-async def test_a_defect_fails_its_part_and_no_other(tmp_path: Path) -> None:
+async def test_a_defect_fails_its_part_and_no_other(database: str) -> None:
     """Nothing is known of such a call, so it isn't made again."""
 
     def fail(part: Part) -> Verdict:
@@ -319,7 +319,7 @@ async def test_a_defect_fails_its_part_and_no_other(tmp_path: Path) -> None:
             raise ZeroDivisionError
         return answered(part)
 
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         job = await added(engine, new_job(range(1, 10)))
         async with running(engine) as (_, played):
             played.by_itself = fail
@@ -329,10 +329,10 @@ async def test_a_defect_fails_its_part_and_no_other(tmp_path: Path) -> None:
         assert len(played.sent) == 3
 
 
-async def test_what_ends_while_the_store_fails_is_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_ends_while_the_store_fails_is_written_later(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """No end is lost, nothing is sent twice, and the runner goes on by itself."""
     monkeypatch.setattr(app.jobbing, "RETRY_SECONDS", 0.05)
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         job = await added(engine, new_job(range(1, 61)))
         async with running(engine) as (_, played):
             await played.under_way(UNDER_WAY)
@@ -358,9 +358,9 @@ async def test_what_ends_while_the_store_fails_is_written_later(tmp_path: Path, 
         assert sorted(part.seq for part in played.sent) == list(range(1, 21))
 
 
-async def test_a_shutdown_gives_jobs_up_as_they_are(tmp_path: Path) -> None:
+async def test_a_shutdown_gives_jobs_up_as_they_are(database: str) -> None:
     """What waited in the queue waits again; the next process goes on at once, and asks the record for nothing."""
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         job = await added(engine, new_job(range(1, 61)))
         async with running(engine) as (_, played):
             await played.under_way(UNDER_WAY)
@@ -375,9 +375,9 @@ async def test_a_shutdown_gives_jobs_up_as_they_are(tmp_path: Path) -> None:
         assert (end.state, end.counts.answered) == (JobState.SUCCEEDED, 60)
 
 
-async def test_the_record_is_asked_for_what_a_dead_process_had_under_way(tmp_path: Path) -> None:
+async def test_the_record_is_asked_for_what_a_dead_process_had_under_way(database: str) -> None:
     """By the call's ID; nothing that it knows the end of is sent again."""
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         job = await added(engine, new_job(range(1, 61)))
         dead = Played()
         async with JobRunner(engine, dead, alone=True).kept():
@@ -392,9 +392,9 @@ async def test_the_record_is_asked_for_what_a_dead_process_had_under_way(tmp_pat
         assert (end.state, end.counts.answered) == (JobState.SUCCEEDED, 60)
 
 
-async def test_a_process_that_was_held_up_doesnt_go_on_beside_its_successor(tmp_path: Path) -> None:
+async def test_a_process_that_was_held_up_doesnt_go_on_beside_its_successor(database: str) -> None:
     """Once its lease has run out its calls may not be sent; what it learns of them changes nothing."""
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         job = await added(engine, new_job(range(1, 61)))
         async with running(engine) as (paused, played):
             await played.under_way(UNDER_WAY)
@@ -423,9 +423,9 @@ async def _overtaken(engine: AsyncEngine, runner: JobRunner) -> None:
         await runner._held.claim(connection, lease_until=at(-timedelta(minutes=1)), alone=False)
 
 
-async def test_nothing_is_sent_once_a_lease_has_run_out(tmp_path: Path) -> None:
+async def test_nothing_is_sent_once_a_lease_has_run_out(database: str) -> None:
     """Not even while nobody else has taken the job over."""
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         await added(engine, new_job(range(1, 61)))
         async with running(engine) as (runner, played):
             await played.under_way(UNDER_WAY)
@@ -434,10 +434,10 @@ async def test_nothing_is_sent_once_a_lease_has_run_out(tmp_path: Path) -> None:
             assert not any(may() for may in played.may_send.values())
 
 
-async def test_a_turn_begins_a_bounded_number_of_parts(tmp_path: Path) -> None:
+async def test_a_turn_begins_a_bounded_number_of_parts(database: str) -> None:
     """The next one follows at once, until every token has its calls."""
     tokens = [replace(SHOP, id=f"token-{number}") for number in range(2 * MOST_BEGUN // UNDER_WAY)]
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         for token in tokens:
             await added(engine, new_job(range(1, 100), token=token))
         turn = Turn(HeldJobs("us"), {}, ())
@@ -452,7 +452,7 @@ async def test_a_turn_begins_a_bounded_number_of_parts(tmp_path: Path) -> None:
         assert len(played.sent) == UNDER_WAY * len(tokens)
 
 
-async def test_a_turn_writes_down_a_bounded_number_of_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_turn_writes_down_a_bounded_number_of_ends(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rest comes with the next one, at once, and none is lost."""
     settled: list[int] = []
     settle = Turn.settle
@@ -463,7 +463,7 @@ async def test_a_turn_writes_down_a_bounded_number_of_ends(tmp_path: Path, monke
 
     monkeypatch.setattr(Turn, "settle", counted)
     tokens = [replace(SHOP, id=f"token-{number}") for number in range(2 * MOST_SETTLED // UNDER_WAY)]
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         jobs = [await added(engine, new_job(range(1, 1 + 3 * UNDER_WAY), token=token)) for token in tokens]
         async with running(engine) as (_, played):
             await played.under_way(2 * MOST_SETTLED)
@@ -475,9 +475,9 @@ async def test_a_turn_writes_down_a_bounded_number_of_ends(tmp_path: Path, monke
         assert [count for count in settled if count] == [MOST_SETTLED] * 2
 
 
-async def test_what_dead_processes_had_under_way_is_found_some_at_a_time(tmp_path: Path) -> None:
+async def test_what_dead_processes_had_under_way_is_found_some_at_a_time(database: str) -> None:
     """A turn reads a bounded number of pages, goes on where the one before ended, and begins nothing of a job before all is known of it."""
-    async with database(tmp_path) as engine:
+    async with opened(database) as engine:
         job = await added(engine, new_job(range(1, 3 * PAGE_PARTS * (MOST_LOOKED_UP + 1))))
         await _left_under_way(engine, job)
         first = Turn(HeldJobs("us"), {}, ())

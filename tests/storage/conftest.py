@@ -11,13 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.storage import Dialect, open_engine
 from tests.servers.postgres import Postgres
-from tests.storage.database import address_of, migrated
+from tests.storage.database import address_of, opened
 
 
 @pytest_asyncio.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+async def engine(database: str) -> AsyncIterator[AsyncEngine]:
     """A database of the newest schema."""
-    async with migrated(tmp_path / "gateway.db") as engine:
+    async with opened(database) as engine:
         yield engine
 
 

@@ -17,9 +17,10 @@ from app.storage import current_revision, reading, touch_revision, writing
 from app.storage.embedded import prepare
 from app.storage.tables import grants, revision
 
-from .database import opened
+from .database import ON_SQLITE, opened
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("pragma", "value"),
     [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1), ("busy_timeout", 5_000)],
@@ -52,13 +53,13 @@ def test_several_that_open_a_new_database_at_once_all_can(tmp_path: Path) -> Non
             assert modes == ["wal"] * 4
 
 
-async def test_what_was_written_is_there_after_reopening(tmp_path: Path, engine: AsyncEngine) -> None:
-    """A transaction that ended well is committed: another engine on the same file reads it."""
+async def test_what_was_written_is_there_after_reopening(database: str, engine: AsyncEngine) -> None:
+    """A transaction that ended well is committed: another engine on the same database reads it."""
     async with writing(engine) as connection:
         await touch_revision(connection)
         written = await current_revision(connection)
 
-    async with opened(tmp_path / "gateway.db") as again, reading(again) as connection:
+    async with opened(database) as again, reading(again) as connection:
         found = await current_revision(connection)
 
     assert found == written
@@ -130,6 +131,7 @@ async def test_the_revision_grows_with_every_change(engine: AsyncEngine) -> None
     assert seen == [seen[0], seen[0] + 1, seen[0] + 2]
 
 
+@ON_SQLITE
 async def test_a_connection_that_can_only_read_is_not_kept(engine: AsyncEngine) -> None:
     """One that was opened while the file was read-only fails at its next write; those after it write again, without a restart."""
     async with engine.connect() as first, engine.connect() as second:

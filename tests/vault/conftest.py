@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest_asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.storage.database import migrated
+from tests.storage.database import opened
 
 
 @pytest_asyncio.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+async def engine(database: str) -> AsyncIterator[AsyncEngine]:
     """A database of the newest schema."""
-    async with migrated(tmp_path / "gateway.db") as engine:
+    async with opened(database) as engine:
         yield engine

@@ -13,6 +13,7 @@ from app.errors import Conflict, NotFound, ParameterInvalid, StartRefused
 from app.storage import current_revision, reading, writing
 from app.storage.tables import sealed_keys, tokens
 from app.vault import Keyring, TokenRow, TokenStore, Vault
+from tests.storage.database import ON_SQLITE
 
 from .tokens import KEYRING, OTHER_VALUE, VALUE, new_token
 
@@ -54,6 +55,7 @@ async def test_a_token_is_added_as_it_was_asked(engine: AsyncEngine) -> None:
     assert await revision_of(engine) > before
 
 
+@ON_SQLITE
 async def test_no_column_and_no_file_holds_a_value(engine: AsyncEngine, tmp_path: Path) -> None:
     """Neither the row nor anything in the database's files shows the value."""
     await added(engine)
