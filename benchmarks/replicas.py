@@ -17,7 +17,7 @@ from benchmarks.client import Connection, connected
 from benchmarks.figures import Bound, Figure, Report, percentile
 from benchmarks.latency import ROUND_SECONDS, timed
 from benchmarks.scale import Scale
-from benchmarks.stage import CALLER, Cast
+from benchmarks.stage import CALLER, LONGEST_WAIT, Cast
 from benchmarks.tokens import AT_ONCE, BEGIN_A_SECOND, TOLERANCE, used_together
 from benchmarks.upstream import FIRST_ORDER
 from benchmarks.windows import RATE, breaches, utilisation
@@ -60,7 +60,7 @@ async def _spread(scale: Scale, server: Postgres) -> list[Figure]:
     """Waiting calls spread over the replicas."""
     title = f"{scale.shared_calls} calls over {REPLICAS} replicas"
     async with _fleet(server, REPLICAS) as fleet:
-        called = await fleet.ask_all(scale.shared_calls)
+        called = await fleet.ask_all(scale.shared_calls, wait=LONGEST_WAIT)
         arrivals = await fleet.arrivals()
     return [*_kept(title, arrivals), _used(title, arrivals, scale.at_least(0.97)), _wrong(title, called)]
 
@@ -104,7 +104,7 @@ async def _until_told(fleet: Fleet, living: deque[Replica]) -> list[Called]:
     attempts: list[Called] = []
     while not attempts or attempts[-1].told is None:
         living.rotate()
-        attempts.append(await fleet.ask(living[0]))
+        attempts.append(await fleet.ask(living[0], wait=LONGEST_WAIT))
     return attempts
 
 
@@ -123,7 +123,7 @@ async def _single_beside_flood(scale: Scale, server: Postgres) -> list[Figure]:
         *others, last = fleet.replicas
         await fleet.ask(last)
         number = len(others) * scale.flood
-        flood = asyncio.create_task(fleet.ask_all(number, others, caller=FLOOD))
+        flood = asyncio.create_task(fleet.ask_all(number, others, caller=FLOOD, wait=LONGEST_WAIT))
         await fleet.crowded(number - 2 * RATE)
         single = await fleet.ask(last)
         flood.cancel()

@@ -31,6 +31,7 @@ __all__ = ["DESERTED_SECONDS", "READY", "Called", "Fleet", "Replica", "assembled
 
 READY = "/gateway/health/ready"
 POLL_SECONDS = 0.02
+LONGEST_WAIT = 60
 DESERTED_SECONDS = 10.0
 
 
@@ -150,7 +151,9 @@ class Fleet:
         headers = {"Authorization": f"Bearer {self.keys[caller]}", "Prefer": f"wait={wait}", "Gateway-Token": token}
         return request_bytes("PATCH", f"/orders/link?orderIds={order}", replica.child.address, headers)
 
-    async def ask(self, replica: Replica, *, token: str = "", caller: str = "", wait: int = 600, over: Connection | None = None) -> Called:
+    async def ask(
+        self, replica: Replica, *, token: str = "", caller: str = "", wait: int = LONGEST_WAIT, over: Connection | None = None
+    ) -> Called:
         """Link the next order; with the first token and as the first caller, unless others are named.
 
         Args:
@@ -171,7 +174,7 @@ class Fleet:
             return Called(order, replica, None)
 
     async def ask_all(
-        self, calls: int, replicas: Sequence[Replica] = (), *, token: str = "", caller: str = "", wait: int = 600
+        self, calls: int, replicas: Sequence[Replica] = (), *, token: str = "", caller: str = "", wait: int = LONGEST_WAIT
     ) -> list[Called]:
         """Make so many calls at once, spread evenly over these replicas, or all."""
         turns = zip(cycle(replicas or self.replicas), range(calls), strict=False)
