@@ -10,8 +10,8 @@ import base64
 import os
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from itertools import count, cycle
 from pathlib import Path
@@ -57,13 +57,14 @@ class Replica:
         self.child.process.kill()
         self.child.process.wait()
 
-    def pause(self) -> None:
-        """Make it stand still."""
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """It stands still meanwhile."""
         self.child.process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let it go on."""
-        self.child.process.send_signal(signal.SIGCONT)
+        try:
+            yield
+        finally:
+            self.child.process.send_signal(signal.SIGCONT)
 
     @property
     def log(self) -> str:
@@ -129,7 +130,6 @@ class Fleet:
         log = self.folder / f"replica-{number}.log"
         child = self.stack.enter_context(spawned(arguments, address, log, {**self.variables, **own, **variables}))
         replica = Replica(child, proxy)
-        self.stack.callback(replica.resume)  # what stands still can't be stopped in order
         self.replicas.append(replica)
         return replica
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -29,13 +30,13 @@ async def test_a_paused_replica_sends_on_no_stale_claim(fleet: Fleet) -> None:
     of_first = asyncio.create_task(fleet.ask_all(CALLS, [first], token=token))
     of_others = asyncio.create_task(fleet.ask_all(CALLS, others, token=token))
     await fleet.arrived(2, token)
-    first.pause()
-    await asyncio.sleep(PAUSED_SECONDS)
-    while_paused = sum(one > time.monotonic() - PAUSED_SECONDS + 1 for one in await fleet.arrivals(token))
-    first.resume()
+    with first.paused():
+        before = len(await fleet.arrivals(token))
+        await asyncio.sleep(PAUSED_SECONDS)
+        while_paused = len(await fleet.arrivals(token)) - before
 
     assert all(one.right for one in await of_others + await of_first)
-    assert while_paused
+    assert while_paused > 1
     assert not breaches(await fleet.arrivals(token))
 
 
@@ -45,10 +46,8 @@ async def test_a_replica_that_stumbles_breaks_no_window(fleet: Fleet) -> None:
     calls = asyncio.create_task(fleet.ask_all(CALLS, token=token))
     for number in range(1, CALLS - 1):
         await fleet.arrived(number, token)
-        replica = fleet.replicas[number % len(fleet.replicas)]
-        replica.pause()
-        await asyncio.sleep(SHORTLY_PAUSED_SECONDS)
-        replica.resume()
+        with fleet.replicas[number % len(fleet.replicas)].paused():
+            await asyncio.sleep(SHORTLY_PAUSED_SECONDS)
 
     assert all(one.right for one in await calls)
     assert not breaches(await fleet.arrivals(token))
@@ -59,12 +58,11 @@ async def test_valkey_away_sends_nothing_and_says_so(fleet: Fleet) -> None:
     token = fleet.next_token()
     waiting = asyncio.create_task(fleet.ask_all(CALLS, token=token))
     await fleet.arrived(2, token)
-    fleet.valkey.kill()
-    gone = time.monotonic()
-    told = await waiting
-    late = await fleet.ask_all(len(fleet.replicas), token=token)
-    sent = await fleet.arrivals(token)
-    fleet.valkey.start()
+    with fleet.valkey.away():
+        gone = time.monotonic()
+        told = await waiting
+        late = await fleet.ask_all(len(fleet.replicas), token=token)
+        sent = await fleet.arrivals(token)
     back = time.monotonic()
     await fleet.ready()
     after = await fleet.ask_all(3, token=token)
@@ -84,8 +82,8 @@ async def test_valkey_started_again_empty_breaks_no_window(fleet: Fleet) -> None
     calls = asyncio.create_task(fleet.ask_all(CALLS, token=token))
     for number in (2, 4, 6):
         await fleet.arrived(number, token)
-        fleet.valkey.kill()
-        fleet.valkey.start()
+        with fleet.valkey.away():
+            pass
 
     assert all(one.right for one in await calls)
     assert not breaches(await fleet.arrivals(token))
@@ -94,11 +92,10 @@ async def test_valkey_started_again_empty_breaks_no_window(fleet: Fleet) -> None
 async def test_a_slow_valkey_breaks_no_window(fleet: Fleet) -> None:
     """An answer after 200 ms comes too late for some turns; those are taken again."""
     token = fleet.next_token()
-    for replica in fleet.replicas:
-        replica.network.delay(there=0.1, back=0.1)
-    called = await fleet.ask_all(CALLS, token=token)
-    for replica in fleet.replicas:
-        replica.network.delay()
+    with ExitStack() as slow:
+        for replica in fleet.replicas:
+            slow.enter_context(replica.network.delayed(there=0.1, back=0.1))
+        called = await fleet.ask_all(CALLS, token=token)
 
     assert all(one.right for one in called)
     assert not breaches(await fleet.arrivals(token))
@@ -111,11 +108,10 @@ async def test_a_replica_cut_off_from_valkey_sends_nothing(fleet: Fleet) -> None
     of_first = asyncio.create_task(fleet.ask_all(CALLS, [first], token=token))
     of_others = asyncio.create_task(fleet.ask_all(CALLS, others, token=token))
     await fleet.arrived(2, token)
-    first.network.partition()
-    async with asyncio.timeout(TOLD_WITHIN_SECONDS):
-        cut_off = await of_first
-    unreachable = await fleet.readiness(first)
-    first.network.heal()
+    with first.network.partitioned():
+        async with asyncio.timeout(TOLD_WITHIN_SECONDS):
+            cut_off = await of_first
+        unreachable = await fleet.readiness(first)
     await fleet.ready(first)
     healed = await fleet.ask(first, token=token)
 
@@ -133,9 +129,8 @@ async def test_a_step_of_valkeys_clock_breaks_no_window(fleet: Fleet, seconds: f
     token = fleet.next_token()
     calls = asyncio.create_task(fleet.ask_all(CALLS, token=token))
     await fleet.arrived(3, token)
-    fleet.valkey.step_clock(seconds)
-    called = await calls
-    fleet.valkey.step_clock(0)
+    with fleet.valkey.clock_stepped(seconds):
+        called = await calls
 
     assert all(one.right for one in called)
     assert not breaches(await fleet.arrivals(token))

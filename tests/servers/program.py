@@ -6,8 +6,8 @@ import os
 import pwd
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.cli.processes import PATIENCE_SECONDS, until
@@ -95,6 +95,24 @@ class Program:
     def resume(self) -> None:
         """Let it and its children go on."""
         self._signal_all(signal.SIGCONT)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """It and its children stand still meanwhile."""
+        self.pause()
+        try:
+            yield
+        finally:
+            self.resume()
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """It is killed, and started again at the end."""
+        self.kill()
+        try:
+            yield
+        finally:
+            self.start()
 
     def _usable(self) -> bool:
         assert self.runs, self.log

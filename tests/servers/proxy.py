@@ -47,7 +47,7 @@ class Proxy:
     def __init__(self, target: int, tls: ssl.SSLContext | None = None) -> None:
         self.port = free_port()
         self.counted = Counted()
-        self.delay_there = self.delay_back = 0.0
+        self._delays = 0.0, 0.0
         self._target, self._tls = target, tls
         self._loop = asyncio.new_event_loop()
         self.passable = asyncio.Event()
@@ -60,17 +60,23 @@ class Proxy:
         """How many there are."""
         return len(self._connections)
 
-    def delay(self, *, there: float = 0.0, back: float = 0.0) -> None:
-        """Delay everything from now on by so many seconds each way; nothing overtakes."""
-        self.delay_there, self.delay_back = there, back
+    @contextmanager
+    def delayed(self, *, there: float = 0.0, back: float = 0.0) -> Iterator[None]:
+        """Delay what passes meanwhile by so many seconds each way; nothing overtakes."""
+        self._delays = there, back
+        try:
+            yield
+        finally:
+            self._delays = 0.0, 0.0
 
-    def partition(self) -> None:
-        """Let nothing through, without a word to anybody; what is sent meanwhile arrives when it heals, as TCP sends it again."""
+    @contextmanager
+    def partitioned(self) -> Iterator[None]:
+        """Let nothing through meanwhile, without a word to anybody; what was sent arrives at the end, as TCP sends it again."""
         self._loop.call_soon_threadsafe(self.passable.clear)
-
-    def heal(self) -> None:
-        """Let everything through again, and first what was held back."""
-        self._loop.call_soon_threadsafe(self.passable.set)
+        try:
+            yield
+        finally:
+            self._loop.call_soon_threadsafe(self.passable.set)
 
     def cut(self) -> None:
         """Reset every connection; what was on its way is lost."""
@@ -80,13 +86,14 @@ class Proxy:
         """Pass new connections on to another port from now on."""
         self._target = target
 
-    def refuse(self) -> None:
-        """Refuse new connections, as if nobody listened; those that are there stay."""
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Refuse new connections meanwhile, as if nobody listened; those that are there stay."""
         self._do(self._refuse())
-
-    def accept(self) -> None:
-        """Take new connections again."""
-        self._do(self._accept())
+        try:
+            yield
+        finally:
+            self._do(self._accept())
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -94,10 +101,10 @@ class Proxy:
         thread = threading.Thread(target=self._loop.run_forever)
         thread.start()
         try:
-            self.accept()
+            self._do(self._accept())
             yield
         finally:
-            self.refuse()
+            self._do(self._refuse())
             self.cut()
             self._loop.call_soon_threadsafe(self._loop.stop)
             thread.join(PATIENCE_SECONDS)
@@ -128,12 +135,12 @@ class Proxy:
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             their_reader, their_writer = await asyncio.open_connection("127.0.0.1", self._target)
-        except OSError:
+        except (OSError, asyncio.CancelledError):
             _reset(writer)
             return
         counter = _Counter(self.counted)
-        there = _Way(self.passable, reader, their_writer, lambda: self.delay_there, counter.sent)
-        back = _Way(self.passable, their_reader, writer, lambda: self.delay_back, counter.answered)
+        there = _Way(self.passable, reader, their_writer, lambda: self._delays[0], counter.sent)
+        back = _Way(self.passable, their_reader, writer, lambda: self._delays[1], counter.answered)
         ways = [asyncio.create_task(way.carry()) for way in (there, back)]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)

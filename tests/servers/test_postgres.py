@@ -65,10 +65,9 @@ def test_what_was_committed_outlives_a_crash(server: Postgres) -> None:
 async def test_a_paused_server_answers_nothing_until_it_goes_on(server: Postgres) -> None:
     """Its connections stay, and what was asked is answered when it is resumed."""
     async with connected(server.new_database()) as connection:
-        server.pause()
-        answer = asyncio.create_task(connection.scalar(text("SELECT 1")))
-        answered, _ = await asyncio.wait({answer}, timeout=0.2)
-        server.resume()
+        with server.paused():
+            answer = asyncio.create_task(connection.scalar(text("SELECT 1")))
+            answered, _ = await asyncio.wait({answer}, timeout=0.2)
 
         assert not answered
         assert await answer == 1

@@ -59,22 +59,21 @@ def test_each_way_can_be_slow(proxy: Proxy, way: str) -> None:
     """An answer takes at least the delay, whichever way has it."""
     with client_of(proxy) as client:
         client.ping()
-        proxy.delay(**{way: 0.1})
-        began = time.monotonic()
-        client.ping()
+        with proxy.delayed(**{way: 0.1}):
+            began = time.monotonic()
+            client.ping()
 
-        assert time.monotonic() - began >= 0.1
+            assert time.monotonic() - began >= 0.1
 
 
 def test_a_partition_holds_everything_back_and_delivers_it_late(server: Valkey, proxy: Proxy) -> None:
     """Nobody is told; what the client sent, and gave up, reaches the server when it heals."""
     with client_of(proxy, patience=0.2) as client:
         client.ping()
-        proxy.partition()
-        with pytest.raises(TimeoutError):
-            client.set("late", 1)
-        assert server.ask("GET", "late") is None
-        proxy.heal()
+        with proxy.partitioned():
+            with pytest.raises(TimeoutError):
+                client.set("late", 1)
+            assert server.ask("GET", "late") is None
 
         until(lambda: server.ask("GET", "late") == "1")
 
@@ -96,11 +95,10 @@ def test_new_connections_can_be_refused(proxy: Proxy) -> None:
     """Those that are there stay; when it takes them again, it is at the same port."""
     with client_of(proxy) as client, client_of(proxy) as late:
         client.ping()
-        proxy.refuse()
-        with pytest.raises(ConnectionError):
-            late.ping()
-        assert client.ping()
-        proxy.accept()
+        with proxy.refusing():
+            with pytest.raises(ConnectionError):
+                late.ping()
+            assert client.ping()
 
         assert late.ping()
 

@@ -35,10 +35,8 @@ def test_started_again_it_is_empty_and_another_run(server: Valkey) -> None:
     """At the same port, with nothing in it, and a `run_id` of its own."""
     server.ask("SET", "turn", 1)
     before = server.ask("INFO", "server")["run_id"]
-    server.kill()
-    with pytest.raises(ConnectionError):
+    with server.away(), pytest.raises(ConnectionError):
         server.ask("PING")
-    server.start()
 
     assert server.ask("GET", "turn") is None
     assert server.ask("INFO", "server")["run_id"] != before
@@ -48,10 +46,8 @@ def test_paused_it_answers_nothing_until_it_goes_on(server: Valkey) -> None:
     """Its connections stay."""
     with Client.from_url(server.address, socket_timeout=0.2) as client:
         client.ping()
-        server.pause()
-        with pytest.raises(TimeoutError):
+        with server.paused(), pytest.raises(TimeoutError):
             client.ping()
-        server.resume()
 
         assert client.ping()
 

@@ -73,8 +73,17 @@ class Valkey(Program):
         """Whether it follows another, and has all that the other had."""
         return bool(self.ask("INFO", "replication").get("master_link_status") == "up")
 
+    @contextmanager
+    def clock_stepped(self, seconds: float) -> Iterator[None]:
+        """Have its wall clock show so many seconds more than ours meanwhile; its monotonic clock stays."""
+        self.step_clock(seconds)
+        try:
+            yield
+        finally:
+            self.step_clock(0)
+
     def step_clock(self, seconds: float) -> None:
-        """Have its wall clock show so many seconds more than ours, from now on; its monotonic clock stays."""
+        """Have its wall clock show so many seconds more than ours, from now on."""
         step = self._offset.with_suffix(".new")
         step.write_text(f"{seconds:+f}", encoding="ascii")
         step.replace(self._offset)
