@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from valkey.asyncio import ConnectionPool, Sentinel, SentinelConnectionPool
 from valkey.asyncio.connection import AbstractConnection
 
-__all__ = ["valkey_connections"]
+__all__ = ["Connections", "valkey_connections"]
 
 SCHEMES = {"valkey": "valkey", "valkeys": "valkeys", "redis": "valkey", "rediss": "valkeys"}
 OF_SENTINEL = "+sentinel"
@@ -16,7 +16,7 @@ SENTINEL_PORT = 26_379
 CONNECT_SECONDS = 1.0
 
 
-def valkey_connections(url: str) -> Callable[[], AbstractConnection]:
+def valkey_connections(url: str) -> Connections:
     """What makes connections to the server at this address; none is opened yet.
 
     Args:
@@ -33,11 +33,52 @@ def valkey_connections(url: str) -> Callable[[], AbstractConnection]:
         message = "must begin with valkey://, valkeys://, redis://, rediss://, valkey+sentinel:// or valkeys+sentinel://"
         raise ValueError(message)
     if scheme != plain:
-        return _by_sentinel(rest, tls=SCHEMES[plain] == "valkeys")
-    return ConnectionPool.from_url(f"{SCHEMES[plain]}://{rest}", socket_connect_timeout=CONNECT_SECONDS).make_connection
+        return _usable(_by_sentinel(rest, tls=SCHEMES[plain] == "valkeys"))
+    return _usable(Connections(_pool(f"{SCHEMES[plain]}://{rest}")))
 
 
-def _by_sentinel(rest: str, *, tls: bool) -> Callable[[], AbstractConnection]:
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """Makes connections to one server, unopened; to whichever Sentinel names, where it is asked."""
+
+    pool: ConnectionPool
+    sentinel: Sentinel | None = None
+
+    def __call__(self) -> AbstractConnection:
+        """One more."""
+        return self.pool.make_connection()  # type: ignore[no-untyped-call, no-any-return]
+
+    async def aclose(self) -> None:
+        """Close those to the Sentinels; the others are their takers' to close."""
+        for client in self.sentinel.sentinels if self.sentinel else ():
+            await client.aclose()
+
+
+def _usable(connections: Connections) -> Connections:
+    """These, if one can be made.
+
+    Raises:
+        ValueError: it can't.
+    """
+    try:
+        connections()
+    except TypeError:
+        # The error names what is unknown, which may be part of a secret.
+        message = "must have no option in its query but those of valkey-py's connections, such as ssl_ca_certs"
+        raise ValueError(message) from None
+    return connections
+
+
+def _pool(address: str) -> ConnectionPool:
+    try:
+        return ConnectionPool.from_url(address, socket_connect_timeout=CONNECT_SECONDS)
+    except ValueError:
+        # The error quotes what it couldn't read: part of a password, where that has a slash in it.
+        message = "can't be read; a user or password with other than letters and digits must be percent-encoded"
+        raise ValueError(message) from None
+
+
+def _by_sentinel(rest: str, *, tls: bool) -> Connections:
     authority, _, path = rest.partition("/")
     path, _, query = path.partition("?")
     login, _, hosts = authority.rpartition("@")
@@ -53,21 +94,24 @@ def _by_sentinel(rest: str, *, tls: bool) -> Callable[[], AbstractConnection]:
     shared = {name: value for name, value in node.items() if name.startswith("ssl") or name == "socket_connect_timeout"}
     addresses = [_host(one) for one in hosts.split(",")]
     sentinel = Sentinel(addresses, sentinel_kwargs={**shared, **of_sentinel}, **node)  # type: ignore[no-untyped-call]
-    pool = SentinelConnectionPool(service, sentinel, **node)  # type: ignore[no-untyped-call]
-    return pool.make_connection
+    return Connections(SentinelConnectionPool(service, sentinel, **node), sentinel)  # type: ignore[no-untyped-call]
 
 
 def _options(login: str, database: str, options: dict[str, str], *, tls: bool) -> dict[str, object]:
     """The options of a connection, read as those of one server's address are."""
     scheme = "valkeys" if tls else "valkey"
     address = urlunsplit((scheme, f"{login}@node" if login else "node", f"/{database}" if database else "", urlencode(options), ""))
-    given = ConnectionPool.from_url(address, socket_connect_timeout=CONNECT_SECONDS).connection_kwargs
+    given = _pool(address).connection_kwargs
     return {name: value for name, value in given.items() if name not in {"host", "port"}} | ({"ssl": True} if tls else {})
 
 
 def _host(address: str) -> tuple[str, int]:
-    parts = urlsplit(f"//{address}")
+    message = "must name Sentinels as host:port, with commas"
+    try:
+        parts = urlsplit(f"//{address}")
+        port = parts.port or SENTINEL_PORT
+    except ValueError:
+        raise ValueError(message) from None
     if not parts.hostname:
-        message = "must name Sentinels as host:port, with commas"
         raise ValueError(message)
-    return unquote(parts.hostname), parts.port or SENTINEL_PORT
+    return unquote(parts.hostname), port
