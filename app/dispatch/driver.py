@@ -193,7 +193,9 @@ class Dispatcher:
         Raises:
             TokenUnavailable: the token is gone.
         """
-        self._track(token_id).lane.resume()
+        track = self._track(token_id)
+        track.lane.resume()
+        self.pump(track)
 
     def close(self) -> None:
         """Take in nothing more, and put out every call that still waits, unsent."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from app.dispatch.breaker import Breaker
 from app.dispatch.fairness import FlowKey
-from app.dispatch.lane import Lane, Release
+from app.dispatch.lane import Lane, Release, Waiting
 from app.dispatch.shared.slots import Claim, SharedGuard, SharedWindow
 from app.dispatch.window import NEVER
 from app.domain import Priority
@@ -16,6 +17,8 @@ from app.domain import Priority
 __all__ = ["Penalty", "SharedLane", "flow_key", "flow_name"]
 
 MICROSECONDS = 1_000_000
+HERE, ELSEWHERE = "here", "elsewhere"
+"""Where a breaker is probed; `elsewhere` stands for a call's ID of another replica, and is none of this one's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +33,18 @@ class Penalty:
 class SharedLane(Lane):
     """One token's turn, as one of several replicas sees it.
 
-    `penalty`, `verdicts` and `resumed` are what Valkey is to be told next; `back` are the places, by flow and tag, of turns that were lost.
+    `penalty`, `verdicts` and `resumed` are what Valkey is to be told next; each verdict has a number of its own from `numbers`, so that it
+    counts once. `waiting_elsewhere` is how many calls other replicas keep places for.
     """
 
     guard: SharedGuard = field(init=False)
     window: SharedWindow = field(init=False)
+    numbers: Iterator[int] = field(default_factory=lambda: count(1))
     penalty: Penalty | None = None
     verdicts: list[dict[str, Any]] = field(default_factory=list)
     resumed: bool = False
-    back: list[dict[str, Any]] = field(default_factory=list)
+    waiting_elsewhere: int = 0
+    _granted_probes: set[str] = field(default_factory=set)
     _own_pause: float = -NEVER
     _shared_pause: float = -NEVER
 
@@ -48,28 +54,36 @@ class SharedLane(Lane):
 
     @property
     def has_news(self) -> bool:
-        """Whether there is something to tell at once."""
-        return bool(self.penalty or self.verdicts or self.resumed or self.back)
+        """Whether there is something to tell at once. That a token was taken is news only where it wasn't before."""
+        news = (verdict for verdict in self.verdicts if not verdict.get("accepted") or verdict["operation"] in self.breakers)
+        return bool(self.penalty or self.resumed or any(news))
+
+    @property
+    def is_held_back(self) -> bool:
+        """Whether a breaker is open, of whose end only Valkey can tell."""
+        return any(breaker.open for breaker in self.breakers.values())
 
     def wants(self) -> dict[str, tuple[int, float]]:
         """How many places each flow needs here, and what it weighs."""
-        return {flow_name(key): (count, weight) for key, (count, weight) in self.queue.flows().items()}
+        return {flow_name(key): (waiting, weight) for key, (waiting, weight) in self.queue.flows().items()}
+
+    def probes(self) -> list[str]:
+        """The operations whose breakers are open and that a call of this replica would probe."""
+        return [operation for operation, breaker in self.breakers.items() if breaker.probe not in {None, ELSEWHERE}]
 
     def release(self, claim: Claim) -> Release | None:
-        """Release the calls whose turn was taken; None where none waits any more, and the turn is given back."""
+        """Release the calls whose turn was taken; None where none may go, and the turn is given back."""
         self.window.begin(claim)
         self.in_flight += 1
-        if not len(self.queue):
-            self.ended(claim, claim.released)
-            return None
-        calls = tuple(self.queue.take(merging=self.merging, key=flow_key(claim.flow)))
-        return Release(calls, claim, self.queue.places)
-
-    def ended(self, hold: Any, at: float) -> None:  # noqa: ANN401 - a claim; the base says a hold
-        """The send is over; where it wasn't written its place is kept for it."""
-        Lane.ended(self, hold, at)
-        if hold.written is None:
-            self.back.append({"flow": hold.flow, "tag": hold.tag})
+        if len(self.queue):
+            calls = tuple(self.queue.take(merging=self.merging, key=flow_key(claim.flow)))
+            places = self.queue.places
+            if not any(map(self._is_ungranted_probe, calls)):
+                return Release(calls, claim, places)
+            self.queue.put_back(calls)
+            self.queue.restore(places)
+        self.ended(claim, claim.released)
+        return None
 
     def pause(self, until: float) -> None:
         """Send nothing from here before this time."""
@@ -83,14 +97,12 @@ class SharedLane(Lane):
 
     def refused(self, operation: str, now: float) -> bool:
         """The upstream refused the token."""
-        breaker = self.breakers.get(operation)
-        self.verdicts.append({"operation": operation, "probe": bool(breaker and breaker.probe)})
+        self._note_verdict(operation, probe=operation in self.probes())
         return Lane.refused(self, operation, now)
 
     def accepted(self, operation: str) -> None:
-        """The upstream took the token."""
-        if operation in self.breakers:
-            self.verdicts.append({"operation": operation, "accepted": True})
+        """The upstream took the token: what others found before counts no more, even if it isn't known here yet."""
+        self._note_verdict(operation, accepted=True)
         Lane.accepted(self, operation)
 
     def resume(self) -> None:
@@ -105,27 +117,38 @@ class SharedLane(Lane):
         """Take over what Valkey knows of the lane.
 
         Returns:
-            The operations whose breakers are open and weren't here.
+            The operations whose breakers are open and weren't here, or which another replica's call probes while one of this one would.
         """
-        self.window.ends = [now + left / MICROSECONDS for left in reply["slots"]]
+        self.window.ends = [NEVER if left < 0 else now + left / MICROSECONDS for left in reply["slots"]]
         trip = reply.get("trip")
         self.guard.adopt(reply["answers"], reply["margin"] / MICROSECONDS, None if trip is None else trip / MICROSECONDS)
         self._shared_pause = now + reply["open"] / MICROSECONDS if reply["open"] else -NEVER
         self.open_from = max(self._shared_pause, self._own_pause)
+        self.waiting_elsewhere = reply["waiting_elsewhere"]
         return [] if self.verdicts or self.resumed else self._adopt_breakers(reply.get("breakers", ()), now)
 
+    def _note_verdict(self, operation: str, **verdict: object) -> None:
+        self.verdicts.append({"number": next(self.numbers), "operation": operation, **verdict})
+
+    def _is_ungranted_probe(self, waiting: Waiting) -> bool:
+        breaker = self.breakers.get(waiting.operation)
+        return breaker is not None and breaker.probe == waiting.call_id and waiting.operation not in self._granted_probes
+
     def _adopt_breakers(self, told: Sequence[Mapping[str, Any]], now: float) -> list[str]:
-        opened = []
+        held_back = []
         adopted: dict[str, Breaker] = {}
+        self._granted_probes = {one["operation"] for one in told if one.get("probing") == HERE}
         for one in told:
             operation, known = one["operation"], self.breakers.get(one["operation"])
+            own = known.probe if known and known.probe != ELSEWHERE else None
             probes_from = now + one["probes"] / MICROSECONDS if "probes" in one else None
-            breaker = Breaker(one["refusals"], probes_from, known.probe if known else None, one["pause"] / MICROSECONDS)
-            if breaker.open and not (known and known.open):
-                opened.append(operation)
+            elsewhere = one.get("probing") == ELSEWHERE
+            breaker = Breaker(one["refusals"], probes_from, ELSEWHERE if elsewhere else own, one["pause"] / MICROSECONDS)
+            if breaker.open and (not (known and known.open) or (elsewhere and own)):
+                held_back.append(operation)
             adopted[operation] = breaker
         self.breakers = adopted
-        return opened
+        return held_back
 
 
 def flow_name(key: FlowKey) -> str:

@@ -31,8 +31,8 @@ BEAT_SECONDS = 0.25
 SILENT_BEATS = 8
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 MICROSECONDS = 1_000_000
-COMMON = ("prelude",)
-SCRIPTS = ("enqueue", "claim", "withdraw", "penalise")
+COMMON = ("state", "guard", "places", "breakers", "reports", "turn")
+SCRIPTS = ("claim", "renew", "withdraw", "penalise")
 CONTACT = "flxpoint-gateway:contact"
 JITTER = random.Random()  # noqa: S311 - spreads load, guards nothing
 
@@ -101,6 +101,9 @@ class Link:
             raise LinkDown(str(error)) from error
         reply: dict[str, Any] = orjson.loads(answer)
         self._require_steady(float(reply["now"]) / MICROSECONDS, sent)
+        if "late" in reply:
+            message = "a younger script has run before this one"
+            raise LinkDown(message)
         return reply
 
     @asynccontextmanager

@@ -14,17 +14,12 @@ __all__ = ["Claim", "SendReport", "SharedGuard", "SharedWindow"]
 
 @dataclass(slots=True, eq=False)
 class Claim(Hold):
-    """A slot that was taken in Valkey: open from `opens` on, and to be used until `usable_until`; after that only if it is renewed.
-
-    `flow` and `tag` are the place that it was taken for.
-    """
+    """A slot that was taken in Valkey for a flow: open from `opens` on, and to be used until `usable_until`, then only if it is renewed."""
 
     id: str = ""
-    slot: int = 0
     opens: float = 0.0
     usable_until: float = 0.0
     flow: str = ""
-    tag: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -38,10 +33,15 @@ class SendReport:
     back: bool = False
     ended: bool = False
 
+    @property
+    def is_urgent(self) -> bool:
+        """Whether it is to be told at once."""
+        return self.ended or self.lost is not None
+
     def members(self, now: float) -> dict[str, object]:
         """The report as the scripts read it: in microseconds, and relative to now."""
         claim = self.claim
-        members: dict[str, object] = {"id": claim.id, "slot": claim.slot, "ended": self.ended, "back": self.back}
+        members: dict[str, object] = {"id": claim.id, "ended": self.ended, "back": self.back}
         if self.peer is not None:
             members["peer"] = self.peer
         if self.answered is not None:
@@ -100,6 +100,9 @@ class SharedWindow(Window):
         hold.written = at
         if report := self._report_of(hold):
             report.peer = peer
+            if at > report.claim.usable_until:
+                # The process stood still right before it: others must reckon with it as with one that was just aborted.
+                report.lost = at
 
     def answered(self, hold: Hold, at: float) -> None:
         """The send's status line was read."""
@@ -131,18 +134,22 @@ class SharedWindow(Window):
         known = sorted(max(now, now + self.per if ends == NEVER else ends) for ends in self.ends[: self.slots])
         return known + [now] * (self.slots - len(known))
 
-    def idle(self, now: float) -> bool:
-        """Whether no send counts any more, and Valkey knows of all."""
-        return not self._holds and not self.reports and all(ends <= now for ends in self.ends)
+    def idle(self, now: float) -> bool:  # noqa: ARG002 - the base looks at a time
+        """Whether no send is under way, and Valkey knows of all: whether they still count is its to know."""
+        return not self._holds and not self.reports
 
     def due(self, now: float) -> float:
         """When Valkey is to be told next of what is known already; an answer is told with the send's end, if that comes soon."""
         answers = (report.answered + ANSWER_KEPT_SECONDS for report in self.reports.values() if report.answered is not None)
-        return now if any(report.ended for report in self.reports.values()) else min(answers, default=NEVER)
+        return now if any(report.is_urgent for report in self.reports.values()) else min(answers, default=NEVER)
+
+    def flying(self) -> list[str]:
+        """The claims whose sends aren't over."""
+        return [report.claim.id for report in self.reports.values() if not report.ended]
 
     def telling(self, now: float) -> list[tuple[SendReport, dict[str, object]]]:
         """What is to be told of sends now."""
-        telling = [report for report in self.reports.values() if report.ended or report.answered is not None]
+        telling = [report for report in self.reports.values() if report.is_urgent or report.answered is not None]
         return [(report, report.members(now)) for report in telling]
 
     def told(self, telling: list[tuple[SendReport, dict[str, object]]]) -> None:
@@ -150,8 +157,8 @@ class SharedWindow(Window):
         for report, members in telling:
             if members["ended"]:
                 del self.reports[report.claim.id]
-            elif "answered" in members:
-                report.answered = report.peer = None
+            else:
+                report.answered = report.lost = report.peer = None
 
     def _report_of(self, hold: Hold) -> SendReport | None:
         assert isinstance(hold, Claim), "shared lanes know claims only"  # noqa: S101

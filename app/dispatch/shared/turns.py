@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextvars import Context
 from typing import Any, Protocol
 
 import structlog
 
-from app.dispatch.lane import LanePolicy, Release
+from app.dispatch.lane import Release
 from app.dispatch.shared.lane import SharedLane, flow_key
 from app.dispatch.shared.link import Link, LinkDown
 from app.dispatch.shared.slots import Claim
 from app.dispatch.window import NEVER
 from app.domain import Pacing, new_id
 
-__all__ = ["LaneTurns", "SharedTurns"]
+__all__ = ["LaneTurns", "Pacer"]
 
 MICROSECONDS = 1_000_000
-USABLE_SECONDS, MOST_USABLE_SECONDS = 0.1, 1.0
-MOST_AHEAD = 0.06
-BEAT_IN_FLIGHT_SECONDS = 2.0
+USABLE_SECONDS, MOST_USABLE_SECONDS = 0.1, 0.5
+MOST_AHEAD, MOST_LEAD = 0.06, 0.2
+BEAT_WAITING_SECONDS, BEAT_SECONDS = 1.0, 2.0
 LOST_SECONDS = 0.25
-KEYS = ("lane", "slots", "flying", "places", "flows", "held", "replicas", "peers", "trips", "breakers")
+KEYS = ("lane", "replicas", "held", "places", "flows", "peers", "trips", "breakers")
 TOKEN_USED_ELSEWHERE = "token-used-elsewhere"  # noqa: S105 - an alert's name
 
 log = structlog.get_logger(__name__)
@@ -33,7 +33,8 @@ class Pacer(Protocol):
     """Who carries out what is decided here."""
 
     @property
-    def now(self) -> float: ...
+    def now(self) -> float:
+        """The time, monotonic, in seconds."""
 
     def ahead(self, key: str) -> float:
         """How long before its slot opens a send is to be released, in seconds."""
@@ -52,49 +53,6 @@ class Pacer(Protocol):
 
     def alert(self, key: str, alert: str) -> None:
         """The lane needs attention."""
-
-
-class SharedTurns:
-    """The lanes of this replica whose turns are shared.
-
-    Args:
-        link: runs the scripts.
-        clock: the monotonic clock, in seconds.
-        replica: this process's ID, of no other's.
-    """
-
-    def __init__(self, link: Link, clock: Callable[[], float], replica: str | None = None) -> None:
-        self._link = link
-        self._clock = clock
-        self.replica = replica or new_id()
-        self._lanes: dict[str, LaneTurns] = {}
-        link.on_change = self._wake_all
-
-    @property
-    def reachable(self) -> bool:
-        """Whether turns can be taken, as far as is known."""
-        return self._link.reachable
-
-    def lane(self, policy: LanePolicy) -> SharedLane:
-        """A lane; what was sent before is Valkey's to know."""
-        return SharedLane(policy, -NEVER)
-
-    def open(self, key: str, lane: SharedLane, pacer: Pacer) -> LaneTurns:
-        """Take turns for a lane."""
-        turns = self._lanes[key] = LaneTurns(self._link, self.replica, key, lane, pacer)
-        return turns
-
-    def close(self, key: str) -> None:
-        """The lane is not used any more."""
-        self._lanes.pop(key).close()
-
-    async def finish(self) -> None:
-        """Have Valkey know how the last sends went, as far as it is reached."""
-        await asyncio.gather(*(turns.finish() for turns in self._lanes.values()))
-
-    def _wake_all(self) -> None:
-        for turns in list(self._lanes.values()):
-            turns.wake_if_busy()
 
 
 class LaneTurns:
@@ -137,13 +95,15 @@ class LaneTurns:
         """Whether a claim may still be used, right now; one that has become old is renewed, if nobody else has its slot."""
         if self._pacer.now < claim.usable_until:
             return True
-        began = self._pacer.now
+        began, usable = self._pacer.now, self._usable
         try:
-            reply = await self._link.run("claim", self._keys, {**self._terms(), "renew": {"id": claim.id, "slot": claim.slot}})
+            reply = await self._link.run("renew", self._keys, {**self._terms(usable), "renew": claim.id})
         except LinkDown:
             return False
-        claim.usable_until = began + self._usable
-        return bool(reply.get("renewed")) and self._pacer.now < claim.usable_until
+        if not reply.get("renewed"):
+            return False
+        claim.usable_until = began + usable
+        return self._pacer.now < claim.usable_until
 
     def close(self) -> None:
         """End; what waits is somebody else's."""
@@ -153,6 +113,8 @@ class LaneTurns:
     async def finish(self) -> None:
         """Give up the places that are left, and tell how the last sends went."""
         self.close()
+        if self._task:
+            await asyncio.wait([self._task])
         try:
             if self.is_busy:
                 await self._tell()
@@ -160,18 +122,18 @@ class LaneTurns:
             log.warning("Valkey doesn't hear of the last sends; their slots end by themselves", why=str(error))
 
     @property
-    def _usable(self) -> float:
-        """How long a claim may be used: on top of the time that an answer takes."""
-        return min(USABLE_SECONDS + 2 * self._link.trip, MOST_USABLE_SECONDS)
-
-    @property
     def is_busy(self) -> bool:
         """Whether something waits or is under way, or Valkey has to be told something."""
         lane = self._lane
         return bool(len(lane.queue) or self._kept is None or self._kept or lane.window.reports or lane.has_news)
 
+    @property
+    def _usable(self) -> float:
+        """How long a claim may be used: on top of the time that answers take. Valkey must have been told the same."""
+        return min(USABLE_SECONDS + 2 * self._link.trip, MOST_USABLE_SECONDS)
+
     async def _run(self) -> None:
-        while self.is_busy:
+        while self.is_busy or self._lane.is_held_back:
             self._woken.clear()
             try:
                 await self._step()
@@ -194,17 +156,15 @@ class LaneTurns:
         due = self._due_at(now)
         if due > now:
             await self._sleep(due)
-        elif lane.penalty:
-            await self._tell("penalise", released=_micro(now - lane.penalty.released), pause=_micro(lane.penalty.until - now))
-        elif len(lane.queue) and lane.open_from <= now + self._lead:
+        elif not lane.penalty and len(lane.queue) and lane.open_from <= now + self._lead:
             await self._claim()
         else:
             await self._tell()
 
     @property
     def _lead(self) -> float:
-        """How long before its slot opens a turn is asked for."""
-        return min(self._pacer.ahead(self._key), MOST_AHEAD) + self._link.trip
+        """How long before its slot opens a turn is asked for; one that opened much later would be lost before."""
+        return min(min(self._pacer.ahead(self._key), MOST_AHEAD) + self._link.trip, MOST_LEAD)
 
     def _due_at(self, now: float) -> float:
         lane = self._lane
@@ -216,51 +176,50 @@ class LaneTurns:
         return {flow: count for flow, (count, _) in self._lane.wants().items()}
 
     async def _claim(self) -> None:
-        """Ask for a turn, and bring the places to what waits if they aren't."""
-        changed = self._kept is None or self._counts() != self._kept or bool(self._lane.back)
-        claim_id = new_id()
-        began = self._pacer.now
-        reply = await self._ask(
-            "enqueue" if changed else "claim",
-            id=claim_id,
-            ahead=_micro(self._lead),
-            in_flight=self._lane.policy.in_flight,
-        )
-        if self._kept is not None:
-            self._heed_ranks(reply.get("ranks", {}))
+        """Have a place for what waits, and ask for a turn."""
+        claim_id, began, usable = new_id(), self._pacer.now, self._usable
+        wants = self._counts()
+        policy = self._lane.policy
+        reply = await self._ask("claim", usable, id=claim_id, ahead=_micro(self._lead), in_flight=policy.in_flight)
+        self._heed_ranks(reply.get("ranks", {}), wants)
         if grant := reply.get("grant"):
-            self._take(claim_id, grant, began)
+            self._take(claim_id, grant, began + usable)
 
-    async def _tell(self, script: str = "withdraw", **more: object) -> None:
+    async def _tell(self) -> None:
         """Bring the places to what waits, and tell what there is to tell."""
-        reply = await self._ask(script, **more)
-        if reply.get("elsewhere"):
+        now, penalty = self._pacer.now, self._lane.penalty
+        if penalty is None:
+            await self._ask("withdraw", self._usable)
+            return
+        reply = await self._ask("penalise", self._usable, released=_micro(now - penalty.released), pause=_micro(penalty.until - now))
+        if reply.get("stranger"):
             self._pacer.alert(self._key, TOKEN_USED_ELSEWHERE)
 
-    async def _ask(self, script: str, **more: object) -> dict[str, Any]:
+    async def _ask(self, script: str, usable: float, **more: object) -> dict[str, Any]:
         """Run a script with all that there is to tell, and take over what it replies.
 
         Raises:
-            LinkDown
+            LinkDown: what was to be told is told again.
         """
-        lane, now, steps = self._lane, self._pacer.now, self._link.steps
-        wants, telling = lane.wants(), lane.window.telling(now)
-        back, verdicts, resumed, penalty = lane.back, lane.verdicts, lane.resumed, lane.penalty
-        lane.back, lane.verdicts, lane.resumed, lane.penalty = [], [], False, None
+        lane, steps = self._lane, self._link.steps
+        wants, telling = lane.wants(), lane.window.telling(self._pacer.now)
+        verdicts, resumed, penalty = lane.verdicts, lane.resumed, lane.penalty
+        lane.verdicts, lane.resumed, lane.penalty = [], False, None
         asked = {
-            **self._terms(),
+            **self._terms(usable),
             "wants": [{"flow": flow, "count": count, "weight": weight} for flow, (count, weight) in wants.items()],
+            "flying": lane.window.flying(),
             "reports": [members for _, members in telling],
-            "back": back if script != "claim" else [],
             "verdicts": verdicts,
             "resumed": resumed,
+            "probes": lane.probes(),
             "cold": self._steps != steps,
             **more,
         }
         try:
             reply = await self._link.run(script, self._keys, asked)
-        except LinkDown:
-            lane.verdicts, lane.resumed, lane.penalty = verdicts + lane.verdicts, resumed or lane.resumed, penalty or lane.penalty
+        except (LinkDown, asyncio.CancelledError):
+            lane.verdicts, lane.resumed, lane.penalty = verdicts + lane.verdicts, resumed or lane.resumed, lane.penalty or penalty
             raise
         self._steps = steps
         lane.window.told(telling)
@@ -269,52 +228,44 @@ class LaneTurns:
         if grant := reply.get("grant"):
             self._kept[grant["flow"]] -= 1
             self._kept = {flow: count for flow, count in self._kept.items() if count}
+        if held_back := lane.adopt_reply(reply, now):
+            self._pacer.put_out_suspended(self._key, held_back)
         self._due = self._next_ask(reply, now)
-        if opened := lane.adopt_reply(reply, now):
-            self._pacer.put_out_suspended(self._key, opened)
         return reply
 
-    def _terms(self) -> dict[str, object]:
+    def _terms(self, usable: float) -> dict[str, object]:
         policy = self._lane.policy
         return {
             "replica": self._replica,
             "slots": policy.slots,
             "per": _micro(policy.per),
             "proven": policy.pacing is Pacing.PROVEN,
-            "valid": _micro(self._usable),
+            "valid": _micro(usable),
         }
 
     def _next_ask(self, reply: dict[str, Any], now: float) -> float:
-        """When to ask again, if nothing changes before."""
+        """When to ask again, if nothing changes before. Who waits is heard of all the time, however long the lane pauses."""
         if "wait" in reply:
             return now + float(reply["wait"]) / MICROSECONDS
         if len(self._lane.queue):
-            return now if "grant" in reply else max(now, self._lane.open_from - self._lead)
-        return now + BEAT_IN_FLIGHT_SECONDS
+            return now if "grant" in reply else min(max(now, self._lane.open_from - self._lead), now + BEAT_WAITING_SECONDS)
+        return now + BEAT_SECONDS
 
-    def _take(self, claim_id: str, grant: dict[str, Any], began: float) -> None:
+    def _take(self, claim_id: str, grant: dict[str, Any], usable_until: float) -> None:
         now = self._pacer.now
-        claim = Claim(
-            now,
-            id=claim_id,
-            slot=grant["slot"],
-            opens=now + grant["opens"] / MICROSECONDS,
-            usable_until=began + self._usable,
-            flow=grant["flow"],
-            tag=grant["tag"],
-        )
+        claim = Claim(now, id=claim_id, opens=now + grant["opens"] / MICROSECONDS, usable_until=usable_until, flow=grant["flow"])
         if release := self._lane.release(claim):
             self._pacer.release(self._key, release)
 
-    def _heed_ranks(self, ranks: dict[str, int]) -> None:
+    def _heed_ranks(self, ranks: dict[str, int], asked: dict[str, int]) -> None:
         """Tell the last call of a flow at once if, with what waits elsewhere, its time is too short.
 
-        Where sends are merged nobody can say.
+        Where sends are merged nobody can say; nor where calls of the flow have left since.
         """
-        lane, now = self._lane, self._pacer.now
+        lane, now, counts = self._lane, self._pacer.now, self._counts()
         for flow, rank in ranks.items():
             last = lane.queue.last_of(flow_key(flow))
-            if last is None or last.cap:
+            if last is None or last.cap or counts.get(flow) != asked.get(flow):
                 continue
             wait = lane.wait_after(rank, now)
             if now + wait > last.deadline:

@@ -9,18 +9,19 @@ from typing import Any
 
 from app.dispatch.shared.address import valkey_connections
 from app.dispatch.shared.link import Link
+from app.dispatch.shared.turns import KEYS as NAMES
+from app.domain import new_id
 from tests.cli.processes import PATIENCE_SECONDS
 
 __all__ = ["KEYS", "Watched", "linked", "terms"]
 
-NAMES = ("lane", "slots", "flying", "places", "flows", "held", "replicas", "peers", "trips", "breakers")
 KEYS = [f"flxpoint-gateway:{{a-lane}}:{name}" for name in NAMES]
 
 
 def terms(**more: Any) -> dict[str, Any]:
-    """What a replica asks that wants nothing, of a lane with two sends a second."""
+    """What a replica asks that wants nothing, of a lane with two sends a second; times in microseconds."""
     own = {"replica": "r1", "slots": 2, "per": 1_000_000, "valid": 100_000, "proven": False, "in_flight": 8, "ahead": 0}
-    return own | {"wants": [], "reports": [], "verdicts": [], "back": []} | more
+    return own | {"wants": [], "flying": [], "reports": [], "verdicts": [], "probes": [], "resumed": False, "cold": False} | more
 
 
 class Watched:
@@ -28,6 +29,7 @@ class Watched:
 
     def __init__(self, link: Link) -> None:
         self.link = link
+        self.replica = new_id()
         self._changed = asyncio.Event()
         link.on_change = self._changed.set
 
@@ -45,7 +47,7 @@ class Watched:
     async def ask(self, **asked: Any) -> dict[str, Any]:
         """Have a replica tell that it wants nothing, as soon as there is contact."""
         await self.until(lambda link: link.connected)
-        return await self.link.run("withdraw", KEYS, terms(**asked))
+        return await self.link.run("withdraw", KEYS, terms(replica=self.replica, **asked))
 
 
 @asynccontextmanager

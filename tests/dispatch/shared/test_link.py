@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,9 @@ from tests.servers.proxy import proxied
 from tests.servers.valkey import GROUP, PASSWORD, USER, Valkey, faketime, sentinel, valkey
 
 NEEDED = (
-    *("+evalsha", "+script|load", "+info", "+time", "+hset", "+hget", "+hmget", "+hgetall", "+hsetnx", "+hdel", "+hlen", "+hkeys", "+del"),
-    *("+zadd", "+zrem", "+zcard", "+zrange", "+zrevrange", "+zrank", "+pexpire"),
+    *("+evalsha", "+script|load", "+info", "+time", "+hset", "+hget", "+hmget", "+hgetall", "+hdel", "+del", "+pexpire"),
+    *("+zadd", "+zrem", "+zcard", "+zrange", "+zrevrange", "+zrank", "+zremrangebyrank"),
 )
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Valkey]:
-    """One server for the file; tests that harm it start their own."""
-    with valkey() as running:
-        yield running
 
 
 async def told(logs: list[Any]) -> None:

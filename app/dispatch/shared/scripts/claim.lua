@@ -1,8 +1,6 @@
--- Take a turn for the first of the places that are kept, or go on with a claim that has become old.
+-- Keep a place for each call that waits, and take a turn for the first of them.
 begin()
-if asked.renew then
-  renew()
-else
-  take_turn(drop_the_dead())
-end
+local others = look_around()
+keep_places()
+take_turn(others)
 return tell()

@@ -1,4 +1,4 @@
--- Calls have left, or gone with another's send: give up their places. Also how replicas report when they want nothing.
+-- Calls have left, or gone with another's send: give up their places. Also how replicas report when they want no turn.
 begin()
 keep_places()
 return tell()
