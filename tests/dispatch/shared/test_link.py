@@ -89,7 +89,7 @@ async def test_a_server_that_is_full_is_not_reachable() -> None:
             await watched.ask()
             server.ask("CONFIG", "SET", "maxmemory", 1)
             with pytest.raises(LinkDown, match="maxmemory"):
-                await watched.ask()
+                await watched.ask(wants=[{"flow": "interactive:a", "count": 1, "weight": 1}])
             await watched.until(lambda link: not link.reachable)
             server.ask("CONFIG", "SET", "maxmemory", 0)
             await watched.until(lambda link: link.reachable)
