@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -15,8 +15,10 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from app.audit import Signer, Trusted
 from app.errors import StartRefused
 from app.settings import Settings
+from app.storage import StorageError
 from app.storage.embedded_scan import scanning
 from app.storage.migrate import newest_schema
+from app.storage.postgresql_scan import scanning_server
 from app.storage.scan import Damaged, Scan
 from app.vault import CHECKPOINT_SIGNING, Sealed, load_keyring, open_own_key
 
@@ -33,16 +35,12 @@ def read_only(settings: Settings) -> Iterator[Scan]:
     Raises:
         StartRefused: there is none, or it can't be read, or its schema isn't this version's.
     """
-    path = settings.database_path
-    if not path.is_file():
-        message = f"GATEWAY_STATE_DIR: there is no database at {path}"
-        raise StartRefused(message)
     try:
-        with scanning(path) as scan:
+        with _scanning(settings) as scan:
             _require_schema(scan)
             yield scan
-    except Damaged as error:
-        message = f"GATEWAY_DATABASE_URL: the database at {path} can't be read: {error}{_log_beside(path)}"
+    except (Damaged, StorageError) as error:
+        message = f"GATEWAY_DATABASE_URL: {_told(settings)} can't be read: {error}{_log_beside(settings)}"
         raise StartRefused(message) from error
 
 
@@ -52,9 +50,21 @@ def require_readable(settings: Settings) -> None:
     Raises:
         StartRefused: there is none, or it can't be read, or its schema isn't this version's.
     """
-    if settings.is_embedded:
-        with read_only(settings):
-            pass
+    with read_only(settings):
+        pass
+
+
+def _scanning(settings: Settings) -> AbstractContextManager[Scan]:
+    if not settings.is_embedded:
+        return scanning_server(settings.database)
+    if settings.database_path.is_file():
+        return scanning(settings.database_path)
+    message = f"GATEWAY_STATE_DIR: there is no database at {settings.database_path}"
+    raise StartRefused(message)
+
+
+def _told(settings: Settings) -> str:
+    return f"the database at {settings.database_path}" if settings.is_embedded else "the database"
 
 
 def trusted_keys(settings: Settings, scan: Scan, files: Sequence[Path]) -> Trusted:
@@ -92,10 +102,11 @@ def _sealed(row: tuple[object, ...]) -> Sealed:
     raise Damaged(message)
 
 
-def _log_beside(path: Path) -> str:
+def _log_beside(settings: Settings) -> str:
     """What may help where there is a log that SQLite can't read without writing beside it."""
+    path = settings.database_path
     log = path.with_name(f"{path.name}-wal")
-    if not log.exists() or os.access(path.parent, os.W_OK):
+    if not settings.is_embedded or not log.exists() or os.access(path.parent, os.W_OK):
         return ""
     return f"; {log} can be read only where files can be made beside it: copy both there"
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +18,26 @@ from app.audit.storing import heads_of, insert_rows, insert_seals, last_number, 
 from app.audit.stretches import Stretch
 from app.audit.verification import Finding, Kind, Verified, verify
 from app.domain import new_id, utc_now
-from app.storage.embedded import EmbeddedConnection
-from app.storage.embedded_scan import scanning
+from app.storage import Connection
+from tests.audit.altering import Altered
 from tests.records import administrative
 
 __all__ = ["History"]
 
+COLUMNS = ("number", "body", "hash", "seq", "chain", "id")
 SIGNER = Signer(bytes(range(32)))
 
 
 class History:
-    """A database at `path`, made from one with the newest schema, and what happens in it."""
+    """What happens in a database that is empty at first."""
 
-    def __init__(self, path: Path, schema: Path) -> None:
-        self.path = path
-        path.unlink(missing_ok=True)
-        path.write_bytes(schema.read_bytes())
+    def __init__(self, database: Altered) -> None:
+        self.database = database
         self.chain = new_id()
 
-    @contextmanager
-    def editing(self) -> Iterator[sqlite3.Connection]:
-        """The database, for writing to it past all checks; all of it is in its one file afterwards."""
-        with closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
-            connection.execute("PRAGMA synchronous=OFF")
-            connection.execute("PRAGMA ignore_check_constraints=ON")
-            yield connection
+    def editing(self) -> AbstractContextManager[Connection]:
+        """The database, for writing to it past all checks."""
+        return self.database.editing()
 
     def append(self, count: int = 1) -> None:
         """The process that runs writes records."""
@@ -86,9 +79,9 @@ class History:
     def records(self, chain: str | None = None) -> list[dict[str, Any]]:
         """Number, body, hash, seq, chain and ID of the records, of one chain or of all."""
         with self.editing() as connection:
-            connection.row_factory = sqlite3.Row
-            query = "SELECT number, body, hash, seq, chain, id FROM audit_records WHERE ? IS NULL OR chain = ? ORDER BY number"
-            return [dict(row) for row in connection.execute(query, (chain, chain))]
+            query = f"SELECT {', '.join(COLUMNS)} FROM audit_records ORDER BY number"  # noqa: S608 - constants
+            found = [dict(zip(COLUMNS, row, strict=True)) for row in connection.execute(query)]
+        return [one for one in found if chain in {None, one["chain"]}]
 
     def sealed(self, chain: str) -> int:
         """The place of a chain's last checkpoint."""
@@ -97,7 +90,7 @@ class History:
 
     def verified(self, *, anchors: list[Seal] | None = None, archive: Path | None = None, trusted: Trusted | None = None) -> Verified:
         """Verify it."""
-        with scanning(self.path) as scan:
+        with self.database.scanning() as scan:
             return verify(scan, trusted or Trusted(SIGNER.public), anchors=enumerate(anchors or ()), archive=archive)
 
     def wrong(self, **how: Any) -> list[Finding]:
@@ -109,46 +102,35 @@ class History:
 
     def anchors(self) -> list[Seal]:
         """The newest checkpoints."""
-        with scanning(self.path) as scan:
+        with self.database.scanning() as scan:
             return newest_anchors(scan.seals("audit_checkpoints"), Trusted(SIGNER.public)).seals
 
     def rewrite(self, old: bytes, new: bytes) -> None:
-        """Exchange bytes in the file, past SQLite: they stand there once."""
-        with self.editing() as connection:
-            # Without it, what lies in unused parts of pages might be mistaken for the record.
-            connection.execute("VACUUM")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        held = self.path.read_bytes()
-        assert held.count(old) == 1
-        assert len(old) == len(new)
-        self.path.write_bytes(held.replace(old, new))
+        """Exchange what stands there once."""
+        self.database.rewrite(old, new)
 
     def loosen(self) -> None:
-        """Make the records' table anew, without a constraint, an index or a trigger."""
-        with self.editing() as connection:
-            connection.execute("CREATE TABLE bare (number INTEGER PRIMARY KEY, body TEXT, hash BLOB)")
-            connection.execute("INSERT INTO bare SELECT number, body, hash FROM audit_records")
-            connection.execute("DROP TABLE audit_records")
-            connection.execute("ALTER TABLE bare RENAME TO audit_records")
+        """Leave the records' table without a constraint, an index or a trigger."""
+        self.database.loosen()
 
     def _outcome(self, number: int) -> Record:
         ids = [str(number), "7"]
         return Record(Name.CALL_OUTCOME, {"id": new_id(), "at": utc_now(), "name": Name.CALL_OUTCOME, "ids": ids, "linked_ids": ids[:1]})
 
-    def _write(self, connection: sqlite3.Connection, chain: str, records: list[Record]) -> None:
+    def _write(self, connection: Connection, chain: str, records: list[Record]) -> None:
         head = position_of(connection.execute, chain)
         if not head.seq:
             records = [chain_opened(heads_of(connection.execute)), *records]
             open_chain(connection.execute, chain, None)
         rows, _ = link(head, records, last_number(connection.execute))
-        insert_rows(EmbeddedConnection(connection), rows)
+        insert_rows(connection, rows)
 
-    def _seal(self, connection: sqlite3.Connection, chain: str) -> None:
+    def _seal(self, connection: Connection, chain: str) -> None:
         head, sealed = position_of(connection.execute, chain), sealed_until(connection.execute, chain)
         if head.seq > sealed:
             insert_seals(connection.execute, [SIGNER.checkpoint(head, sealed)])
 
-    def _bury(self, connection: sqlite3.Connection, chain: str, first: int, upto: int, archive: Path | None) -> Record:
+    def _bury(self, connection: Connection, chain: str, first: int, upto: int, archive: Path | None) -> Record:
         query = "SELECT number, body, hash FROM audit_records WHERE chain = ? AND seq <= ? ORDER BY seq"
         gone = connection.execute(query, (chain, upto)).fetchall()
         archived = _archive(archive, f"{chain}-{first}-{upto}.jsonl.gz", [body for _, body, _ in gone]) if archive else None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,38 @@ from app.audit.canonical import canonical
 from app.audit.chain import ADMINISTRATION, GENESIS, next_hash
 from app.audit.verification import Finding, Findings, Kind
 from app.audit.verification.state import MOST_GAPS, Gap, Progress
+from app.storage import Dialect
 from app.storage.scan import LARGEST_VALUE
+from tests.audit.altering import InFile, OnServer
 from tests.audit.histories import SIGNER, History, flipped, places, rehash
+from tests.servers.postgres import Postgres
+
+ON_SQLITE = pytest.mark.parametrize("empty", [Dialect.SQLITE], indirect=True)
+"""For a test that is about SQLite, or its file."""
+
+
+@pytest.fixture(scope="module")
+def on_server(postgres_server: Postgres, template: str) -> Iterator[OnServer]:
+    """A server's database, for one test after the other."""
+    with closing(OnServer(postgres_server, template)) as made:
+        yield made
+
+
+@pytest.fixture(params=list(Dialect))
+def empty(request: pytest.FixtureRequest, tmp_path: Path, schema: Path) -> History:
+    """A database in which nothing has happened yet: SQLite's, or a server's."""
+    if request.param == Dialect.SQLITE:
+        (tmp_path / "gateway.db").write_bytes(schema.read_bytes())
+        return History(InFile(tmp_path / "gateway.db"))
+    database: OnServer = request.getfixturevalue("on_server")
+    database.begin_anew()
+    return History(database)
 
 
 @pytest.fixture
-def history(tmp_path: Path, schema: Path) -> History:
+def history(empty: History) -> History:
     """Two processes and some changes: the first chain closed, of 7 records, the second of 8, sealed up to 5 and then to 8."""
-    made = History(tmp_path / "gateway.db", schema)
+    made = empty
     made.administer()
     made.append(3)
     made.checkpoint()
@@ -34,6 +60,14 @@ def history(tmp_path: Path, schema: Path) -> History:
     made.append(3)
     made.checkpoint()
     return made
+
+
+def file_of(history: History) -> Path:
+    """SQLite's file, with all that is in its log."""
+    assert isinstance(history.database, InFile)
+    with history.editing() as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return history.database.path
 
 
 def record_of(history: History, seq: int) -> dict[str, Any]:
@@ -71,11 +105,20 @@ def test_a_record_that_was_altered_is_named(history: History) -> None:
     }
 
 
-@pytest.mark.parametrize("body", ["{}", "[]", "no JSON", "\xff"])
+@pytest.mark.parametrize("body", ["{}", "[]", "no JSON"])
 def test_a_body_that_is_no_record_any_more_is_named_by_what_follows(history: History, body: str) -> None:
     """Whatever stands in the body, the next record tells which one it was."""
     one = record_of(history, 6)
-    history.rewrite(one["body"].encode(), body.encode("latin-1").ljust(len(one["body"])))
+    history.rewrite(one["body"].encode(), body.encode().ljust(len(one["body"])))
+
+    assert places(history.wrong()) == [(Kind.RECORD_ALTERED, history.chain, 6, one["number"])]
+
+
+@ON_SQLITE
+def test_a_body_that_is_no_text_any_more_is_named_by_what_follows(history: History) -> None:
+    """What isn't UTF-8 is no exception."""
+    one = record_of(history, 6)
+    history.rewrite(one["body"].encode(), b"\xff".ljust(len(one["body"])))
 
     assert places(history.wrong()) == [(Kind.RECORD_ALTERED, history.chain, 6, one["number"])]
 
@@ -89,7 +132,7 @@ def test_a_place_that_no_record_can_have_is_named_by_what_follows(history: Histo
     body = canonical({**json.loads(one["body"]), member: 0}).decode().replace(f'"{member}":0', f'"{member}":{seq}')
     with history.editing() as connection:
         connection.execute("UPDATE audit_records SET body = ? WHERE number = ?", (body, one["number"]))
-        connection.execute("INSERT INTO audit_records (number, body, hash) VALUES (1000, ?, zeroblob(32))", (body,))
+        connection.execute("INSERT INTO audit_records (number, body, hash) VALUES (1000, ?, ?)", (body, bytes(32)))
 
     assert places(history.wrong()) == [(Kind.RECORD_ALTERED, history.chain, 6, one["number"]), (Kind.RECORD_ALTERED, None, None, 1000)]
 
@@ -122,8 +165,7 @@ def test_a_body_larger_than_any_is_named(history: History, seq: int) -> None:
     one = record_of(history, seq)
     history.loosen()
     with history.editing() as connection:
-        query = "UPDATE audit_records SET body = CAST(zeroblob(?) AS TEXT) WHERE number = ?"
-        connection.execute(query, (LARGEST_VALUE + 1, one["number"]))
+        connection.execute("UPDATE audit_records SET body = ? WHERE number = ?", ("x" * (LARGEST_VALUE + 1), one["number"]))
 
     assert places(history.wrong()) == [(Kind.RECORD_ALTERED, history.chain, seq, one["number"])]
 
@@ -174,13 +216,12 @@ def test_an_altered_hash_is_named(history: History, seq: int) -> None:
     assert places(history.wrong()) == [(Kind.RECORD_ALTERED, history.chain, seq, one["number"])]
 
 
+@ON_SQLITE
 def test_a_body_stored_as_another_type_is_named(history: History) -> None:
     """A BLOB of the same bytes can't be searched; it isn't what was written."""
     one = record_of(history, 4)
     body = one["body"].encode()
-    with history.editing() as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    held = history.path.read_bytes()
+    held = file_of(history).read_bytes()
     kind = held[held.index(body) - 2 : held.index(body)]
     history.rewrite(kind + body, bytes([kind[0] - 1]) + kind[1:] + body)
 
@@ -291,7 +332,7 @@ def test_a_record_that_stands_twice_is_foreign(history: History) -> None:
     """A copy at the end, with the table's constraints gone, is no part of its chain."""
     history.loosen()
     with history.editing() as connection:
-        connection.execute("INSERT INTO audit_records SELECT 20, body, hash FROM audit_records WHERE number = 12")
+        connection.execute("INSERT INTO audit_records (number, body, hash) SELECT 20, body, hash FROM audit_records WHERE number = 12")
 
     assert [(kind, number) for kind, _, _, number in places(history.wrong())] == [(Kind.RECORD_FOREIGN, 20)]
 
@@ -305,9 +346,9 @@ def test_a_tail_without_a_checkpoint_is_noted(history: History) -> None:
     assert [(one.kind, one.chain, one.seq, one.until) for one in verified.findings] == [(Kind.TAIL_UNCOVERED, history.chain, 9, 10)]
 
 
-def test_a_chain_older_than_checkpoints_is_covered_by_the_next(history: History, schema: Path) -> None:
+def test_a_chain_older_than_checkpoints_is_covered_by_the_next(empty: History) -> None:
     """Records from before there were chains have no checkpoint; the next chain's sealed first record names their end."""
-    old = History(history.path, schema)
+    old = empty
     old.chain = "before-chains"
     old.append(3)
     with old.editing() as connection:
@@ -408,10 +449,9 @@ def test_what_was_pruned_is_proven_by_its_tombstone(history: History, tmp_path: 
     assert {one.kind for one in verified.findings} == {Kind.TAIL_UNCOVERED}
 
 
-def test_a_tombstone_that_was_made_elsewhere_is_named(history: History, schema: Path) -> None:
+def test_a_tombstone_that_was_made_elsewhere_is_named(history: History) -> None:
     """It is what the gateway signs, but in a copy: here nothing tells of it."""
-    copy = History(history.path.with_name("copy.db"), schema)
-    copy.path.write_bytes(history.path.read_bytes())
+    copy = History(history.database.copied())
     copy.chain = history.chain
     copy.prune()
     with copy.editing() as connection:
@@ -573,7 +613,6 @@ def test_an_archive_that_is_not_there_is_noted(history: History, tmp_path: Path)
         "INSERT INTO audit_ids VALUES ('999', 12)",
         "INSERT INTO audit_ids VALUES ('999', 1000)",
         "UPDATE audit_ids SET number = 11 WHERE value = '1' AND number = 13",
-        "UPDATE audit_ids SET value = CAST(value AS BLOB) WHERE value = '7' AND number = 12",
     ],
 )
 def test_an_edited_index_of_ids_is_found(history: History, edit: str) -> None:
@@ -586,6 +625,7 @@ def test_an_edited_index_of_ids_is_found(history: History, edit: str) -> None:
     assert {one.number for one in found} <= {11, 12, 13, 1000}
 
 
+@ON_SQLITE
 def test_an_entry_without_a_number_is_no_record_s(history: History) -> None:
     """What stands in the index in a number's place is named, and nothing else."""
     with history.editing() as connection:
@@ -594,15 +634,24 @@ def test_an_entry_without_a_number_is_no_record_s(history: History) -> None:
     assert [(one.kind, one.number) for one in history.wrong()] == [(Kind.INDEX_WRONG, None), (Kind.INDEX_WRONG, 12)]
 
 
+@ON_SQLITE
+def test_an_entry_that_is_no_text_is_not_the_record_s(history: History) -> None:
+    """A BLOB of the same bytes isn't found by an ID."""
+    with history.editing() as connection:
+        connection.execute("UPDATE audit_ids SET value = CAST(value AS BLOB) WHERE value = '7' AND number = 12")
+
+    assert [(one.kind, one.number) for one in history.wrong()] == [(Kind.INDEX_WRONG, 12), (Kind.INDEX_WRONG, 12)]
+
+
 def test_a_restored_old_copy_is_found_with_an_anchor(history: History) -> None:
     """Alone it holds; an anchor names what it lacks."""
-    old = history.path.read_bytes()
+    old = history.database.copied()
     history.append(2)
     history.checkpoint()
     history.administer()
     anchors = history.anchors()
     assert history.wrong(anchors=anchors) == []
-    history.path.write_bytes(old)
+    history.database = old
 
     assert history.wrong() == []
     found = {(one.kind, one.chain, one.seq, one.until) for one in history.wrong(anchors=anchors)}
@@ -611,11 +660,11 @@ def test_a_restored_old_copy_is_found_with_an_anchor(history: History) -> None:
 
 def test_a_fork_is_found_with_an_anchor(history: History) -> None:
     """Where an old copy went on, with other records in the places of those that an anchor names, they are told."""
-    old = history.path.read_bytes()
+    old = history.database.copied()
     history.append(2)
     history.checkpoint()
     anchors = [one for one in history.anchors() if history.chain in one.body]
-    history.path.write_bytes(old)
+    history.database = old
     history.append(2)
     history.checkpoint()
 
@@ -706,18 +755,18 @@ def test_a_line_that_is_no_anchor_is_refused(line: bytes) -> None:
         list(read_anchors([b"\n", line]))
 
 
+@ON_SQLITE
 def test_a_file_that_can_not_be_read_on_is_damaged(history: History) -> None:
     """A page that isn't SQLite's any more is one finding, after the last record that could be read."""
     history.append(200)
     history.checkpoint()
-    one = record_of(history, 100)
+    one, path = record_of(history, 100), file_of(history)
     with history.editing() as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         (size,) = connection.execute("PRAGMA page_size").fetchone()
-    held = bytearray(history.path.read_bytes())
+    held = bytearray(path.read_bytes())
     page = held.index(one["body"].encode()) // size * size
     held[page : page + size] = bytes(size)
-    history.path.write_bytes(held)
+    path.write_bytes(held)
 
     (found,) = history.wrong()
     assert found.kind is Kind.DATABASE_DAMAGED
@@ -743,7 +792,7 @@ def test_many_findings_are_counted_and_a_thousand_kept(history: History) -> None
     history.append(1_500)
     history.checkpoint()
     with history.editing() as connection:
-        connection.execute("UPDATE audit_records SET hash = zeroblob(32)")
+        connection.execute("UPDATE audit_records SET hash = ?", (bytes(32),))
     verified = history.verified()
 
     assert len(list(verified.findings)) == 1_000

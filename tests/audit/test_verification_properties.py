@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from app.audit.chain import ADMINISTRATION
 from app.audit.verification import Finding, Kind
+from tests.audit.altering import InFile
 from tests.audit.histories import History
 
 Step = Callable[[History], object]
@@ -51,7 +52,8 @@ def chains(history: History) -> list[str]:
 
 def lived(path: Path, schema: Path, steps: list[str]) -> History:
     """A history of these steps, after a beginning in which something is sealed."""
-    history = History(path, schema)
+    path.write_bytes(schema.read_bytes())
+    history = History(InFile(path))
     history.administer()
     history.append(2)
     history.checkpoint()
