@@ -144,13 +144,26 @@ ListeningHost = Annotated[str, AfterValidator(_nameable)]
 """What the resolver can be asked for (RFC 5890): no empty and no overlong labels."""
 
 
+def _database(value: SecretStr) -> SecretStr:
+    url = value.get_secret_value()
+    if url and not url.startswith(SQLITE) and not _names_database(url):
+        message = f"must be {SQLITE}<path> or {POSTGRESQL}<user>:<password>@<host>/<database>, with what is special in them as %xx"
+        raise ValueError(message)
+    return value
+
+
 def _names_database(url: str) -> bool:
-    """Whether it is the address of a database of a PostgreSQL server."""
+    """Whether it is the address of a database of a PostgreSQL server; no part of a password can be taken for another's."""
     try:
         parts = urlsplit(url)
-        return url.startswith(POSTGRESQL) and bool(parts.hostname) and parts.port != 0 and len(parts.path) > 1
+        whole = url.isprintable() and parts.netloc.count("@") <= 1 and not parts.fragment and parts.port != 0
     except ValueError:
         return False
+    return whole and url.startswith(POSTGRESQL) and bool(parts.hostname) and len(parts.path) > 1
+
+
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_database)]
+"""Where the database is; with user and password, so that it isn't shown."""
 
 
 def _stream(value: str) -> str:
@@ -201,9 +214,8 @@ class Settings(BaseSettings):
     host: ListeningHost = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     state_dir: Path = Field(Path("data"), description="folder of the embedded database, the master key file and the lock")
-    database_url: str = Field(
-        "",
-        repr=False,
+    database_url: DatabaseUrl = Field(
+        SecretStr(""),
         description="`sqlite+aiosqlite:///<path>` or `postgresql+asyncpg://<user>:<password>@<host>/<database>`; "
         "empty: `gateway.db` in the state folder",
     )
@@ -251,13 +263,6 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _known_database(self) -> Self:
-        if not self.database.startswith(SQLITE) and not _names_database(self.database):
-            message = f"database_url must be {SQLITE}<path> or {POSTGRESQL}<user>:<password>@<host>/<database>"
-            raise ValueError(message)
-        return self
-
-    @model_validator(mode="after")
     def _no_credentials_in_the_address(self) -> Self:
         if self.upstream_url.username or self.upstream_url.password:
             message = "upstream_url must hold no user and no password: it is logged"
@@ -284,8 +289,8 @@ class Settings(BaseSettings):
 
     @property
     def database(self) -> str:
-        """The database's address, as SQLAlchemy takes it."""
-        return self.database_url or f"{SQLITE}{quote(str(self.state_dir.resolve() / 'gateway.db'))}"
+        """The database's address, as SQLAlchemy takes it; with its password."""
+        return self.database_url.get_secret_value() or f"{SQLITE}{quote(str(self.state_dir.resolve() / 'gateway.db'))}"
 
     @property
     def is_embedded(self) -> bool:

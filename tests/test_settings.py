@@ -12,6 +12,7 @@ from app.errors import StartRefused
 from app.settings import PREFIX, SHIPPED_CATALOGUE, Environment, LogFormat, LogLevel, Settings, load_settings, unknown_variables
 
 SECRET = "k1:a-secret-that-is-no-key"
+PASSWORD = "a-password-of-nobody"
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +116,7 @@ def test_variables_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.valkey_url is not None
     found = {name.upper(): getattr(settings, name) for name in Settings.model_fields}
     found |= {"MASTER_KEYS": settings.master_keys.get_secret_value(), "VALKEY_URL": settings.valkey_url.get_secret_value()}
+    found |= {"DATABASE_URL": settings.database_url.get_secret_value()}
     found |= {"UPSTREAM_URL": str(settings.upstream_url).rstrip("/")}
     assert {name: written(value) for name, value in found.items()} == given
 
@@ -144,6 +146,10 @@ def test_what_is_given_comes_before_the_environment(monkeypatch: pytest.MonkeyPa
         ("DATABASE_URL", "sqlite:///gateway-0001.db"),
         ("DATABASE_URL", "postgresql+asyncpg://user:password-0001@host"),
         ("DATABASE_URL", "postgresql+asyncpg:///gateway-0001"),
+        ("DATABASE_URL", "postgresql+asyncpg://user:pass@word-0001@host/gateway"),
+        ("DATABASE_URL", "postgresql+asyncpg://user:pass/word-0001@host/gateway"),
+        ("DATABASE_URL", "postgresql+asyncpg://user:pass#word-0001@host/gateway"),
+        ("DATABASE_URL", "postgresql+asyncpg://user:pass?word-0001@host/gateway"),
         ("DEFAULT_WAIT", "0"),
         ("DEFAULT_WAIT", "3601"),
         ("DEFAULT_WAIT", "nan"),
@@ -276,12 +282,15 @@ def test_settings_are_frozen() -> None:
         settings.port = 1  # type: ignore[misc]
 
 
-def test_logged_settings_dont_show_the_master_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No rendering of the settings holds the master keys."""
-    monkeypatch.setenv(f"{PREFIX}MASTER_KEYS", SECRET)
+@pytest.mark.parametrize(
+    ("name", "value"), [("MASTER_KEYS", f"k2:{PASSWORD}"), ("DATABASE_URL", f"postgresql+asyncpg://user:{PASSWORD}@host/gateway")]
+)
+def test_logged_settings_show_no_secret(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """No rendering of the settings holds the master keys, nor the database's password."""
+    monkeypatch.setenv(PREFIX + name, value)
     settings = load_settings()
 
-    assert SECRET not in f"{settings} {settings!r} {settings.model_dump()} {settings.model_dump_json()}"
+    assert PASSWORD not in f"{settings} {settings!r} {settings.model_dump()} {settings.model_dump_json()}"
 
 
 def test_every_setting_is_described() -> None:
