@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO_ARGS ?=
 TEST_ARGS ?=
 
-.PHONY: demo test check format lock bench bench-record networks kills mutants openapi schema clean
+.PHONY: demo test check format lock bench bench-record networks kills mutants openapi schema statements clean
 
 demo: $(VENV)/.run ## simulator, gateway, a few calls, then serve until Ctrl-C
 	$(BIN)/flxpoint-gateway demo $(DEMO_ARGS)
@@ -48,6 +48,9 @@ openapi: $(VENV)/.run ## write our own API's description anew
 
 schema: $(VENV)/.run ## write the records' JSON Schema anew
 	$(BIN)/python -m app.audit.records > docs/audit.schema.json
+
+statements: $(VENV)/.dev ## keep what the code executes on the newest schema, before a migration is written (docs/upgrades.md)
+	$(BIN)/python -m tests.storage.tour
 
 lock: ## compile the locks anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml -o requirements.lock
