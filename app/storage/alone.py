@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 import structlog
 from sqlalchemy import make_url
@@ -13,13 +12,14 @@ from sqlalchemy.exc import OperationalError
 
 from app.background import kept_running
 from app.errors import StartRefused
+from app.storage.held import HeldLock
 from app.storage.locks import SERVE
-from app.storage.postgresql import REFUSALS, connect, leave
+from app.storage.postgresql import REFUSALS
 
 __all__ = ["only_server"]
 
 LOOK_SECONDS = 1.0
-TAKE = f"SELECT pg_try_advisory_lock({SERVE})"
+ANSWER_SECONDS = 10.0
 
 log = structlog.get_logger(__name__)
 
@@ -37,10 +37,10 @@ async def only_server(url: str, on_other: Callable[[], None]) -> AsyncIterator[N
     Raises:
         StartRefused: another process serves from it, or the database can't be reached.
     """
-    held = _Held(url, on_other)
+    lock = HeldLock(make_url(url), SERVE, _tell, answer_seconds=ANSWER_SECONDS)
     try:
-        alone = await held.take()
-    except OperationalError as error:
+        alone = await lock.hold()
+    except (OperationalError, *REFUSALS) as error:
         message = f"GATEWAY_DATABASE_URL: the database can't be used: {error.__cause__ or error}"
         raise StartRefused(message) from error
     try:
@@ -49,51 +49,27 @@ async def only_server(url: str, on_other: Callable[[], None]) -> AsyncIterator[N
                 "GATEWAY_DATABASE_URL: another flxpoint-gateway serves from this database; set GATEWAY_VALKEY_URL to serve from several"
             )
             raise StartRefused(message)
-        async with kept_running(held.keep()):
+        async with kept_running(_keep(lock, on_other)):
             yield
     finally:
-        await held.leave()
+        await lock.leave()
 
 
-class _Held:
-    """The lock, and the connection that holds it."""
+def _tell() -> None:
+    log.warning("the connection that keeps other processes out is lost")
 
-    def __init__(self, url: str, on_other: Callable[[], None]) -> None:
-        self._url = make_url(url)
-        self._on_other = on_other
-        self._connection: Any = None
 
-    async def take(self) -> bool:
-        """Connect and try to take the lock; gives whether that worked.
+async def _keep(lock: HeldLock, on_other: Callable[[], None]) -> None:
+    """See to it that the lock is held, until another process has it."""
+    while await _is_held(lock):
+        await asyncio.sleep(LOOK_SECONDS)
+    log.error("another process serves from this database, since the connection to it was lost for a while; this one ends")
+    on_other()
 
-        Raises:
-            OperationalError: the server can't be reached.
-        """
-        self._connection = await connect(self._url)
-        return bool(await self._connection.fetchval(TAKE))
 
-    async def keep(self) -> None:
-        """See to it that the lock is held, until another process has it."""
-        while await self._is_held():
-            await asyncio.sleep(LOOK_SECONDS)
-        log.error("another process serves from this database, since the connection to it was lost for a while; this one ends")
-        self._on_other()
-
-    async def leave(self) -> None:
-        """Give the lock up."""
-        if self._connection is not None:
-            await leave(self._connection)
-
-    async def _is_held(self) -> bool:
-        """Whether the lock is this process's own; what can't be told while the server doesn't answer counts as yes."""
-        try:
-            if not self._connection.is_closed():
-                await self._connection.fetchval("SELECT 1")
-                return True
-        except REFUSALS as error:
-            log.warning("the connection that keeps other processes out is lost", error=str(error))
-        self._connection.terminate()
-        try:
-            return await self.take()
-        except (OperationalError, *REFUSALS):
-            return True
+async def _is_held(lock: HeldLock) -> bool:
+    """Whether the lock is this process's own; what can't be told while the server doesn't answer counts as yes."""
+    try:
+        return await lock.hold()
+    except (OperationalError, *REFUSALS):
+        return True

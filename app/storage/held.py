@@ -8,12 +8,9 @@ from typing import Any
 
 from sqlalchemy import URL
 
-from app.storage.postgresql import REFUSALS, connect
+from app.storage.postgresql import REFUSALS, connect, leave
 
 __all__ = ["HeldLock"]
-
-ANSWER_SECONDS = 1.0
-CLOSE_SECONDS = 1.0
 
 
 class HeldLock:
@@ -23,12 +20,14 @@ class HeldLock:
         url: the database, as SQLAlchemy takes it.
         key: the lock's number.
         on_lost: called, on the loop, as soon as the connection is known to be lost, and the lock with it.
+        answer_seconds: how long the server may take to answer before the lock counts as lost.
     """
 
-    def __init__(self, url: URL, key: int, on_lost: Callable[[], None]) -> None:
+    def __init__(self, url: URL, key: int, on_lost: Callable[[], None], *, answer_seconds: float) -> None:
         self._url = url
         self._take = f"SELECT pg_try_advisory_lock({key})"
         self._on_lost = on_lost
+        self._answer_seconds = answer_seconds
         self._connection: Any = None
         self._holds = False
 
@@ -37,13 +36,13 @@ class HeldLock:
 
         Raises:
             OperationalError: the server can't be reached.
-            OSError, asyncpg.PostgresError, asyncpg.InterfaceError: it doesn't answer within 1 s; the lock counts as lost.
+            OSError, asyncpg.PostgresError, asyncpg.InterfaceError: it doesn't answer in time; the lock counts as lost.
         """
         if self._connection is None:
             self._connection = await connect(self._url)
             self._connection.add_termination_listener(self._terminated)
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(self._answer_seconds):
                 # Each taking would have to be given back by itself, so it is taken once.
                 query = "SELECT true" if self._holds else self._take
                 self._holds = bool(await self._connection.fetchval(query))
@@ -54,15 +53,9 @@ class HeldLock:
 
     async def leave(self) -> None:
         """Give the lock up; a server that doesn't answer is left after 1 s."""
-        if self._connection is None:
-            return
-        connection, self._connection = self._connection, None
-        try:
-            await connection.close(timeout=CLOSE_SECONDS)
-        except REFUSALS:
-            connection.terminate()
-        finally:
-            self._lose()
+        if self._connection is not None:
+            connection, self._connection, self._holds = self._connection, None, False
+            await leave(connection)
 
     def _terminated(self, connection: object) -> None:
         if connection is self._connection:

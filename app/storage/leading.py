@@ -24,6 +24,7 @@ from app.storage.postgresql import REFUSALS
 __all__ = ["ALONE", "Lead", "leading"]
 
 LOOK_SECONDS = 1.0
+ANSWER_SECONDS = 1.0
 BELIEVED_SECONDS = 3.0
 """How long the server's last word counts: a process that stood still may have lost the lock meanwhile, and can't know it yet."""
 
@@ -75,7 +76,7 @@ class _Candidate:
     """Leads while it holds the lock, as far as the server has said so in the last 3 s."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._lock = HeldLock(engine.url, LEAD, self._lose)
+        self._lock = HeldLock(engine.url, LEAD, self._lose, answer_seconds=ANSWER_SECONDS)
         self._believed_until = 0.0
         self._holds = False
         self._complained = False

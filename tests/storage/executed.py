@@ -20,8 +20,8 @@ from sqlalchemy import Connection, Engine, event
 
 from app.storage import Dialect, Rows
 from app.storage.embedded import EmbeddedConnection
+from app.storage.embedded_scan import EmbeddedScan
 from app.storage.postgresql import PostgresConnection, in_postgresql
-from app.storage.scan import Scan
 
 __all__ = ["KEPT", "Statement", "Statements", "kept", "noting"]
 
@@ -91,7 +91,7 @@ def kept(path: Path) -> list[Statement]:
 def noting() -> Iterator[Statements]:
     """Note what is executed in this process while the context lasts, whichever way it goes to a database."""
     statements = Statements()
-    embedded, postgres, scan = EmbeddedConnection.execute, PostgresConnection.execute, Scan.__init__
+    embedded, postgres, scan = EmbeddedConnection.execute, PostgresConnection.execute, EmbeddedScan.__init__
 
     def on_sqlite(self: EmbeddedConnection, sql: str, parameters: Sequence[Any] = ()) -> Rows:
         statements.note(Dialect.SQLITE, sql, parameters)
@@ -101,7 +101,7 @@ def noting() -> Iterator[Statements]:
         statements.note(Dialect.POSTGRESQL, in_postgresql(sql), parameters)
         return postgres(self, sql, parameters)
 
-    def scanned(self: Scan, connection: sqlite3.Connection) -> None:
+    def scanned(self: EmbeddedScan, connection: sqlite3.Connection) -> None:
         scan(self, cast("sqlite3.Connection", _Noted(connection, statements)))
 
     def by_sqlalchemy(connection: Connection, _cursor: object, sql: str, values: Any, _context: object, many: bool) -> None:  # noqa: FBT001 - SQLAlchemy's own call
@@ -113,7 +113,7 @@ def noting() -> Iterator[Statements]:
             for kind, method, instead in (
                 (EmbeddedConnection, "execute", on_sqlite),
                 (PostgresConnection, "execute", on_postgresql),
-                (Scan, "__init__", scanned),
+                (EmbeddedScan, "__init__", scanned),
             ):
                 patched.enter_context(patch.object(kind, method, instead))
             yield statements
@@ -122,7 +122,7 @@ def noting() -> Iterator[Statements]:
 
 
 class _Noted:
-    """A connection of the sqlite3 module, as `Scan` uses it."""
+    """A connection of the sqlite3 module, as `EmbeddedScan` uses it."""
 
     def __init__(self, connection: sqlite3.Connection, statements: Statements) -> None:
         self._connection = connection
