@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 from weakref import WeakValueDictionary
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.domain import Actor
 from app.errors import AuditUnavailable
@@ -52,7 +53,8 @@ class JobIntake:
         self._repeats = repeats
         self._wake = wake
         self._store = JobStore()
-        # From the look at the quota to the job's row a caller's jobs go one at a time: two would find room for one.
+        # From the look at the quota to the job's row a caller's jobs go one at a time: of two that find room for one, one would come on
+        # record for nothing. Those of other processes may.
         self._taking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def take(self, new: NewJob, key: Key | None, add: Add | None = None) -> KeptAnswer | Made:
@@ -73,13 +75,21 @@ class JobIntake:
             if first:
                 return first
             async with or_refused(reading(self._engine), UNREADABLE) as connection:
-                open_jobs, waiting_ids = await self._store.open_of(connection, new.caller.id)
-            self._quota.check(open_jobs, waiting_ids, more=len(new.ids))
+                await self._require_room(connection, new)
             # On record first: the record has its own connection, which couldn't write while this one did.
             await self._audit.job_accepted(new)
-            made = await self._stored(new, key, add or (lambda connection, _: self._store.add(connection, new)))
+            made = await self._stored(new, key, partial(self._add, new, add))
         self._wake()
         return made
+
+    async def _add(self, new: NewJob, add: Add | None, connection: AsyncConnection, uncertain: bool) -> Job:  # noqa: FBT001 - as `Repeats` calls it
+        """Put it down, if there is room still: another process may have taken some since the look, and none does while this one writes."""
+        await self._require_room(connection, new)
+        return await (add(connection, uncertain) if add else self._store.add(connection, new))
+
+    async def _require_room(self, connection: AsyncConnection, new: NewJob) -> None:
+        open_jobs, waiting_ids = await self._store.open_of(connection, new.caller.id)
+        self._quota.check(open_jobs, waiting_ids, more=len(new.ids))
 
     async def _stored(self, new: NewJob, key: Key | None, add: Add) -> KeptAnswer | Made:
         """Store a job that is on record. Where that fails, or another request has its key meanwhile, the record says that there is none."""

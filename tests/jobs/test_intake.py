@@ -107,6 +107,21 @@ async def test_a_caller_doesnt_wait_for_anothers_record(database: str) -> None:
     assert [type(end).__name__ for end in ends] == ["Made", "JobQuotaExceeded"]
 
 
+async def test_two_processes_dont_fill_the_same_room(database: str) -> None:
+    """Of two jobs that come at once to two processes, where the caller may have one, the second is refused and cancelled on record."""
+    async with opened(database) as engine:
+        records = [Record(slow=["caller"]), Record(slow=["caller"])]
+        taking = [asyncio.create_task(intake_of(engine, record, jobs=1).take(job_of("caller"), None)) for record in records]
+        for record in records:
+            await record.asked.wait()
+        for record in records:
+            record.let_go.set()
+        ends = await asyncio.gather(*taking, return_exceptions=True)
+
+    assert sorted(type(end).__name__ for end in ends) == ["JobQuotaExceeded", "Made"]
+    assert sorted(len(record.cancelled) for record in records) == [0, 1]
+
+
 async def test_nothing_is_kept_of_callers_that_ask_for_nothing(database: str) -> None:
     """However many asked before."""
     async with opened(database) as engine:
