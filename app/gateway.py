@@ -134,6 +134,7 @@ class Gateway:
             call = self._check(asked)
             at_once = self._dispatch.check(call)
             await self._recorded(call, at_once=at_once)
+            asked.on_record()
         except asyncio.CancelledError:
             if call:
                 self._abandon(call, None, code=CALLER_GONE)

@@ -129,7 +129,7 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
         parts = PartCalls(gateway, house.directory, catalogue, register.outcome)
         # A lock file keeps other processes from SQLite's file, so that whoever else holds a job is dead; on a server leases tell.
         runner = JobRunner(engine, parts, alone=settings.is_embedded, watchers=(house.followers,))
-        repeats = Repeats(engine, gateway, register.outcome)
+        repeats = Repeats(engine, gateway, register.outcome, alone=settings.is_embedded)
         intake = JobIntake(engine, house.audit, JobQuota(settings.jobs_per_caller, settings.job_ids_per_caller), repeats, runner.wake)
         office = JobOffice(
             engine=engine,

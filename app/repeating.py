@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
@@ -28,6 +29,8 @@ SWEEP_SECONDS = 600.0
 SWEPT_AT_ONCE = 500
 SWEEPING_PAUSE_SECONDS = 0.05
 RETRY_AFTER_SECONDS = 1.0
+UNRECORDED_SECONDS = 10.0
+"""How long a call may take from its key's row to the record; then another process, which saw nothing of it there, may make it anew."""
 OK = 200
 UNSTORED = "the request can't be put down now, and nothing was sent"
 
@@ -55,6 +58,22 @@ class _Free:
     uncertain: bool = False
 
 
+class _Claim:
+    """A call's right to be sent: it has it if it comes on record in time, while its key keeps all others from making the call."""
+
+    def __init__(self) -> None:
+        self._ends = time.monotonic() + UNRECORDED_SECONDS
+        self._holds = False
+
+    def confirm(self) -> None:
+        """The call is on record."""
+        self._holds = time.monotonic() < self._ends
+
+    def holds(self) -> bool:
+        """Whether it may be sent."""
+        return self._holds
+
+
 class Gateway(Protocol):
     """Takes calls."""
 
@@ -74,12 +93,16 @@ class Repeats:
         engine: the database.
         gateway: where calls go.
         outcome_of: how a call ended, by the record; None where it was never taken in; raises `OutcomeMissing` where it has no end yet.
+        alone: no other process serves from this database, so that a call which neither runs here nor is on record will never be.
     """
 
-    def __init__(self, engine: AsyncEngine, gateway: Gateway, outcome_of: Callable[[str], Awaitable[Mapping[str, Any] | None]]) -> None:
+    def __init__(
+        self, engine: AsyncEngine, gateway: Gateway, outcome_of: Callable[[str], Awaitable[Mapping[str, Any] | None]], *, alone: bool
+    ) -> None:
         self._engine = engine
         self._gateway = gateway
         self._outcome_of = outcome_of
+        self._alone = alone
         self._keys = KeyStore()
         self._jobs = JobStore()
         self._running: set[str] = set()
@@ -125,9 +148,10 @@ class Repeats:
             IdempotencyMismatch, Conflict, UpstreamUnreachable, NotFound, AuditUnavailable: as `first`; what isn't on disk isn't sent.
         """
         while isinstance(found := await self._found(key, asked.operation), _Free):
-            use = Use(call_id=new_id(), uncertain=found.uncertain)
+            use, claim = Use(call_id=new_id(), uncertain=found.uncertain), _Claim()
             if await self._taken(key, found, use):
-                return await self._made(key, use, replace(asked, call_id=use.call_id), rendered)
+                claimed = replace(asked, call_id=use.call_id, on_record=claim.confirm, wanted=claim.holds)
+                return await self._made(key, use, claimed, rendered)
         return found
 
     def kept(self) -> AbstractAsyncContextManager[None]:
@@ -151,7 +175,7 @@ class Repeats:
         return await self._left(key, use, operation)
 
     async def _left(self, key: Key, use: Use, operation: Operation | None) -> KeptAnswer | _Free:
-        """What became of a call whose answer isn't kept. Of one that runs here the record may not say yet that it was taken in."""
+        """What became of a call whose answer isn't kept. Of one that runs the record may not say yet that it was taken in."""
         call_id = use.call_id or ""
         if call_id in self._running:
             raise _still_running()
@@ -162,6 +186,8 @@ class Repeats:
         except SQLAlchemyError as error:
             raise unavailable(error, UNSTORED) from error
         if outcome is None:
+            if not self._alone and use.age < UNRECORDED_SECONDS:
+                raise _still_running()
             return _Free(use, use.uncertain)
         answer = left_on_record(outcome, uncertain=use.uncertain)
         if answer:

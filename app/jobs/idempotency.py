@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, delete, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain import utc_now
 from app.errors import PROBLEMS, IdempotencyMismatch, UpstreamRefused
+from app.storage import shared_now
 from app.storage.tables import idempotency
 
 __all__ = ["KeptAnswer", "Key", "KeyStore", "Use", "is_kept", "left_on_record", "oldest"]
@@ -48,13 +48,15 @@ class KeptAnswer:
 class Use:
     """What a key stands for: a job, or a call, with its answer once that is kept.
 
-    `uncertain`: an earlier attempt at the call may have done its work, or a part; how it ended isn't known.
+    `uncertain`: an earlier attempt at the call may have done its work, or a part; how it ended isn't known. `age`: how long it has stood
+    for it, in seconds.
     """
 
     call_id: str | None = None
     job_id: str | None = None
     uncertain: bool = False
     answer: KeptAnswer | None = None
+    age: float = field(default=0.0, compare=False)
 
 
 class KeyStore:
@@ -74,12 +76,14 @@ class KeyStore:
             message = "the key in Idempotency-Key was used for another request within the last 24 hours"
             raise IdempotencyMismatch(message)
         answer = KeptAnswer(**json.loads(row["answer"])) if row["answer"] else None
-        return Use(row["call_id"], row["job_id"], bool(row["uncertain"]), answer)
+        age = await shared_now(connection) - datetime.fromisoformat(row["created_at"])
+        return Use(row["call_id"], row["job_id"], bool(row["uncertain"]), answer, age.total_seconds())
 
     async def take(self, connection: AsyncConnection, key: Key, use: Use) -> None:
         """From now on, for 24 hours, the key stands for this."""
         await connection.execute(delete(idempotency).where(*_place(key)))
-        row = {"caller_id": key.caller_id, "key_sha256": key.sha256, "fingerprint": key.fingerprint, "created_at": utc_now()}
+        now = (await shared_now(connection)).isoformat(timespec="microseconds")
+        row = {"caller_id": key.caller_id, "key_sha256": key.sha256, "fingerprint": key.fingerprint, "created_at": now}
         found = {"call_id": use.call_id, "job_id": use.job_id, "uncertain": int(use.uncertain)}
         await connection.execute(insert(idempotency).values(row | found))
 

@@ -1,5 +1,6 @@
 """Where state is kept: the engine, the tables and their migrations. What a row means is its own room's business."""
 
+from app.storage.clock import shared_now
 from app.storage.connection import Connection, Dialect, Executor, Rows, StorageError, Taken
 from app.storage.engine import open_engine, reading, writing
 from app.storage.leading import ALONE, Lead, leading
@@ -29,6 +30,7 @@ __all__ = [
     "open_reading_connection",
     "reading",
     "rehearsed",
+    "shared_now",
     "touch_revision",
     "within",
     "writing",

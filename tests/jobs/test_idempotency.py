@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest_asyncio
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from app.audit import OutcomeMissing
 from app.catalogue import load_catalogue
 from app.domain import Operation
 from app.errors import Conflict, IdempotencyMismatch, UpstreamUnreachable
@@ -24,6 +27,7 @@ from app.storage import reading, writing
 from app.storage.tables import idempotency
 from tests import loopback
 from tests.cli.processes import Process, until
+from tests.jobs.rows import SERVICE, at
 from tests.kills.stage import FIRST_ORDER, TOKENS, Stage, kill, staged
 from tests.storage.database import opened
 
@@ -109,7 +113,7 @@ async def test_a_running_gateway_removes_old_keys(engine: AsyncEngine) -> None:
         for number in range(1_200):
             await KeyStore().take(connection, Key("caller", str(number), "f" * 64), Use(job_id="j"))
         await connection.execute(update(idempotency).values(created_at=LONG_AGO))
-    async with Repeats(engine, Waiting(), record_of(None)).kept(), asyncio.timeout(10):
+    async with Repeats(engine, Waiting(), record_of(None), alone=True).kept(), asyncio.timeout(10):
         while await rows(engine):
             await asyncio.sleep(0.01)
 
@@ -190,6 +194,20 @@ def record_of(outcome: dict[str, Any] | None) -> Any:
     return outcome_of
 
 
+def asked() -> Asked:
+    """A request for one order."""
+    return Asked(
+        request_id="r",
+        caller=SERVICE,
+        operation=operation(idempotent=True),
+        query=b"orderIds=1",
+        has_body=False,
+        token_names=(),
+        wait=1.0,
+        arrived=0.0,
+    )
+
+
 def operation(*, idempotent: bool) -> Operation:
     """An operation of the catalogue, which may be repeated or not."""
     made = next(iter(load_catalogue(Path("openapi/flxpoint.yaml"))))
@@ -202,12 +220,75 @@ async def test_what_was_never_sent_is_made_anew(engine: AsyncEngine, outcome: di
     async with writing(engine) as connection:
         await KeyStore().take(connection, KEY, Use(call_id="c"))
 
-    assert await Repeats(engine, Waiting(), record_of(outcome)).first(KEY, operation(idempotent=False)) is None
+    assert await Repeats(engine, Waiting(), record_of(outcome), alone=True).first(KEY, operation(idempotent=False)) is None
+
+
+@dataclass
+class Recording:
+    """A gateway that puts a call on record when it is let go, and sends it if it is wanted then; a record that tells of it."""
+
+    may_record: asyncio.Event = field(default_factory=asyncio.Event)
+    came: asyncio.Event = field(default_factory=asyncio.Event)
+    recorded: set[str | None] = field(default_factory=set)
+    sent: list[str | None] = field(default_factory=list)
+
+    async def handle(self, asked: Asked) -> Answer:
+        """Carry the call."""
+        self.came.set()
+        await self.may_record.wait()
+        self.recorded.add(asked.call_id)
+        asked.on_record()
+        if asked.wanted():
+            self.sent.append(asked.call_id)
+        return Answer((1,), None)
+
+    def is_waiting(self, call_id: str) -> bool:
+        """No call can be taken back."""
+        return not call_id
+
+    async def outcome_of(self, call_id: str) -> None:
+        """A call that was taken in has no end."""
+        if call_id in self.recorded:
+            raise OutcomeMissing(call_id)
+
+
+async def test_another_processs_call_runs_before_it_is_on_record(engine: AsyncEngine) -> None:
+    """From the moment that one has the key, the same request is told everywhere that the first still runs; it is sent once."""
+    first = Recording()
+    here, there = (Repeats(engine, gateway, first.outcome_of, alone=False) for gateway in (first, Waiting()))
+    calling = asyncio.create_task(here.call(KEY, asked(), lambda _: ANSWER))
+    await first.came.wait()
+    with pytest.raises(Conflict):
+        await there.call(KEY, asked(), lambda _: ANSWER)
+    first.may_record.set()
+    await calling
+
+    assert len(first.sent) == 1
+
+
+async def test_a_process_that_was_held_up_before_the_record_sends_nothing(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key whose call doesn't come on record counts for nothing in the end, and the call isn't sent however late it comes there."""
+    monkeypatch.setattr("app.repeating.UNRECORDED_SECONDS", 0.0)
+    held_up, next_one = Recording(), Recording()
+    next_one.may_record.set()
+    here, there = (Repeats(engine, gateway, next_one.outcome_of, alone=False) for gateway in (held_up, next_one))
+    calling = asyncio.create_task(here.call(KEY, asked(), lambda _: ANSWER))
+    await held_up.came.wait()
+    monkeypatch.setattr("app.repeating.UNRECORDED_SECONDS", 10.0)
+    with pytest.raises(Conflict):
+        await there.call(KEY, asked(), lambda _: ANSWER)
+    async with writing(engine) as connection:
+        await connection.execute(update(idempotency).values(created_at=at(-timedelta(seconds=11))))
+    await there.call(KEY, asked(), lambda _: ANSWER)
+    held_up.may_record.set()
+    await calling
+
+    assert (len(held_up.sent), len(next_one.sent)) == (0, 1)
 
 
 async def test_a_key_that_couldnt_be_put_down_is_no_running_call(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether the request was broken off or the database refused: whoever asks again isn't told for ever that it still runs."""
-    repeats = Repeats(engine, Waiting(), record_of(None))
+    repeats = Repeats(engine, Waiting(), record_of(None), alone=True)
     use = Use(call_id="c")
 
     @asynccontextmanager
@@ -228,7 +309,7 @@ async def test_what_may_have_been_done_isnt_repeated_where_that_does_harm(engine
     """A call whose end isn't known is made anew if its operation is idempotent; else the request is told that it is uncertain."""
     async with writing(engine) as connection:
         await KeyStore().take(connection, KEY, Use(call_id="c"))
-    repeats = Repeats(engine, Waiting(), record_of(OUTCOME | {"code": "unknown", "uncertain": True}))
+    repeats = Repeats(engine, Waiting(), record_of(OUTCOME | {"code": "unknown", "uncertain": True}), alone=False)
     anew = await repeats.first(KEY, operation(idempotent=True))
     with pytest.raises(UpstreamUnreachable) as told:
         await repeats.first(KEY, operation(idempotent=False))

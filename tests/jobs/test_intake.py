@@ -58,7 +58,7 @@ class Quicker(Repeats):
     """Between the look at a key and the job's row another request has the key."""
 
     def __init__(self, engine: AsyncEngine, found: KeptAnswer | Conflict) -> None:
-        super().__init__(engine, NOWHERE, nothing)
+        super().__init__(engine, NOWHERE, nothing, alone=True)
         self._quicker = found
 
     async def first(self, *_: object) -> None:
@@ -73,7 +73,7 @@ class Quicker(Repeats):
 
 def intake_of(engine: AsyncEngine, record: Record, repeats: Repeats | None = None, **quota: int) -> JobIntake:
     """An intake that takes jobs in."""
-    return JobIntake(engine, record, JobQuota(**quota), repeats or Repeats(engine, NOWHERE, nothing), lambda: None)
+    return JobIntake(engine, record, JobQuota(**quota), repeats or Repeats(engine, NOWHERE, nothing, alone=True), lambda: None)
 
 
 def job_of(caller: str) -> NewJob:
@@ -170,7 +170,7 @@ async def test_a_job_that_is_stored_isnt_called_refused(database: str) -> None:
 
     async with opened(database) as engine:
         record, new = Record(), job_of("caller-1")
-        made = await intake_of(engine, record, LostCommit(engine, NOWHERE, nothing)).take(new, None)
+        made = await intake_of(engine, record, LostCommit(engine, NOWHERE, nothing, alone=True)).take(new, None)
 
     assert isinstance(made, Made)
     assert (made.job.id, made.repeated, record.cancelled) == (new.id, False, [])
