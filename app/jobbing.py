@@ -118,7 +118,7 @@ class JobRunner:
             uncertain: whether an earlier attempt may have done the call's work.
         """
         job = await self._store.add(connection, new)
-        await self._held.hold(connection, job, lease_until=lease_from_now())
+        await self._held.hold(connection, job, lease_until=await lease_from_now(connection))
         (waiting,) = await self._store.parts(connection, job.id, [PartState.WAITING], after=0, limit=1)
         part = replace(waiting, state=PartState.TAKEN, call_id=call_id, uncertain=uncertain)
         await self._held.take(connection, part)

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain import utc_now
 from app.jobs.job import OPEN, Counts, Job, JobState, Part, PartEnd, PartState, cut
 from app.jobs.store import ids_as_text, job_of, part_row
+from app.storage import shared_now
 from app.storage.tables import job_parts, jobs
 
 __all__ = ["HeldJobs"]
@@ -35,7 +36,7 @@ class HeldJobs:
 
     async def any(self, connection: AsyncConnection, *, alone: bool) -> bool:
         """Whether there is an open job that is one's own or that nobody's lease holds; `alone`: as `claim`."""
-        mine = or_(jobs.c.owner == self._owner, true() if alone else _is_free())
+        mine = or_(jobs.c.owner == self._owner, true() if alone else await _is_free(connection))
         return (await connection.execute(select(jobs.c.id).where(jobs.c.state.in_(OPEN), mine).limit(1))).first() is not None
 
     async def claim(self, connection: AsyncConnection, *, lease_until: str, alone: bool) -> dict[str, tuple[bool, str]]:
@@ -46,10 +47,10 @@ class HeldJobs:
 
         Args:
             connection: the transaction.
-            lease_until: until when they are one's own; UTC, ISO 8601.
+            lease_until: until when they are one's own, by the database's clock; UTC, ISO 8601.
             alone: no other process lives, whatever its lease says.
         """
-        mine = or_(jobs.c.owner == self._owner, true() if alone else _is_free())
+        mine = or_(jobs.c.owner == self._owner, true() if alone else await _is_free(connection))
         query = update(jobs).where(jobs.c.state.in_(OPEN), mine).values(owner=self._owner, lease_until=lease_until)
         rows = await connection.execute(query.returning(jobs.c.id, jobs.c.cancelling, jobs.c.expires_at))
         return {row.id: (bool(row.cancelling), row.expires_at) for row in sorted(rows, key=lambda row: row.id)}
@@ -57,7 +58,8 @@ class HeldJobs:
     async def claim_new(self, connection: AsyncConnection, *, lease_until: str) -> list[Job]:
         """Take the open jobs that nobody's lease holds; gives these and those of one's own that are to be cancelled, the oldest first."""
         mine = and_(jobs.c.owner == self._owner, jobs.c.cancelling == 1)
-        query = update(jobs).where(jobs.c.state.in_(OPEN), or_(mine, _is_free())).values(owner=self._owner, lease_until=lease_until)
+        found = or_(mine, await _is_free(connection))
+        query = update(jobs).where(jobs.c.state.in_(OPEN), found).values(owner=self._owner, lease_until=lease_until)
         rows = (await connection.execute(query.returning(*jobs.c))).mappings()
         return sorted((job_of(row) for row in rows), key=lambda job: job.id)
 
@@ -139,8 +141,9 @@ class HeldJobs:
         return exists().where(jobs.c.id == job_id, jobs.c.owner == self._owner)
 
 
-def _is_free() -> ColumnElement[bool]:
-    return or_(jobs.c.owner.is_(None), jobs.c.lease_until < utc_now())
+async def _is_free(connection: AsyncConnection) -> ColumnElement[bool]:
+    now = (await shared_now(connection)).isoformat(timespec="microseconds")
+    return or_(jobs.c.owner.is_(None), jobs.c.lease_until < now)
 
 
 def _end_state(counts: Counts, *, expired: bool) -> JobState:

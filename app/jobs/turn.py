@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -17,6 +17,7 @@ from app.jobs.holding import HeldJobs
 from app.jobs.job import Job, Part, PartEnd, PartState
 from app.jobs.run import Lane, Run
 from app.jobs.store import JobStore
+from app.storage import shared_now
 
 __all__ = ["LEASE_SECONDS", "Turn", "lease_from_now"]
 
@@ -82,7 +83,7 @@ class Turn:
     async def claim(self, connection: AsyncConnection, *, alone: bool) -> None:
         """Renew the lease and take what is free; what another has taken is let go."""
         now = time.monotonic()
-        mine = await self.held.claim(connection, lease_until=lease_from_now(), alone=alone)
+        mine = await self.held.claim(connection, lease_until=await lease_from_now(connection), alone=alone)
         self.runs = {job_id: run for job_id, run in self.runs.items() if job_id in mine}
         for job_id, run in self.runs.items():
             cancelling, expires_at = mine[job_id]
@@ -95,7 +96,7 @@ class Turn:
 
     async def claim_new(self, connection: AsyncConnection) -> None:
         """Take what is free, and see which jobs are to be cancelled; the lease of the others is left as it is."""
-        self._hold(await self.held.claim_new(connection, lease_until=lease_from_now()))
+        self._hold(await self.held.claim_new(connection, lease_until=await lease_from_now(connection)))
 
     async def settle(self, connection: AsyncConnection) -> None:
         """Write down how parts ended."""
@@ -188,9 +189,9 @@ class Turn:
         run.more = False
 
 
-def lease_from_now() -> str:
-    """Until when a lease lasts that is taken now; UTC, ISO 8601."""
-    return (datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS)).isoformat(timespec="microseconds")
+async def lease_from_now(connection: AsyncConnection) -> str:
+    """Until when a lease lasts that is taken now, by the clock that all have in common; UTC, ISO 8601."""
+    return (await shared_now(connection) + timedelta(seconds=LEASE_SECONDS)).isoformat(timespec="microseconds")
 
 
 def _is_over(run: Run) -> bool:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.jobs import HeldJobs, Job, JobState, JobStore, Part, PartEnd, PartState
-from app.storage import writing
+from app.jobs.turn import lease_from_now
+from app.storage import Dialect, writing
 from tests.jobs.rows import added, at, job_of, new_job, parts_of
 from tests.storage.database import migrated, opened
 
@@ -80,6 +81,20 @@ async def test_who_is_alone_takes_what_a_dead_process_held(database: str) -> Non
 
         assert await claimed(engine, OURS) == []
         assert await claimed(engine, OURS, alone=True) == [job.id]
+
+
+@pytest.mark.parametrize("database", [Dialect.POSTGRESQL], indirect=True)
+async def test_a_lease_lasts_by_the_servers_clock(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One whose own clock is a minute ahead of the others' takes nothing that another holds."""
+    async with opened(database) as engine:
+        job = await added(engine, new_job([1]))
+        async with writing(engine) as connection:
+            held = await OURS.claim(connection, lease_until=await lease_from_now(connection), alone=False)
+        monkeypatch.setattr("app.jobs.holding.utc_now", lambda: at(MINUTE))
+        taken_by_others = await claimed(engine, THEIRS)
+
+    assert list(held) == [job.id]
+    assert taken_by_others == []
 
 
 async def test_what_is_given_up_is_free_at_once(database: str) -> None:
