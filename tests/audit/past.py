@@ -5,10 +5,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,12 +23,17 @@ from app.domain import new_id
 from app.opening import open_state
 from app.recording import record_changes
 from app.retention import Pruning, Retention, open_retention
-from app.storage import DatabaseThread, reading, writing
+from app.storage import DatabaseThread, Dialect, writing
 from app.vault import CHECKPOINT_SIGNING, Keyring, own_key
 from tests.records import administrative
 from tests.rig import settings_for
+from tests.storage.database import Hand, by_hand
 
 BY = "test:past"
+UNCHECKED = {
+    Dialect.SQLITE: "PRAGMA ignore_check_constraints = ON",
+    Dialect.POSTGRESQL: "ALTER TABLE audit_records DROP CONSTRAINT IF EXISTS ck_audit_records_number",
+}
 LISTS = ("ids", "linked_ids", "call_ids")
 BEGUN_OR_ENDED = (("call_id", "call:intent"), ("call_id", "call:outcome"), ("send_id", "send:intent"))
 
@@ -120,32 +124,32 @@ class Past:
 
     async def all(self, query: str) -> list[Any]:
         """What a query finds: the values of its first column."""
-        async with reading(self.engine) as connection:
-            return list((await connection.exec_driver_sql(query)).scalars())
+        with by_hand(self.engine) as hand:
+            return [row[0] for row in hand.execute(query)]
 
     def edit(self, statement: str, *parameters: Any) -> None:
-        """Change the database by hand."""
-        with closing(sqlite3.connect(self.database)) as connection, connection:
-            connection.execute("PRAGMA ignore_check_constraints = ON")
-            connection.execute(statement, parameters)
+        """Change the database by hand, whatever its constraints say."""
+        with by_hand(self.engine) as hand:
+            hand.execute(UNCHECKED[hand.dialect])
+            hand.execute(statement, parameters)
 
     def assert_proven(self) -> None:
         """Everything that is left follows from tombstones and checkpoints, and nothing is there that a tombstone stands for."""
-        assert_proven(self.database, Trusted(self.signer.public))
+        assert_proven(self.engine, Trusted(self.signer.public))
 
 
 @asynccontextmanager
-async def past(folder: Path) -> AsyncIterator[Past]:
-    """Open a state folder."""
-    async with open_state(settings_for(folder)) as (engine, keyring):
+async def past(folder: Path, database: str = "") -> AsyncIterator[Past]:
+    """Open a state folder, with its own database or that at an address."""
+    async with open_state(settings_for(folder, database_url=database)) as (engine, keyring):
         async with writing(engine) as connection:
             signer = Signer(await own_key(connection, keyring, CHECKPOINT_SIGNING))
         yield Past(folder, engine, keyring, signer)
 
 
-def assert_proven(database: Path, trusted: Trusted) -> None:
+def assert_proven(engine: AsyncEngine, trusted: Trusted) -> None:
     """Recompute every chain from its last tombstone on, and find it sealed as it should be."""
-    with closing(sqlite3.connect(database)) as connection:
+    with by_hand(engine) as connection:
         chains = [chain for (chain,) in connection.execute("SELECT id FROM audit_chains")]
         for chain in chains:
             _assert_chain(connection, chain, trusted)
@@ -157,7 +161,7 @@ def assert_proven(database: Path, trusted: Trusted) -> None:
         assert connection.execute("SELECT value, number FROM audit_ids ORDER BY 1, 2").fetchall() == expected
 
 
-def _assert_chain(connection: sqlite3.Connection, chain: str, trusted: Trusted) -> None:
+def _assert_chain(connection: Hand, chain: str, trusted: Trusted) -> None:
     last, head = 0, GENESIS
     for members in _seals(connection, "audit_tombstones", chain, trusted):
         assert (members["kind"], members["first"]) == ("tombstone", last + 1)
@@ -176,7 +180,7 @@ def _assert_chain(connection: sqlite3.Connection, chain: str, trusted: Trusted) 
         sealed = members["seq"]
 
 
-def _seals(connection: sqlite3.Connection, table: str, chain: str, trusted: Trusted) -> list[dict[str, Any]]:
+def _seals(connection: Hand, table: str, chain: str, trusted: Trusted) -> list[dict[str, Any]]:
     rows = connection.execute(f"SELECT body, signature FROM {table} WHERE chain = ? ORDER BY seq", (chain,))  # noqa: S608 - ours
     return [trusted.check(body.encode(), signature) for body, signature in rows]
 

@@ -421,13 +421,14 @@ async def test_a_command_in_between_does_not_disturb_it(deaths: Deaths) -> None:
 
 
 async def test_a_locked_database_leaves_it_for_later(deaths: Deaths, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look that can't write raises, and has changed nothing."""
+    """A look that can't write raises, and has written nothing; once its claim has run out the next one does."""
     hurry(monkeypatch)
     dead = await deaths.died(*taken(make_call(1)))
     recovery = deaths.recovery(deaths.ledger())
     with locked(deaths.engine), pytest.raises(SQLAlchemyError):
         await recovery.recover()
     untouched = deaths.chain(dead)["closed_at"], deaths.outcomes()
+    deaths.run_out(dead)
     await recovery.recover()
 
     assert untouched == (None, {})
