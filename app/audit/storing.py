@@ -31,15 +31,18 @@ __all__ = [
 ]
 
 MOST_HEADS = 200
-INSERT_ROWS = "INSERT INTO audit_records (number, body, hash) VALUES "
+NEW_ROWS = "INSERT INTO audit_records (number, body, hash) SELECT * FROM (VALUES {}) WHERE "
 ONE_ROW = "(?, ?, ?)"
+AFTER_ALL = "NOT EXISTS (SELECT 1 FROM audit_records WHERE number >= ?)"
+"""Nothing that is there has such a number or a higher one: a lower one may be free, where others wrote meanwhile and that is pruned."""
+
 INSERT_UNNESTED = (
     f"WITH alone AS MATERIALIZED (SELECT pg_advisory_xact_lock({RECORD})) "  # noqa: S608 - a constant
     "INSERT INTO audit_records (number, body, hash) "
     "SELECT number, body, hash FROM alone, unnest(?::bigint[], ?::text[], ?::bytea[]) AS row (number, body, hash) "
-    "WHERE NOT EXISTS (SELECT 1 FROM audit_records WHERE number >= ?)"
+    f"WHERE {AFTER_ALL}"
 )
-"""PostgreSQL's: under the record's lock, and only after all that is there. What was committed since the statement began has its places."""
+"""PostgreSQL's: under the record's lock. What was committed after the statement began, which it doesn't see, has the next numbers."""
 
 INSERT_SEAL = (
     "INSERT INTO audit_checkpoints (number, body, signature) VALUES ((SELECT coalesce(max(number), 0) + 1 FROM audit_checkpoints), ?, ?)"
@@ -138,10 +141,13 @@ def insert_rows(executor: Executor, rows: Sequence[Row]) -> None:
     """
     if not rows:
         return
+    first = rows[0].number
     if executor.dialect is Dialect.SQLITE:
-        executor.execute(INSERT_ROWS + ",".join([ONE_ROW] * len(rows)), tuple(chained.from_iterable(rows)))
-    elif executor.execute(INSERT_UNNESTED, (*map(list, zip(*rows, strict=True)), rows[0].number)).rowcount != len(rows):
-        message = f"{rows[0].number} isn't the next place"
+        query, values = NEW_ROWS.format(",".join([ONE_ROW] * len(rows))) + AFTER_ALL, tuple(chained.from_iterable(rows))
+    else:
+        query, values = INSERT_UNNESTED, tuple(map(list, zip(*rows, strict=True)))
+    if executor.execute(query, (*values, first)).rowcount != len(rows):
+        message = f"the place {first} is taken, or there are records behind it"
         raise Taken(message)
 
 
