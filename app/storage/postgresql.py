@@ -22,7 +22,7 @@ __all__ = ["REFUSALS", "PostgresConnection", "connect", "in_postgresql", "leave"
 T = TypeVar("T")
 
 CONNECT_SECONDS = 2.0
-STATEMENT_SECONDS = 10.0
+STATEMENT_SECONDS = 5.0
 LOCK_SECONDS = 5.0
 IDLE_SECONDS = 4.0
 """Less than what others wait for a lock."""

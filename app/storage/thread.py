@@ -54,18 +54,18 @@ class DatabaseThread:
         Raises:
             SQLAlchemyError: the database refused.
         """
-        return await self._order(work)
+        return await self._order(lambda: work(self._connect()))
 
     async def aclose(self) -> None:
         """Close the connection, once what was ordered is done. Where that takes longer than 5 s the thread is left behind: it may hang."""
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                await self._order(lambda _: self._disconnect())
+                await self._order(self._disconnect)
         except TimeoutError:
             log.error("work on the database doesn't end; its thread is left behind")  # noqa: TRY400 - there is no more to know
         self._orders.put(None)
 
-    def _order(self, work: Work[T]) -> asyncio.Future[T]:
+    def _order(self, work: Callable[[], T]) -> asyncio.Future[T]:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
         self._orders.put(_Order(work, loop, done))
@@ -77,7 +77,7 @@ class DatabaseThread:
 
     def _carry_out(self, order: _Order) -> None:
         try:
-            result = order.work(self._connect())
+            result = order.work()
         except StorageError as error:
             # The next attempt gets a connection of its own, with nothing left open.
             self._disconnect()
@@ -125,7 +125,7 @@ class ReadingThread(DatabaseThread):
         if len(self._asked) >= MOST_ASKING:
             message = "too many wait for a reading"
             raise Crowded(message)
-        done = self._order(work)
+        done = self._order(lambda: work(self._connect()))
         self._asked.add(done)
         try:
             return await done
@@ -164,7 +164,7 @@ def _translated(error: StorageError) -> DBAPIError:
 class _Order:
     """Work for the thread, and who hears of its end."""
 
-    work: Work[Any]
+    work: Callable[[], Any]
     loop: asyncio.AbstractEventLoop
     done: asyncio.Future[Any]
 
