@@ -44,13 +44,12 @@ async def test_a_lost_connection_fails_what_is_under_way_and_is_made_anew(server
     with proxied(server.port) as proxy:
         async with linked(server.address_at(proxy.port)) as watched:
             await watched.ask()
-            proxy.partition()
-            under_way = asyncio.create_task(watched.ask())
-            await asyncio.sleep(0)
-            proxy.cut()
-            with pytest.raises(LinkDown):
-                await under_way
-            proxy.heal()
+            with proxy.partitioned():
+                under_way = asyncio.create_task(watched.ask())
+                await asyncio.sleep(0)
+                proxy.cut()
+                with pytest.raises(LinkDown):
+                    await under_way
 
             assert await watched.ask()
 
