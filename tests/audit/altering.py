@@ -8,17 +8,22 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 
+import pytest
 from sqlalchemy import make_url
 
-from app.storage import Connection
+from app.storage import Connection, Dialect
 from app.storage.embedded import EmbeddedConnection
 from app.storage.embedded_scan import scanning
 from app.storage.postgresql import PostgresConnection
 from app.storage.postgresql_scan import scanning_server
 from app.storage.scan import Scan
 from tests.servers.postgres import Postgres
+from tests.storage.database import address_of
 
-__all__ = ["Altered", "InFile", "OnServer"]
+__all__ = ["ON_SQLITE", "Altered", "InFile", "OnServer"]
+
+ON_SQLITE = pytest.mark.parametrize("empty", [Dialect.SQLITE], indirect=True)
+"""For a test of histories that is about SQLite, or its file."""
 
 WRITTEN = {"body": ("audit_records", "audit_checkpoints", "audit_tombstones"), "hash": ("audit_records",)} | {
     "signature": ("audit_checkpoints", "audit_tombstones")
@@ -30,6 +35,11 @@ COMPUTED = "SELECT attname FROM pg_attribute WHERE attrelid = ?::text::regclass 
 
 class Altered(ABC):
     """A database with the newest schema at first."""
+
+    @property
+    @abstractmethod
+    def address(self) -> str:
+        """Where it is, as SQLAlchemy takes it."""
 
     @abstractmethod
     def editing(self) -> AbstractContextManager[Connection]:
@@ -57,6 +67,11 @@ class InFile(Altered):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    @property
+    def address(self) -> str:
+        """Where its file is."""
+        return address_of(self.path)
 
     @contextmanager
     def editing(self) -> Iterator[Connection]:
@@ -111,6 +126,11 @@ class OnServer(Altered):
         self._is_worn = True
         self._connection: Connection | None = None
         self._copies: list[OnServer] = []
+
+    @property
+    def address(self) -> str:
+        """Where it is, until it begins anew."""
+        return self._address
 
     def close(self) -> None:
         """Leave it, and its copies."""

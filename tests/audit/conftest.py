@@ -1,9 +1,10 @@
-"""A database and a chain to write to it."""
+"""A database and a chain to write to it, and a history that is altered by hand."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ import pytest_asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.audit import Ledger, Signer
-from app.storage import DatabaseThread
+from app.storage import DatabaseThread, Dialect
+from tests.audit.altering import InFile, OnServer
+from tests.audit.histories import History
+from tests.servers.postgres import Postgres
 from tests.storage.database import migrated, opened
 
 
@@ -53,3 +57,21 @@ def schema(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     asyncio.run(make())
     return path
+
+
+@pytest.fixture(scope="module")
+def on_server(postgres_server: Postgres, template: str) -> Iterator[OnServer]:
+    """A server's database, for one test after the other."""
+    with closing(OnServer(postgres_server, template)) as made:
+        yield made
+
+
+@pytest.fixture(params=list(Dialect))
+def empty(request: pytest.FixtureRequest, tmp_path: Path, schema: Path) -> History:
+    """A database in which nothing has happened yet: SQLite's, or a server's."""
+    if request.param == Dialect.SQLITE:
+        (tmp_path / "gateway.db").write_bytes(schema.read_bytes())
+        return History(InFile(tmp_path / "gateway.db"))
+    database: OnServer = request.getfixturevalue("on_server")
+    database.begin_anew()
+    return History(database)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,15 +34,15 @@ def later(**members: Any) -> Record:
 
 
 @pytest.fixture
-def history(tmp_path: Path, schema: Path) -> History:
+def history(empty: History) -> History:
     """A sealed chain in which a later version wrote records of a new name, and of a known one with a new member."""
-    history = History(tmp_path / "gateway.db", schema)
-    history.append(2)
-    with history.editing() as connection:
-        history._write(connection, history.chain, [later(**LATER), later(**MORE)])
-    history.append(2)
-    history.checkpoint()
-    return history
+    made = empty
+    made.append(2)
+    with made.editing() as connection:
+        made._write(connection, made.chain, [later(**LATER), later(**MORE)])
+    made.append(2)
+    made.checkpoint()
+    return made
 
 
 def test_they_are_proven(history: History) -> None:
@@ -63,7 +62,7 @@ def test_they_are_removed_with_the_others(history: History) -> None:
 
 async def test_they_are_read_with_the_others(history: History) -> None:
     """Listed, found by what they have in common with others, and part of their request's story, with all that they say."""
-    async with opened(history.path) as engine:
+    async with opened(history.database.address) as engine:
         thread = ReadingThread(engine)
         reader = AuditReader(thread)
         page = await reader.page(Wanted.of({"caller": "order-service"}), limit=10)

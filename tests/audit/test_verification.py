@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +14,9 @@ from app.audit.canonical import canonical
 from app.audit.chain import ADMINISTRATION, GENESIS, next_hash
 from app.audit.verification import Finding, Findings, Kind
 from app.audit.verification.state import MOST_GAPS, Gap, Progress
-from app.storage import Dialect
 from app.storage.scan import LARGEST_VALUE
-from tests.audit.altering import InFile, OnServer
+from tests.audit.altering import ON_SQLITE, InFile
 from tests.audit.histories import SIGNER, History, flipped, places, rehash
-from tests.servers.postgres import Postgres
-
-ON_SQLITE = pytest.mark.parametrize("empty", [Dialect.SQLITE], indirect=True)
-"""For a test that is about SQLite, or its file."""
-
-
-@pytest.fixture(scope="module")
-def on_server(postgres_server: Postgres, template: str) -> Iterator[OnServer]:
-    """A server's database, for one test after the other."""
-    with closing(OnServer(postgres_server, template)) as made:
-        yield made
-
-
-@pytest.fixture(params=list(Dialect))
-def empty(request: pytest.FixtureRequest, tmp_path: Path, schema: Path) -> History:
-    """A database in which nothing has happened yet: SQLite's, or a server's."""
-    if request.param == Dialect.SQLITE:
-        (tmp_path / "gateway.db").write_bytes(schema.read_bytes())
-        return History(InFile(tmp_path / "gateway.db"))
-    database: OnServer = request.getfixturevalue("on_server")
-    database.begin_anew()
-    return History(database)
 
 
 @pytest.fixture
