@@ -58,6 +58,12 @@ class Valkey(Program):
         """Its address through what listens at another port."""
         return f"{scheme}://{USER}:{PASSWORD}@127.0.0.1:{port}/0"
 
+    @property
+    def address_of_group(self) -> str:
+        """Where a Sentinel says which server is to be used, as the gateway takes it."""
+        login = f"{USER}:{PASSWORD}"
+        return f"valkey+sentinel://{login}@127.0.0.1:{self.port}/{GROUP}?sentinel_username={USER}&sentinel_password={PASSWORD}"
+
     def ask(self, *command: str | int) -> Any:
         """One command over a connection of its own; gives its reply.
 
