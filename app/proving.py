@@ -17,7 +17,7 @@ from app.errors import StartRefused
 from app.settings import Settings
 from app.storage import StorageError
 from app.storage.embedded_scan import scanning
-from app.storage.migrate import newest_schema
+from app.storage.migrate import known_schemas, newest_schema
 from app.storage.postgresql_scan import scanning_server
 from app.storage.scan import Damaged, Scan
 from app.vault import CHECKPOINT_SIGNING, Sealed, load_keyring, open_own_key
@@ -114,7 +114,8 @@ def _log_beside(settings: Settings) -> str:
 def _require_schema(scan: Scan) -> None:
     found = scan.schema() or "none"
     if found != newest_schema():
-        message = f"the database has schema {found}, this version {newest_schema()}: bring it there with `db upgrade`"
+        advice = "bring it there with `db upgrade`" if found in {"none", *known_schemas()} else "read it with the newer one that made it"
+        message = f"the database has schema {found}, this version {newest_schema()}: {advice}"
         raise StartRefused(message)
 
 

@@ -274,6 +274,16 @@ def test_what_is_pruned_can_not_fake_the_outcome(faked: Shell) -> None:
     assert ran.err.startswith("conflict: nothing of chain \\x1b[2J")
 
 
+def test_a_newer_schema_is_read_with_what_made_it(shell: Shell) -> None:
+    """It isn't said that `db upgrade` would help: it brings nothing back."""
+    edit(shell, "UPDATE alembic_version SET version_num = '9999'")
+    ran = shell("audit", "verify")
+
+    assert ran.status == 2
+    assert "has schema 9999" in ran.err
+    assert "read it with the newer one that made it" in ran.err
+
+
 def test_a_schema_whose_name_a_terminal_would_obey_is_shown(shell: Shell) -> None:
     """A refusal, too, shows what it names."""
     edit(shell, "UPDATE alembic_version SET version_num = char(27) || '[2J'")
