@@ -31,6 +31,12 @@ class Recorder:
         async with self._control() as client:
             return [(await client.get("/_simulator/arrivals", params={"token": token})).raise_for_status().json() for token in tokens]
 
+    async def targets(self, token: str) -> list[str]:
+        """What each of a token's requests asked for: path and query."""
+        async with self._control() as client:
+            found: list[str] = (await client.get("/_simulator/targets", params={"token": token})).raise_for_status().json()
+            return found
+
     async def refused(self, token: str) -> int:
         """How many of a token's requests were answered 429."""
         async with self._control() as client:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import os
 import signal
 import tempfile
@@ -15,7 +16,9 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from itertools import count, cycle
 from pathlib import Path
+from typing import Any
 
+from app.domain import utc_now
 from benchmarks.client import Connection, connected, request_bytes
 from benchmarks.crowd import Told, ask, linked
 from benchmarks.processes import Child, free_address, spawned
@@ -116,6 +119,11 @@ class Fleet:
     orders: count[int] = field(default_factory=lambda: count(FIRST_ORDER))
     tokens: count[int] = field(default_factory=count)
 
+    @property
+    def living(self) -> list[Replica]:
+        """The replicas that run."""
+        return [replica for replica in self.replicas if replica.child.process.poll() is None]
+
     def next_token(self) -> str:
         """A token that nobody used yet: what arrives with it is the test's own."""
         return self.cast.tokens[next(self.tokens)]
@@ -139,7 +147,7 @@ class Fleet:
         Raises:
             RuntimeError: one doesn't start.
         """
-        await asyncio.gather(*(replica.child.ready(READY) for replica in replicas or self.replicas))
+        await asyncio.gather(*(replica.child.ready(READY) for replica in replicas or self.living))
 
     async def readiness(self, replica: Replica) -> int:
         """The status by which a replica says whether it is ready."""
@@ -177,7 +185,7 @@ class Fleet:
         self, calls: int, replicas: Sequence[Replica] = (), *, token: str = "", caller: str = "", wait: int = LONGEST_WAIT
     ) -> list[Called]:
         """Make so many calls at once, spread evenly over these replicas, or all."""
-        turns = zip(cycle(replicas or self.replicas), range(calls), strict=False)
+        turns = zip(cycle(replicas or self.living), range(calls), strict=False)
         return await asyncio.gather(*(self.ask(replica, token=token, caller=caller, wait=wait) for replica, _ in turns))
 
     async def arrivals(self, token: str = "") -> list[float]:
@@ -214,6 +222,17 @@ class Fleet:
         async with asyncio.timeout(DESERTED_SECONDS):
             while self.places():
                 await asyncio.sleep(POLL_SECONDS)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Everything on record, oldest first."""
+        return [json.loads(body) for body in self._ask_database("SELECT body FROM audit_records ORDER BY number")]
+
+    def expire(self, chain: str) -> None:
+        """End the lease of a dead process's chain now, for which the others would wait 30 s."""
+        self._ask_database(f"UPDATE audit_chains SET lease_until = '{utc_now()}' WHERE id = '{chain}' AND closed_at IS NULL")  # noqa: S608
+
+    def _ask_database(self, statement: str) -> list[str]:
+        return self.postgres.ask(statement, self.variables["GATEWAY_DATABASE_URL"].rpartition("/")[2])
 
     def places(self) -> int:
         """How many places for waiting calls Valkey keeps, of all replicas and lanes."""

@@ -9,7 +9,9 @@ from contextlib import ExitStack
 import pytest
 
 from benchmarks.windows import breaches
-from tests.replicas.fleet import Called, Fleet
+from tests.cli.processes import PATIENCE_SECONDS
+from tests.kills.evidence import Evidence
+from tests.replicas.fleet import Called, Fleet, Replica
 from tests.servers.valkey import faketime
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -26,7 +28,7 @@ REFUSED = "pacing-unavailable"
 async def test_a_paused_replica_sends_on_no_stale_claim(fleet: Fleet) -> None:
     """While it stands still the others' calls go on, and its own go out afterwards, in their turn."""
     token = fleet.next_token()
-    first, *others = fleet.replicas
+    first, *others = fleet.living
     of_first = asyncio.create_task(fleet.ask_all(CALLS, [first], token=token))
     of_others = asyncio.create_task(fleet.ask_all(CALLS, others, token=token))
     await fleet.arrived(2, token)
@@ -46,7 +48,7 @@ async def test_a_replica_that_stumbles_breaks_no_window(fleet: Fleet) -> None:
     calls = asyncio.create_task(fleet.ask_all(CALLS, token=token))
     for number in range(1, CALLS - 1):
         await fleet.arrived(number, token)
-        with fleet.replicas[number % len(fleet.replicas)].paused():
+        with fleet.living[number % len(fleet.living)].paused():
             await asyncio.sleep(SHORTLY_PAUSED_SECONDS)
 
     assert all(one.right for one in await calls)
@@ -61,7 +63,7 @@ async def test_valkey_away_sends_nothing_and_says_so(fleet: Fleet) -> None:
     with fleet.valkey.away():
         gone = time.monotonic()
         told = await waiting
-        late = await fleet.ask_all(len(fleet.replicas), token=token)
+        late = await fleet.ask_all(len(fleet.living), token=token)
         sent = await fleet.arrivals(token)
     back = time.monotonic()
     await fleet.ready()
@@ -93,7 +95,7 @@ async def test_a_slow_valkey_breaks_no_window(fleet: Fleet) -> None:
     """An answer after 200 ms comes too late for some turns; those are taken again."""
     token = fleet.next_token()
     with ExitStack() as slow:
-        for replica in fleet.replicas:
+        for replica in fleet.living:
             slow.enter_context(replica.network.delayed(there=0.1, back=0.1))
         called = await fleet.ask_all(CALLS, token=token)
 
@@ -104,7 +106,7 @@ async def test_a_slow_valkey_breaks_no_window(fleet: Fleet) -> None:
 async def test_a_replica_cut_off_from_valkey_sends_nothing(fleet: Fleet) -> None:
     """Its calls are refused, the others' go on; what it asked for before arrives late and is of no use to it."""
     token = fleet.next_token()
-    first, *others = fleet.replicas
+    first, *others = fleet.living
     of_first = asyncio.create_task(fleet.ask_all(CALLS, [first], token=token))
     of_others = asyncio.create_task(fleet.ask_all(CALLS, others, token=token))
     await fleet.arrived(2, token)
@@ -139,18 +141,40 @@ async def test_a_step_of_valkeys_clock_breaks_no_window(fleet: Fleet, seconds: f
 async def test_a_dead_replicas_places_fall_out(fleet: Fleet) -> None:
     """Its callers' connections are gone, the others' calls go on, no place of its own is left, and another takes its place."""
     token = fleet.next_token()
-    *others, last = fleet.replicas
-    of_last = asyncio.create_task(fleet.ask_all(CALLS, [last], token=token))
-    of_others = asyncio.create_task(fleet.ask_all(CALLS, others, token=token))
-    await fleet.arrived(2, token)
-    last.kill()
-    another = fleet.start()
-    lost: list[Called] = await of_last
-    called = await of_others
-    await fleet.ready(another)
+    another, lost, called = await lose_one(fleet, token)
 
     assert all(one.told is None or one.right for one in lost)
     assert all(one.right for one in called)
     assert (await fleet.ask(another, token=token)).right
     await fleet.deserted()
     assert not breaches(await fleet.arrivals(token))
+
+
+async def test_the_others_put_on_record_how_a_dead_replicas_calls_ended(fleet: Fleet) -> None:
+    """Whatever arrived was announced, and in the end each call and each send has one outcome."""
+    token = fleet.next_token()
+    _, lost, _ = await lose_one(fleet, token)
+    unanswered = {str(one.order) for one in lost if one.told is None}
+    chains = {one["chain"] for one in fleet.records() if one["name"] == "call:intent" and unanswered.intersection(one["ids"])}
+    for chain in chains:
+        fleet.expire(chain)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (evidence := Evidence(fleet.records())).without_one_outcome("call"):
+            await asyncio.sleep(0.1)
+
+    assert len(chains) == 1
+    assert not evidence.without_one_outcome("send")
+    assert not evidence.unannounced({token: await fleet.recorder.targets(token)})
+
+
+async def lose_one(fleet: Fleet, token: str) -> tuple[Replica, list[Called], list[Called]]:
+    """Kill one replica while calls wait at all, and start another; gives that one, the dead one's calls, and the others'."""
+    *others, last = fleet.living
+    of_last = asyncio.create_task(fleet.ask_all(CALLS, [last], token=token))
+    of_others = asyncio.create_task(fleet.ask_all(CALLS, others, token=token))
+    await fleet.arrived(2, token)
+    last.kill()
+    another = fleet.start()
+    lost, called = await of_last, await of_others
+    await fleet.ready(another)
+    return another, lost, called

@@ -27,7 +27,7 @@ async def test_replicas_share_one_tokens_turns(fleet: Fleet) -> None:
 async def test_a_flood_on_other_replicas_delays_no_single_call(fleet: Fleet) -> None:
     """A caller with one call on one replica is served before nearly all that another has waiting on two others."""
     token = fleet.next_token()
-    first, second, third = fleet.replicas
+    first, second, third = fleet.living
     flood = asyncio.create_task(fleet.ask_all(2 * CALLS, [first, second], token=token, caller="flood"))
     await fleet.crowded(2 * CALLS - 2)
     single = await fleet.ask(third, token=token, caller="single")

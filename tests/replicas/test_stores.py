@@ -46,7 +46,7 @@ async def test_without_postgresql_nothing_is_sent(fleet: Fleet, fault: Callable[
     with fault(fleet.postgres):
         gone = time.monotonic()
         async with asyncio.timeout(TOLD_WITHIN_SECONDS):
-            late = await fleet.ask_all(len(fleet.replicas), token=token)
+            late = await fleet.ask_all(len(fleet.living), token=token)
             told = await waiting
         sent = await fleet.arrivals(token)
     await fleet.ready()
