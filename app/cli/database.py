@@ -12,6 +12,7 @@ from app.opening import open_database
 from app.settings import load_settings
 from app.storage import open_engine
 from app.storage.migrate import newest_schema, schema_of
+from app.telemetry import configure_logs
 
 __all__ = ["group"]
 
@@ -21,6 +22,7 @@ group = typer.Typer(help="The database's schema.", no_args_is_help=True)
 @group.command()
 def upgrade() -> None:
     """Bring the database to the newest schema, as `serve` does at its start. One that a newer version brought further stays so."""
+    configure_logs("INFO", as_json=False)
 
     async def run() -> str | None:
         async with open_database(load_settings()) as engine:

@@ -100,3 +100,24 @@ def test_a_gateway_outlives_its_database(variables: dict[str, str], postgres_ser
     assert SERVING_ALREADY in refused.stderr
     assert ended == 0
     assert "another process serves from this database" in gateway.err
+
+
+def test_a_process_of_an_older_version_starts_again_in_a_rolling_update(
+    variables: dict[str, str], postgres_server: Postgres, tmp_path: Path
+) -> None:
+    """It serves on a schema that a newer version made, where that says that it may, and leaves it alone; else it is refused in one line."""
+    database = variables["GATEWAY_DATABASE_URL"].rpartition("/")[2]
+    run("db", "upgrade", variables=variables)
+    postgres_server.ask("UPDATE alembic_version SET version_num = '9999'", database)
+    with serving(variables, tmp_path) as (gateway, _):
+        ended = gateway.stop()
+    said = run("db", "upgrade", variables=variables).stdout
+    postgres_server.ask("UPDATE schema_needs SET revision = '9998'", database)
+    refused = run("serve", variables=variables | {"GATEWAY_PORT": "0"})
+
+    assert (ended, said) == (0, "the database has schema 9999\n")
+    assert "the schema of a newer version" in gateway.err
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1].startswith(
+        "the database has schema 9999, which this version doesn't know: it was made by a newer one"
+    )

@@ -69,7 +69,8 @@ async def tour(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings) -> None:
-    async with rigged(settings.state_dir, (TOKEN, SPARE), database_url=settings.database_url) as rig:
+    handing_on = {"audit_stream": f"file:{settings.state_dir}.jsonl", "audit_anchor_command": "true"}
+    async with rigged(settings.state_dir, (TOKEN, SPARE), database_url=settings.database_url, **handing_on) as rig:
         admin, caller = await caller_with(rig, "ops", role=Role.ADMIN), await caller_with(rig, "batches")
         await _call(rig)
         await _do_jobs(rig, caller)
