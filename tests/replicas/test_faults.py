@@ -17,6 +17,7 @@ from tests.servers.valkey import faketime
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CALLS = 9
+WAIT_SECONDS = 15
 PAUSED_SECONDS = 5.0
 SHORTLY_PAUSED_SECONDS = 0.4
 OLDEST_CLAIM_SECONDS = 0.5
@@ -178,3 +179,15 @@ async def lose_one(fleet: Fleet, token: str) -> tuple[Replica, list[Called], lis
     lost, called = await of_last, await of_others
     await fleet.ready(another)
     return another, lost, called
+
+
+async def test_places_that_were_dropped_are_kept_anew(fleet: Fleet) -> None:
+    """Those of a replica that stood still for long are dropped, and it can't know; its calls go out all the same when it goes on."""
+    token = fleet.next_token()
+    calls = asyncio.create_task(fleet.ask_all(CALLS, fleet.replicas[:1], token=token, wait=WAIT_SECONDS))
+    await fleet.arrived(2, token)
+    for kept in ("places", "held"):
+        fleet.valkey.ask("DEL", *fleet.valkey.ask("KEYS", f"flxpoint-gateway:*:{kept}"))
+
+    assert all(one.right for one in await calls)
+    assert not breaches(await fleet.arrivals(token))
