@@ -14,7 +14,8 @@ import pytest_asyncio
 from benchmarks.stage import Cast
 from benchmarks.upstream import token_value
 from benchmarks.windows import breaches
-from tests.replicas.desk import ADMINISTRATOR, Desk, desk_of
+from tests.cli.processes import PATIENCE_SECONDS
+from tests.replicas.desk import ADMINISTRATOR, POLL_SECONDS, Desk, desk_of
 from tests.replicas.fleet import assembled
 from tests.servers.postgres import Postgres
 from tests.servers.valkey import valkey
@@ -147,6 +148,24 @@ async def test_a_rotated_token_is_used_by_all(desk: Desk) -> None:
     assert len(old) + len(new) == len(called)
     assert not breaches(old)
     assert not breaches(new)
+
+
+async def test_a_token_is_resumed_for_all(desk: Desk) -> None:
+    """What one replica found suspended the other knows, and resumes for both."""
+    token, (here, there) = desk.fleet.next_token(), desk.living
+    unknown = {"value": "a-value-that-nobody-knows"}
+    (await desk.ask("POST", here, f"/gateway/admin/tokens/{token}/rotate", ADMINISTRATOR, json=unknown)).raise_for_status()
+    refused = [(await desk.fleet.ask(here, token=token)).problem for _ in range(4)]
+    elsewhere = await desk.fleet.ask(there, token=token)
+    resumed = await desk.ask("POST", there, f"/gateway/admin/lanes/{token}/resume", ADMINISTRATOR)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (sent := (await desk.fleet.ask(here, token=token)).problem) == "token-suspended":
+            await asyncio.sleep(POLL_SECONDS)
+
+    assert refused == ["upstream-rejected-token"] * 3 + ["token-suspended"]
+    assert elsewhere.problem == "token-suspended"
+    assert resumed.json()["operations"] == ["link-orders"]
+    assert sent == "upstream-rejected-token"
 
 
 async def test_a_paused_replica_sends_no_more_for_a_job_that_it_lost(desk: Desk) -> None:

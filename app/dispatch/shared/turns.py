@@ -249,7 +249,7 @@ class LaneTurns:
             return now + float(reply["wait"]) / MICROSECONDS
         if len(self._lane.queue):
             return now if "grant" in reply else min(max(now, self._lane.open_from - self._lead), now + BEAT_WAITING_SECONDS)
-        return now + BEAT_SECONDS
+        return now + (BEAT_WAITING_SECONDS if self._lane.is_held_back else BEAT_SECONDS)
 
     def _take(self, claim_id: str, grant: dict[str, Any], usable_until: float) -> None:
         now = self._pacer.now
