@@ -92,7 +92,7 @@ def test_only_those_named_come_in() -> None:
 
 def test_with_nobody_named_nobody_comes_in() -> None:
     """An empty list opens nothing: a rule without peers would let in everybody."""
-    values = {"networkPolicy": {"ingress": {"from": []}}}
+    values: dict[str, Any] = {"networkPolicy": {"ingress": {"from": []}}}
 
     assert policy(values)["ingress"] == []
     assert policy(values)["policyTypes"] == ["Ingress", "Egress"]
