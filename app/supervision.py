@@ -23,6 +23,7 @@ class Supervision:
 
     async def report(self) -> list[LaneReport]:
         """Every token's lane as of now, by the tokens' names. Between one and the next the loop does other work."""
+        await self._dispatcher.look()
         reports = []
         for report in self._dispatcher.reports():
             reports.append(report)

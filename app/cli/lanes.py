@@ -44,7 +44,7 @@ def lanes(
 def _row(lane: Lane) -> tuple[object, ...]:
     return (
         lane["token"],
-        _waiting(lane["waiting"]),
+        _waiting(lane["waiting"], lane["waiting_elsewhere"]),
         f"{lane['predicted_wait']:.1f} s",
         lane["sent_last_second"],
         lane["sent_last_minute"],
@@ -58,12 +58,11 @@ def _row(lane: Lane) -> tuple[object, ...]:
     )
 
 
-def _waiting(callers: Mapping[str, int]) -> str:
-    """How many calls in all, then of whom, those with most first."""
-    if not callers:
-        return "0"
+def _waiting(callers: Mapping[str, int], elsewhere: int) -> str:
+    """How many calls here, then of whom, those with most first; and how many in other processes."""
     each = sorted(callers.items(), key=lambda found: (-found[1], found[0]))
-    return f"{sum(callers.values())}: " + ", ".join(f"{name} {count}" for name, count in each)
+    here = str(sum(callers.values())) + (": " if callers else "") + ", ".join(f"{name} {count}" for name, count in each)
+    return f"{here}; elsewhere {elsewhere}" if elsewhere else here
 
 
 def _guard(lane: Lane) -> str:

@@ -175,6 +175,11 @@ class Dispatcher:
         ahead = sum(waiting.priority is Priority.INTERACTIVE for waiting in track.lane.queue)
         return track.lane.wait_after(max(0, ahead + sends - 1), self._clock())
 
+    async def look(self) -> None:
+        """Find out how lanes stand that other processes use too, where that isn't known; what can't be found out stays as it was."""
+        if self._turns:
+            await self._turns.look()
+
     def reports(self) -> Iterator[LaneReport]:
         """Every token's lane as operators see it, by the tokens' names, each as of the moment when it is asked for.
 

@@ -96,6 +96,8 @@ class Lane:
         open_from: nothing is sent before this time. A lane whose past isn't known begins with `per + G` from now.
         queue: the calls that wait.
         merging: whether calls of different requests may share a send, where their `cap` allows it.
+
+    `waiting_elsewhere` is how many calls wait for the token in other processes, as far as is known.
     """
 
     policy: LanePolicy
@@ -106,6 +108,7 @@ class Lane:
     breakers: dict[str, Breaker] = field(default_factory=dict)
     in_flight: int = 0
     alerts: set[str] = field(default_factory=set)
+    waiting_elsewhere: int = 0
     window: Window = field(init=False)
     _unconnected: int = 0
     _unconnected_at: float = -NEVER

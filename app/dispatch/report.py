@@ -24,9 +24,10 @@ class BreakerReport:
 class LaneReport:
     """A lane as of now.
 
-    `waiting` counts calls by the callers' names; `predicted_wait` is what an interactive call of a caller that has none waiting would
-    take, in seconds; `utilisation` the share of the last minute's budget that was sent; `guard` is `G` and `learned` `φ`; `pause` how long
-    nothing will be sent, in seconds; round trips in seconds, None where none is known.
+    `waiting` counts this process's calls by the callers' names, `waiting_elsewhere` those of others; `predicted_wait` is what an
+    interactive call of a caller that has none waiting would take, in seconds; `utilisation` the share of the last minute's budget that was
+    sent; `guard` is `G` and `learned` `φ`; `pause` how long nothing will be sent, in seconds; round trips in seconds, None where none is
+    known.
     """
 
     token: str
@@ -34,6 +35,7 @@ class LaneReport:
     burst: str
     pacing: str
     waiting: Mapping[str, int]
+    waiting_elsewhere: int
     predicted_wait: float
     sent_last_second: int
     sent_last_minute: int
@@ -67,6 +69,7 @@ def report_of(token: TokenRef, lane: Lane, names: Mapping[str, str], now: float,
         burst=token.burst.value,
         pacing=token.pacing.value,
         waiting=_by_name(lane.queue.callers, names),
+        waiting_elsewhere=lane.waiting_elsewhere,
         predicted_wait=round(lane.predicted_wait(stranger, now), 3),
         sent_last_second=lane.sent_within(1.0, now),
         sent_last_minute=minute,

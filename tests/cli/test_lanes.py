@@ -308,6 +308,7 @@ LANE: dict[str, Any] = {
     "burst": "window",
     "pacing": "learned",
     "waiting": {"a": 3, "c": 12, "b": 3},
+    "waiting_elsewhere": 0,
     "predicted_wait": 9.26,
     "sent_last_second": 2,
     "sent_last_minute": 118,
@@ -347,6 +348,8 @@ LANE: dict[str, Any] = {
         ({"pacing": "proven", "learned": 0.0, "pause": 0.0}, {"guard": "G 500 ms, proven", "pause": ""}),
         ({"smallest_round_trip": None, "median_round_trip": None}, {"round trip": "- / -"}),
         ({"median_round_trip": None}, {"round trip": "38.4 ms / -"}),
+        ({"waiting_elsewhere": 7}, {"waiting": "18: c 12, a 3, b 3; elsewhere 7"}),
+        ({"waiting": {}, "waiting_elsewhere": 7}, {"waiting": "0; elsewhere 7"}),
     ],
 )
 def test_a_lane_is_a_line(shell: Shell, changed: dict[str, Any], shown: dict[str, str]) -> None:

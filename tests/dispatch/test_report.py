@@ -18,6 +18,7 @@ def test_a_fresh_lane_has_nothing_to_report() -> None:
         burst="window",
         pacing="learned",
         waiting={},
+        waiting_elsewhere=0,
         predicted_wait=1.25,
         sent_last_second=0,
         sent_last_minute=0,

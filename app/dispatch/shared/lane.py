@@ -34,7 +34,7 @@ class SharedLane(Lane):
     """One token's turn, as one of several replicas sees it.
 
     `penalty`, `verdicts` and `resumed` are what Valkey is to be told next; each verdict has a number of its own from `numbers`, so that it
-    counts once. `waiting_elsewhere` is how many calls other replicas keep places for.
+    counts once.
     """
 
     guard: SharedGuard = field(init=False)
@@ -43,7 +43,6 @@ class SharedLane(Lane):
     penalty: Penalty | None = None
     verdicts: list[dict[str, Any]] = field(default_factory=list)
     resumed: bool = False
-    waiting_elsewhere: int = 0
     _granted_probes: set[str] = field(default_factory=set)
     _own_pause: float = -NEVER
     _shared_pause: float = -NEVER

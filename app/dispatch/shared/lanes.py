@@ -51,6 +51,10 @@ class SharedTurns:
         """The lane is not used any more."""
         self._lanes.pop(key).close()
 
+    async def look(self) -> None:
+        """Have Valkey tell of the lanes that aren't asked for anyway, as far as it is reached."""
+        await asyncio.gather(*(turns.look() for turns in self._lanes.values()))
+
     async def finish(self) -> None:
         """Have Valkey know how the last sends went, as far as it is reached."""
         await asyncio.gather(*(turns.finish() for turns in self._lanes.values()))

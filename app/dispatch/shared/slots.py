@@ -156,7 +156,7 @@ class SharedWindow(Window):
         """Valkey was told that much."""
         for report, members in telling:
             if members["ended"]:
-                del self.reports[report.claim.id]
+                self.reports.pop(report.claim.id, None)
             else:
                 report.answered = report.lost = report.peer = None
 

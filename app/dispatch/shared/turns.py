@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from contextvars import Context
 from typing import Any, Protocol
 
@@ -74,7 +75,7 @@ class LaneTurns:
         self._lane = lane
         self._pacer = pacer
         self._kept: dict[str, int] | None = {}
-        self._due = -NEVER
+        self._due = self._heard = -NEVER
         self._steps = link.steps
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -109,6 +110,13 @@ class LaneTurns:
         """End; what waits is somebody else's."""
         if self._task:
             self._task.cancel()
+
+    async def look(self) -> None:
+        """Find out how the lane stands, unless that is known from a moment ago; without contact nothing changes."""
+        if self._pacer.now < self._heard + BEAT_WAITING_SECONDS:
+            return
+        with suppress(LinkDown):
+            await self._tell()
 
     async def finish(self) -> None:
         """Give up the places that are left, and tell how the last sends went."""
@@ -223,7 +231,7 @@ class LaneTurns:
             raise
         self._steps = steps
         lane.window.told(telling)
-        now = self._pacer.now
+        now = self._heard = self._pacer.now
         self._kept = {flow: count for flow, (count, _) in wants.items()}
         if grant := reply.get("grant"):
             self._kept[grant["flow"]] -= 1

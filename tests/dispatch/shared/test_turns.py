@@ -165,6 +165,19 @@ async def test_a_replica_that_ends_leaves_nothing(server: Valkey) -> None:
     assert not places(server, one.key)
 
 
+async def test_who_looks_sees_what_waits_elsewhere(server: Valkey) -> None:
+    """Also in a lane of which nothing is wanted here, and once Valkey is gone, what was known last."""
+    async with replica(server.address) as one, replica(server.address, one.key) as other:
+        for number in range(5):
+            one.call(f"a-{number}")
+        while places(server, one.key) < 5:
+            await asyncio.sleep(0.01)
+        await other.turns.look()
+
+        assert other.lane.waiting_elsewhere == 5
+        assert other.lane.open_from > other.now
+
+
 def test_a_cold_start_waits_for_the_longest_claim() -> None:
     """The scripts know how long a replica may use one at most."""
     micros = round(turns.MOST_USABLE_SECONDS * turns.MICROSECONDS)
