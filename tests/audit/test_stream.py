@@ -9,7 +9,7 @@ import resource
 import select
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.audit import Ledger, Name, Signer, append, streamed
 from app.audit.batch import Batch
-from app.audit.bookmark import FileBookmark
+from app.audit.bookmark import FileBookmark, bookmark_for
 from app.audit.outlets import FileOutlet, outlet_of
 from app.audit.stream import Stream
 from app.errors import StartRefused
 from app.storage import ALONE, DatabaseThread, writing
 from tests.records import administrative
 from tests.rig import until
-from tests.storage.database import Hand, by_hand
+from tests.storage.database import ON_SQLITE, Hand, by_hand
 
 SIGNER = Signer(bytes(range(32)))
 
@@ -61,6 +61,12 @@ async def streams(path: Path, count: int) -> list[bytes]:
 
     await until(there)
     return lines(path)
+
+
+def place(engine: AsyncEngine, folder: Path, number: int) -> None:
+    """Make the stream's bookmark, and leave it at a number."""
+    with closing(bookmark_for(engine, folder, "stream")) as bookmark:
+        bookmark.place(number)
 
 
 async def test_every_line_is_a_stored_body(engine: AsyncEngine, tmp_path: Path) -> None:
@@ -105,7 +111,7 @@ async def test_it_begins_with_what_is_new_and_goes_on_where_it_ended(engine: Asy
 async def test_an_older_database_is_noticed(engine: AsyncEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A bookmark beyond the last record is of another database: that is logged, and the stream goes on with what is new."""
     path = tmp_path / "audit.jsonl"
-    (tmp_path / "stream.position").write_text("9000\n", encoding="ascii")
+    await asyncio.to_thread(place, engine, tmp_path, 9_000)
     await change(engine, "before")
     async with streamed(f"file:{path}", engine, tmp_path, ALONE):
         await change(engine, "after")
@@ -114,6 +120,7 @@ async def test_an_older_database_is_noticed(engine: AsyncEngine, tmp_path: Path,
     assert "is beyond the database" in capsys.readouterr().out
 
 
+@ON_SQLITE  # the other keeps it in a column of numbers
 @pytest.mark.parametrize("left", [b"", bytes(21), b"what is this?\n"], ids=["nothing", "zeros", "a text"])
 async def test_a_damaged_bookmark_leaves_nothing_out(
     engine: AsyncEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str], left: bytes
@@ -135,12 +142,13 @@ async def test_a_damaged_bookmark_leaves_nothing_out(
     assert int((tmp_path / "stream.position").read_bytes()) == len(stored(engine))
 
 
+@ON_SQLITE  # as above
 async def test_a_damaged_bookmark_leaves_a_gap_that_is_said(engine: AsyncEngine, tmp_path: Path) -> None:
     """One that is more behind than a stream may be is told what is left out, though nobody knows how far it had come."""
     path = tmp_path / "audit.jsonl"
     await change(engine, *map(str, range(9)))
     (tmp_path / "stream.position").touch()
-    stream = Stream(FileOutlet(path), engine, FileBookmark(tmp_path / "stream.position"), ALONE, most_behind=4)
+    stream = Stream(FileOutlet(path), engine, bookmark_for(engine, tmp_path, "stream"), ALONE, most_behind=4)
     await asyncio.to_thread(stream.start)
     await stream.aclose()
 
@@ -235,7 +243,7 @@ async def test_a_collector_far_behind_is_told_what_was_left_out(
 ) -> None:
     """One that doesn't read for long gets one line that says which numbers are left out, then the newest, and no line in pieces."""
     pipe = Pipe()
-    stream = Stream(pipe, engine, FileBookmark(tmp_path / "stream.position"), ALONE, most_behind=400)
+    stream = Stream(pipe, engine, bookmark_for(engine, tmp_path, "stream"), ALONE, most_behind=400)
     await asyncio.to_thread(stream.start)
     await change(engine, *(f"{number:04}-{'x' * 400}" for number in range(3_000)))
 
@@ -278,7 +286,7 @@ async def test_removed_records_are_told(engine: AsyncEngine, tmp_path: Path) -> 
 async def test_closing_waits_for_nobody_forever(engine: AsyncEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With a collector that never reads the stream ends all the same, says so, and the next process goes on after the last whole line."""
     pipe = Pipe()
-    stream = Stream(pipe, engine, FileBookmark(tmp_path / "stream.position"), ALONE)
+    stream = Stream(pipe, engine, bookmark_for(engine, tmp_path, "stream"), ALONE)
     await asyncio.to_thread(stream.start)
     await change(engine, *("x" * 400 for _ in range(1_000)))
     await stream.aclose()
@@ -296,7 +304,7 @@ async def test_closing_waits_for_nobody_forever(engine: AsyncEngine, tmp_path: P
 async def test_a_locked_database_holds_nothing_back_for_good(engine: AsyncEngine, tmp_path: Path) -> None:
     """While the table can't be read the stream tries again, and then writes everything."""
     path = tmp_path / "audit.jsonl"
-    stream = Stream(FileOutlet(path), engine, FileBookmark(tmp_path / "stream.position"), ALONE)
+    stream = Stream(FileOutlet(path), engine, bookmark_for(engine, tmp_path, "stream"), ALONE)
     await asyncio.to_thread(stream.start)
     await change(engine, "one")
     aside = Hand(engine)
