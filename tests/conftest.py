@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 import structlog
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from app.storage import Dialect
 from app.storage.migrate import upgrade
@@ -21,7 +21,11 @@ from tests.storage.database import address_of, make, opened
 
 LOGGING = structlog.get_config()
 
-settings.register_profile("brief", phases=[Phase.explicit, Phase.generate], database=None)
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""How long an example takes says how busy the machine is, not whether the code is right."""
+settings.register_profile("untimed", UNTIMED)
+settings.load_profile("untimed")
+settings.register_profile("brief", UNTIMED, phases=[Phase.explicit, Phase.generate], database=None)
 """For mutation testing, which asks whether a test fails, not for the smallest example: `--hypothesis-profile=brief`."""
 
 
