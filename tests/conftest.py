@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 import structlog
 from hypothesis import HealthCheck, Phase, settings
+from structlog.dev import ConsoleRenderer, plain_traceback
 
 from app.storage import Dialect
 from app.storage.migrate import upgrade
@@ -19,7 +20,9 @@ from tests.rig import Rig, rigged
 from tests.servers.postgres import Postgres, postgres
 from tests.storage.database import address_of, make, opened
 
+structlog.configure([*structlog.get_config()["processors"][:-1], ConsoleRenderer(colors=False, exception_formatter=plain_traceback)])
 LOGGING = structlog.get_config()
+"""Tracebacks without locals, as the gateway writes them: with them one takes a second and more to write."""
 
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """How long an example takes says how busy the machine is, not whether the code is right."""
