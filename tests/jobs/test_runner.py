@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import event, func, update
+from sqlalchemy import String, cast, event, literal, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -499,4 +499,4 @@ async def _left_under_way(engine: AsyncEngine, job: Job) -> None:
     """A process had taken all parts of the job, and died."""
     taken = update(job_parts).where(job_parts.c.job_id == job.id)
     async with writing(engine) as connection:
-        await connection.execute(taken.values(state=PartState.TAKEN, call_id=func.printf("call-%d", job_parts.c.seq)))
+        await connection.execute(taken.values(state=PartState.TAKEN, call_id=literal("call-") + cast(job_parts.c.seq, String)))
