@@ -88,15 +88,21 @@ async def _with_deaths(scale: Scale, server: Postgres) -> list[Figure]:
 
 
 async def _kill_in_turn(fleet: Fleet, living: deque[Replica], dead: set[Replica]) -> None:
-    """Kill the one that has lived longest, and start another; again and again."""
-    while True:
-        await asyncio.sleep(KILL_EVERY_SECONDS)
-        oldest = living.popleft()
-        dead.add(oldest)
-        oldest.kill()
-        another = fleet.start()
-        await fleet.ready(another)
-        living.append(another)
+    """Kill the one that has lived longest, and start another; again and again. The last one that is ready is left alone."""
+    async with asyncio.TaskGroup() as starting:
+        while True:
+            await asyncio.sleep(KILL_EVERY_SECONDS)
+            if len(living) > 1:
+                oldest = living.popleft()
+                dead.add(oldest)
+                oldest.kill()
+                starting.create_task(_join(fleet, fleet.start(), living))
+
+
+async def _join(fleet: Fleet, another: Replica, living: deque[Replica]) -> None:
+    """Let a replica have calls once it is ready."""
+    await fleet.ready(another)
+    living.append(another)
 
 
 async def _until_told(fleet: Fleet, living: deque[Replica]) -> list[Called]:
