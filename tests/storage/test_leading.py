@@ -104,6 +104,17 @@ async def test_a_cut_connection_ends_the_lead(server: Postgres, address: str) ->
         assert lead.term == 2
 
 
+async def test_a_cut_connection_is_noticed_by_itself(server: Postgres, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only at the next look, or when the server's last word is too old."""
+    monkeypatch.setattr("app.storage.leading.LOOK_SECONDS", 3_600)
+    monkeypatch.setattr("app.storage.leading.BELIEVED_SECONDS", 3_600)
+    async with candidate(address) as lead:
+        cut(server, address)
+        await none_leads(lead)
+
+        assert lead.term == 1
+
+
 async def test_of_two_that_were_cut_off_one_leads(server: Postgres, address: str) -> None:
     """There are never two."""
     async with candidate(address) as one, candidate(address) as other:
