@@ -175,9 +175,8 @@ async def test_a_paused_replica_sends_no_more_for_a_job_that_it_lost(desk: Desk)
     job_id = (await desk.put_down(here, CALLER, token, ids)).json()["id"]
     await desk.fleet.arrived(2, token)
     before = {one["chain"] for one in desk.records("send:intent", token)}
-    here.pause()
-    await asyncio.sleep(PAUSED_SECONDS)
-    here.resume()
+    with here.paused():
+        await asyncio.sleep(PAUSED_SECONDS)
     resumed_at = datetime.now(UTC).isoformat()
     job = await desk.finished(there, CALLER, job_id)
     sends = {one["send_id"]: one for one in desk.records("send:intent", token)}

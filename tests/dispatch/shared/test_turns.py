@@ -74,9 +74,9 @@ async def test_a_claim_is_used_for_no_longer_than_valkey_was_told(server: Valkey
             await one.lane_turns._ask("withdraw", 0.1)
             await asyncio.sleep(max(0.0, one.lane.open_from - one.now))
             usable, asked = one.lane_turns._usable, one.now
-            proxy.delay(back=0.4)
-            one.call("a-1")
-            await one.until(lambda: one.released)
+            with proxy.delayed(back=0.4):
+                one.call("a-1")
+                await one.until(lambda: one.released)
             claim = one.released[0].hold
 
             assert isinstance(claim, Claim)
@@ -87,9 +87,9 @@ async def test_turns_are_taken_from_a_slow_valkey(server: Valkey) -> None:
     """With 0.2 s each way a turn isn't taken so early that it is lost before its slot opens."""
     with proxied(server.port) as proxy:
         async with replica(server.address_at(proxy.port), policy=SOON) as one:
-            proxy.delay(there=0.1, back=0.1)
-            one.call("a-1")
-            await one.until(lambda: one.released)
+            with proxy.delayed(there=0.1, back=0.1):
+                one.call("a-1")
+                await one.until(lambda: one.released)
             claim = one.released[0].hold
 
             assert one.lane.opens_for(claim) - one.now <= 0.25
