@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -96,3 +97,19 @@ async def test_a_place_that_was_freed_is_not_taken(engine: AsyncEngine, signer: 
     with by_hand(engine) as hand:
         numbers = [number for (number,) in hand.execute("SELECT number FROM audit_records WHERE chain = ? ORDER BY seq", (idle.chain,))]
     assert numbers == [1, 2, 3, 4, 9, 10, 11]
+
+
+async def test_a_record_may_hold_any_character(engine: AsyncEngine, signer: Signer) -> None:
+    """Also U+0000, which a database may not be able to hold: the body stays as it was written, and what is read out of it can be found."""
+    texts = ["\0", "a\0b", "\\u0000", "\x01\x7f\u2028", "\ud7ff\ue000\U0010ffff", "'\"\\?$1"]
+    made = [administrative(Name.TOKEN_TESTED, "test", one, ids=[str(place)]) for place, one in enumerate(texts)]
+    async with ledgers(engine, signer, 1) as (ledger,):
+        await ledger.append(made)
+        await ledger.append(made)
+
+    assert is_continuous(engine, ledger.chain)
+    with by_hand(engine) as hand:
+        bodies = [json.loads(body) for (body,) in hand.execute("SELECT CAST(body AS BLOB) FROM audit_records ORDER BY number")]
+        found = hand.execute("SELECT id, value FROM audit_ids JOIN audit_records USING (number) ORDER BY number").fetchall()
+    assert [one["subject"] for one in bodies[1:]] == texts
+    assert list(found) == [(one.id, str(place)) for place, one in enumerate(made)]
