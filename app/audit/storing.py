@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain as chained
@@ -122,9 +123,8 @@ def heads_of(execute: Execute) -> list[ChainHead]:
 
 def known_ids(execute: Execute, ids: Iterable[str]) -> dict[str, int]:
     """Which of these records are there already, with their numbers."""
-    query = "SELECT number FROM audit_records WHERE id = ?"
-    found = ((one, execute(query, (one,)).fetchone()) for one in ids)
-    return {one: row[0] for one, row in found if row}
+    query = "SELECT id, number FROM audit_records WHERE id IN (SELECT value FROM json_each(?))"
+    return dict(execute(query, (json.dumps(list(ids)),)).fetchall())
 
 
 def open_chain(execute: Execute, chain: str, lease_until: str | None, open_since: int | None = None) -> None:

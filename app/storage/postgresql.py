@@ -57,6 +57,7 @@ FORMS = (
     (r"CAST\((hash|signature) AS BLOB\)", r"\1"),
     (r"json_extract\(body, '\$\.(\w+)'\)", r"record_member(body, '\1')"),
     (r"json_array_length\(body, '\$\.(\w+)'\)", r"(SELECT count(*) FROM record_list(body, '\1'))"),
+    (r"json_each\(\?\)", r"json_members(?::json) AS value"),
     (r"json_each\(body, '\$\.(\w+)'\)", r"record_list(body, '\1') AS value"),
 )
 """What SQLite says in another way, as patterns. The functions are those of the migration 0004."""
