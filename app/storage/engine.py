@@ -18,7 +18,7 @@ from app.storage.embedded import prepare
 from app.storage.locks import STATE
 from app.storage.postgresql import connect
 
-__all__ = ["open_engine", "reading", "writing"]
+__all__ = ["open_engine", "patient", "reading", "writing"]
 
 READS: dict[str, dict[str, Any]] = {Dialect.POSTGRESQL: {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}}
 
@@ -42,9 +42,23 @@ def open_engine(url: str) -> AsyncEngine:
     return engine
 
 
-def _open_postgresql(url: URL) -> AsyncEngine:
+@asynccontextmanager
+async def patient(engine: AsyncEngine) -> AsyncIterator[AsyncEngine]:
+    """An engine on the same database whose statements and waits for locks PostgreSQL lets take as long as they need."""
+    if engine.dialect.name != Dialect.POSTGRESQL:
+        yield engine
+        return
+    other = _open_postgresql(engine.url, patient=True)
+    event.listen(other.sync_engine, "begin", _begin)
+    try:
+        yield other
+    finally:
+        await other.dispose()
+
+
+def _open_postgresql(url: URL, *, patient: bool = False) -> AsyncEngine:
     async def creator(*_: object, **__: object) -> object:
-        return await connect(url)
+        return await connect(url, patient=patient)
 
     # A server that was started anew costs no request: a connection is tried before it is used.
     return create_async_engine(url, hide_parameters=True, async_creator=creator, pool_pre_ping=True)

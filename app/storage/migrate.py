@@ -17,7 +17,7 @@ from sqlalchemy import Connection, inspect, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.errors import StartRefused
-from app.storage.engine import writing
+from app.storage.engine import patient, writing
 from app.storage.tables import schema_needs
 
 __all__ = ["known_schemas", "newest_schema", "schema_of", "state_needs", "upgrade"]
@@ -48,7 +48,7 @@ async def upgrade(engine: AsyncEngine) -> None:
     if found is not None and found not in known_schemas():
         await _require_usable(engine, found)
         return
-    async with writing(engine) as connection:
+    async with patient(engine) as other, writing(other) as connection:
         await connection.run_sync(lambda sync: command.upgrade(_config(sync), "head"))
 
 

@@ -42,6 +42,8 @@ SESSION = {
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
 }
+READ_ONLY = {"default_transaction_read_only": "on"}
+PATIENT = {"idle_in_transaction_session_timeout": "0", "lock_timeout": "0", "statement_timeout": "0"}
 SQLALCHEMYS_OWN = {"async_creator_fn", "async_fallback", "prepared_statement_cache_size", "prepared_statement_name_func"}
 
 BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
@@ -72,22 +74,24 @@ def in_postgresql(sql: str) -> str:
     return re.sub(r"\?", lambda _: f"${next(places)}", sql)
 
 
-async def connect(url: URL, *, read_only: bool = False) -> Any:  # noqa: ANN401 - the driver has no types
+async def connect(url: URL, *, read_only: bool = False, patient: bool = False) -> Any:  # noqa: ANN401 - the driver has no types
     """Connect to the server, in 2 s at most.
 
     Args:
         url: as SQLAlchemy takes it, and understood as it does.
         read_only: the session can't write.
+        patient: statements and locks may take as long as they need.
 
     Raises:
         OperationalError: it can't be reached, or doesn't let the gateway in.
     """
     _, given = PGDialect_asyncpg().create_connect_args(url)  # type: ignore[no-untyped-call]
     arguments = {name: value for name, value in given.items() if name not in SQLALCHEMYS_OWN}
-    session = SESSION | ({"default_transaction_read_only": "on"} if read_only else {})
+    session = SESSION | (READ_ONLY if read_only else {}) | (PATIENT if patient else {})
+    seconds = None if patient else STATEMENT_SECONDS
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            return await asyncpg.connect(**arguments, server_settings=session, command_timeout=STATEMENT_SECONDS)
+            return await asyncpg.connect(**arguments, server_settings=session, command_timeout=seconds)
     except REFUSALS as error:
         raise OperationalError(None, None, _told(error)) from error
 

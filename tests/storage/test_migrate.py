@@ -17,12 +17,15 @@ from app.callers import CallerRow, CallerStore, Directory, GrantAsked, KeyRow, m
 from app.domain import Burst, Caller, Grant, Pacing, Role, TokenKind, TokenRef
 from app.errors import StartRefused
 from app.storage import Dialect, current_revision, reading, touch_revision, writing
+from app.storage.engine import patient
 from app.storage.migrate import _config, known_schemas, newest_schema, schema_of, upgrade
+from app.storage.postgresql import SESSION
 from app.storage.tables import METADATA, grants, schema_needs, tokens
 from app.vault.registry import token_of
+from tests.rig import until
 from tests.servers.postgres import Postgres
 
-from .database import ON_SQLITE, address_of, opened
+from .database import ON_SQLITE, address_of, hurry, opened
 
 
 async def objects(engine: AsyncEngine) -> dict[str, list[str]]:
@@ -85,6 +88,27 @@ async def test_two_that_migrate_at_once_migrate_once(empty: str) -> None:
         assert await schema_of(one) == newest_schema()
         async with reading(other) as connection:
             assert await current_revision(connection) == 1
+
+
+async def test_a_long_migration_is_waited_for(postgres_server: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who starts meanwhile waits for the lock longer than for any other, and a statement of a migration may take as long as it needs."""
+    hurry(monkeypatch)
+    address = postgres_server.new_database()
+    waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    slow = "SELECT pg_sleep(0.1) FROM generate_series(1, 3)"
+
+    async def waited_for() -> bool:
+        return await asyncio.to_thread(postgres_server.ask, waits) != ["0"]
+
+    monkeypatch.setitem(SESSION, "statement_timeout", "200ms")
+    async with opened(address) as one, opened(address) as other:
+        async with patient(one) as first, writing(first) as connection:
+            upgrading = asyncio.create_task(upgrade(other))
+            await until(waited_for)
+            await connection.exec_driver_sql(slow)
+        await upgrading
+
+        assert await schema_of(one) == newest_schema()
 
 
 async def test_the_tables_are_as_the_code_describes_them(engine: AsyncEngine) -> None:
