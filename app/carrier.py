@@ -96,4 +96,4 @@ def _require_wanted(send: Send) -> None:
 
 
 def _given_up() -> DeadlineExceeded:
-    return DeadlineExceeded("whoever made the call gave it up before its turn came; nothing was sent")
+    return DeadlineExceeded("the call was given up before its turn came; nothing was sent")

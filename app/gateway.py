@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from app.callers import check_ids
@@ -49,6 +50,9 @@ class Vault(Protocol):
 
 class Audit(Protocol):
     """What the gateway needs of the record."""
+
+    @property
+    def held_since(self) -> Callable[[float], bool]: ...
 
     async def intent(self, call: Call, *, at_once: bool) -> None: ...
 
@@ -164,8 +168,12 @@ class Gateway:
             trace_id=asked.trace_id,
             priority=asked.priority,
             of_job=asked.of_job,
-            wanted=asked.wanted,
+            wanted=partial(self._is_wanted, asked),
         )
+
+    def _is_wanted(self, asked: Asked) -> bool:
+        """Whether a call shall be sent still: who asked wants it, and nobody has ended it on record, as is done for a dead process."""
+        return asked.wanted() and self._audit.held_since(asked.arrived)
 
     async def _recorded(self, call: Call, *, at_once: bool) -> None:
         self._coming.add(call.id)

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from app.administration import Administration
 from app.api import Services, build_app, build_control
-from app.audit import AuditLog, GroupWriter
+from app.audit import AuditLog
 from app.callers import (
     Authentication,
     Directory,
@@ -42,7 +42,7 @@ from app.jobintake import JobIntake
 from app.joboffice import JobOffice
 from app.jobs import Followers, JobQuota, JobRetention
 from app.opening import open_state
-from app.register import open_register
+from app.register import Register, open_register
 from app.repeating import Repeats
 from app.settings import Settings
 from app.storage import reading, writing
@@ -121,7 +121,7 @@ async def _open_house(settings: Settings, catalogue: Catalogue, hangup: asyncio.
             keeper = Keeper(settings.config_file, engine, keyring, os.environ, [one.id for one in catalogue])
             await keeper.apply()
             await stack.enter_async_context(keeper.watching(hangup))
-        house = _open_lanes(stack, settings, engine, Vault(keyring), register.writer, turns=await _open_turns(stack, settings))
+        house = _open_lanes(stack, settings, engine, Vault(keyring), register, turns=await _open_turns(stack, settings))
         await house.refresh()
         callers = await _open_callers(stack, settings, house, await _ticket_key(engine, keyring))
         gateway = Gateway(house.vault, house.audit, house.dispatcher, time.monotonic)
@@ -193,12 +193,12 @@ async def _open_turns(stack: AsyncExitStack, settings: Settings) -> SharedTurns 
 
 
 def _open_lanes(  # noqa: PLR0913 - what the lanes work with
-    stack: AsyncExitStack, settings: Settings, engine: AsyncEngine, vault: Vault, writer: GroupWriter, *, turns: SharedTurns | None
+    stack: AsyncExitStack, settings: Settings, engine: AsyncEngine, vault: Vault, register: Register, *, turns: SharedTurns | None
 ) -> House:
     """The lanes with what they send through and what they record in; the house, but for its services."""
     upstream = open_upstream(str(settings.upstream_url))
     stack.push_async_callback(upstream.aclose)
-    directory, audit = Directory(), AuditLog(writer)
+    directory, audit = Directory(), AuditLog(register.writer, register.held_since)
     dispatcher = Dispatcher(
         time.monotonic,
         Carrier(vault, directory, audit, upstream),
@@ -207,7 +207,7 @@ def _open_lanes(  # noqa: PLR0913 - what the lanes work with
         coalesce=settings.coalesce,
         turns=turns,
     )
-    return House(engine, vault, directory, dispatcher, audit, writer, settings.shutdown_grace)
+    return House(engine, vault, directory, dispatcher, audit, register.writer, settings.shutdown_grace)
 
 
 async def _ticket_key(engine: AsyncEngine, keyring: Keyring) -> TicketKey:

@@ -50,6 +50,10 @@ class Register:
             except Crowded:
                 await asyncio.sleep(CROWD_SECONDS)
 
+    def held_since(self, moment: float) -> bool:
+        """Whether no other process can have ended on record, since then (monotonic, in seconds), what this one has under way."""
+        return self._settings.is_embedded or self._ledger.held_since(moment)
+
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
         """Write, end what dead processes left, and remove what is past its retention, while the context lasts.

@@ -23,10 +23,16 @@ def lease_end() -> str:
     return (datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS)).isoformat(timespec="microseconds")
 
 
-def renew_lease(execute: Execute, chain: str, open_since: int | None) -> None:
-    """The chain's process lives; `open_since` is the number of its oldest intent without an outcome, None where that isn't known."""
+def renew_lease(execute: Execute, chain: str, open_since: int | None) -> bool:
+    """The chain's process lives; gives whether there is such a chain that another process hasn't ended.
+
+    Args:
+        execute: writes to the database.
+        chain: the chain's ID.
+        open_since: the number of its oldest intent without an outcome, None where that isn't known.
+    """
     query = "UPDATE audit_chains SET lease_until = ?, open_since = coalesce(?, open_since) WHERE id = ? AND closed_at IS NULL"
-    execute(query, (lease_end(), open_since, chain))
+    return execute(query, (lease_end(), open_since, chain)).rowcount == 1
 
 
 def give_up_lease(execute: Execute, chain: str, open_since: int | None) -> None:

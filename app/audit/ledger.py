@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -12,7 +13,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.audit.chain import Head, Row
-from app.audit.leases import HEARTBEAT_SECONDS
+from app.audit.leases import HEARTBEAT_SECONDS, LEASE_SECONDS
 from app.audit.own_chain import OwnChain, Written
 from app.audit.records import Record
 from app.audit.seals import Seal, Signer, Trusted
@@ -55,6 +56,7 @@ class Ledger:
         self._thread = thread
         self._listeners = listeners
         self._uncovered_since: float | None = None
+        self._renewed_at, self._held_since = math.inf, -math.inf
         self.given_up = ""
 
     @property
@@ -66,6 +68,13 @@ class Ledger:
     def trusted(self) -> Trusted:
         """Whose signatures are the gateway's own."""
         return self._own.trusted
+
+    def held_since(self, moment: float) -> bool:
+        """Whether the lease has lasted without a break since then (monotonic, in seconds).
+
+        Where it hasn't, others may have taken this process for dead, and have ended on record what it had under way.
+        """
+        return self._held_since <= moment and time.monotonic() < self._renewed_at + LEASE_SECONDS
 
     async def append(self, records: Sequence[Record]) -> None:
         """Commit these records, in this order; durable when it returns. A record that is there already isn't written twice.
@@ -136,6 +145,7 @@ class Ledger:
 
     def kept(self) -> AbstractAsyncContextManager[None]:
         """Renew the lease and seal what is due, while the context lasts."""
+        self._renewed_at = time.monotonic()
         return kept_running(self._keep())
 
     async def _keep(self) -> None:
@@ -144,10 +154,18 @@ class Ledger:
             try:
                 if self._uncovered_since is not None and time.monotonic() - self._uncovered_since >= CHECKPOINT_SECONDS:
                     await self.checkpoint()
-                await self._thread.run(self._own.renew_lease)
+                await self._renew()
             except Exception:
                 # The task's outermost edge: what couldn't be sealed is sealed at the next beat.
                 log.exception("the audit chain's lease or checkpoint can't be written")
+
+    async def _renew(self) -> None:
+        asked_at = time.monotonic()
+        await self._thread.run(self._own.renew_lease)
+        if asked_at >= self._renewed_at + LEASE_SECONDS:
+            log.warning("the lease of the audit chain had run out; what waited then isn't sent", chain=self.chain)
+            self._held_since = time.monotonic()
+        self._renewed_at = asked_at
 
     async def _commit(self, work: Callable[[Connection], Written | None]) -> bool:
         written = await self._thread.run(work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
@@ -63,10 +64,15 @@ class AuditLog:
 
     What must be on record before it happens (`intent`, `sending`, `refused`) raises `AuditUnavailable` where it can't be written;
     what has happened already (`sent`, `outcome`) is kept until it can.
+
+    Args:
+        writer: writes the records.
+        held_since: whether no other process can have taken this one for dead since a moment (monotonic, in seconds).
     """
 
-    def __init__(self, writer: GroupWriter) -> None:
+    def __init__(self, writer: GroupWriter, held_since: Callable[[float], bool] = lambda _: True) -> None:
         self._writer = writer
+        self.held_since = held_since
         self._refusals: Counter[tuple[str, str | None, str]] = Counter()
         self._strangers = 0
         self._flush: asyncio.TimerHandle | None = None

@@ -95,9 +95,13 @@ class OwnChain:
         return None
 
     def renew_lease(self, connection: Connection) -> None:
-        """The process lives."""
+        """The process lives. Where another took it for dead and ended its chain, it goes on in a new one."""
         next_number = self._position.number + 1 if self._position else None
-        renew_lease(connection.execute, self.id, self._unfinished.first(next_number))
+        is_mine = renew_lease(connection.execute, self.id, self._unfinished.first(next_number))
+        if self._known.seq and not is_mine:
+            log.warning("another process ended this one's audit chain; it goes on in a new one", chain=self.id)
+            self._rename()
+            self._unfinished = Unfinished()
 
     def close(self, connection: Connection) -> None:
         """The process ends; another may see to what has no outcome."""

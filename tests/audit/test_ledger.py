@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -209,3 +210,32 @@ async def test_a_commit_that_hangs_holds_no_end_up(
     said = capsys.readouterr().out
     assert "the audit chain's end can't be sealed" in said
     assert "its thread is left behind" in said
+
+
+async def test_a_chain_that_another_process_ended_is_left(ledger: Ledger, tmp_path: Path) -> None:
+    """Who was taken for dead, since it stood still, goes on in a new chain, whose end another will see to when it dies."""
+    await ledger.append(records(1))
+    ended = ledger.chain
+    with sqlite3.connect(tmp_path / "gateway.db") as connection:
+        connection.execute("UPDATE audit_chains SET closed_at = 'now' WHERE id = ?", (ended,))
+    await ledger._renew()
+    await ledger.append(records(1))
+
+    assert ledger.chain != ended
+    assert_continuous(tmp_path, ended, 2)
+    assert_continuous(tmp_path, ledger.chain, 2)
+
+
+async def test_a_break_of_the_lease_is_known(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what began before a process stood still for longer than its lease, others may have told the end; not of what begins after."""
+    monkeypatch.setattr("app.audit.ledger.LEASE_SECONDS", 0.2)
+    async with ledger.kept():
+        before = time.monotonic()
+        held = ledger.held_since(before)
+        time.sleep(0.3)  # noqa: ASYNC251 - the process stands still
+        broken = ledger.held_since(before)
+        await ledger._renew()
+        after = time.monotonic()
+        answers = (held, broken, ledger.held_since(before), ledger.held_since(after))
+
+    assert answers == (True, False, False, True)
