@@ -93,6 +93,16 @@ MATRIX: dict[str, dict[str, Any]] = {
 """What the chart is tried with, by what it shows."""
 
 
+class OneOfEach(yaml.CSafeLoader):
+    """Reads YAML as Kubernetes does, which refuses a key that stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's own
+        """A mapping; of keys that stand twice PyYAML would take the last."""
+        keys = [str(key.value) for key, _ in node.value]
+        assert len(set(keys)) == len(keys), f"twice: {keys}"
+        return super().construct_mapping(node, deep=deep)
+
+
 @cache
 def loaded() -> helm.Chart:
     """The chart, read once."""
@@ -117,7 +127,7 @@ def rendered(values: dict[str, Any], name: str = "demo") -> list[dict[str, Any]]
     """
     files = loaded().render(values, name=name, namespace="prod")
     texts = [text for file, text in files.items() if file != NOTES]
-    return [found for text in texts for found in yaml.safe_load_all(text) if found]
+    return [found for text in texts for found in yaml.load_all(text, Loader=OneOfEach) if found]
 
 
 def notes(values: dict[str, Any]) -> str:
