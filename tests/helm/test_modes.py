@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.helm.chart import MATRIX, SCALED_OUT, container, deployment, merged, named, pods, refusal, rendered
+from tests.helm.chart import MATRIX, SCALED_OUT, container, deployment, loaded, merged, named, pods, refusal, rendered
 
 KEYS = {"masterKeys": {"existingSecret": "gateway-keys"}}
 DATABASE = {"database": {"existingSecret": "gateway-postgresql"}}
@@ -161,6 +161,6 @@ def test_an_image_is_named_by_tag_or_digest() -> None:
     """The chart's own version, unless a tag is given; a digest goes before both."""
     digest = f"sha256:{'0' * 64}"
 
-    assert container({})["image"] == "flxpoint-gateway:0.1.0"
+    assert container({})["image"] == f"flxpoint-gateway:{loaded().version}"
     assert container({"image": {"tag": "1.2.3"}})["image"] == "flxpoint-gateway:1.2.3"
     assert container({"image": {"repository": "r.example/g", "tag": "1.2.3", "digest": digest}})["image"] == f"r.example/g@{digest}"

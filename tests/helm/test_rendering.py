@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import helm_python as helm
@@ -90,6 +91,18 @@ def test_the_chart_has_the_products_version() -> None:
 
     assert loaded().metadata["version"] == loaded().metadata["appVersion"] == product["version"]
     assert loaded().metadata["description"] == product["description"]
+
+
+def test_the_packaged_chart_is_whole(tmp_path: Path) -> None:
+    """The archive of a release holds what the folder does, and names the image of its version."""
+    archive = helm.package(CHART, destination=tmp_path, version="9.8.7", app_version="9.8.7")
+    with helm.Chart.load(archive) as chart:
+        made = chart.render(name="demo")
+
+        assert chart.schema == loaded().schema
+        assert {one["name"] for one in chart.files} >= {"README.md"}
+        assert made.keys() == loaded().render(name="demo").keys()
+        assert "image: flxpoint-gateway:9.8.7\n" in made["flxpoint-gateway/templates/deployment.yaml"]
 
 
 def test_the_schema_is_in_one_form() -> None:
