@@ -17,11 +17,6 @@ from tests.dispatch.shared.contact import linked
 from tests.servers.proxy import proxied
 from tests.servers.valkey import GROUP, PASSWORD, USER, Valkey, faketime, sentinel, valkey
 
-NEEDED = (
-    *("+evalsha", "+script|load", "+info", "+time", "+hset", "+hget", "+hmget", "+hgetall", "+hdel", "+del", "+pexpire"),
-    *("+zadd", "+zrem", "+zcard", "+zrange", "+zrevrange", "+zrank", "+zremrangebyrank"),
-)
-
 
 async def told(logs: list[Any]) -> None:
     """Wait until something was logged."""
@@ -107,13 +102,6 @@ async def test_a_replica_that_only_reads_is_not_used() -> None:
                 assert not watched.link.connected
                 assert not watched.link.reachable
         assert "read only" in logs[0]["error"]
-
-
-async def test_the_user_needs_no_more_than_the_named_commands(server: Valkey) -> None:
-    """Those that the page on replicas names, on the gateway's keys."""
-    server.ask("ACL", "SETUSER", "lean", "on", ">lean-password", "~flxpoint-gateway:*", "-@all", *NEEDED)
-    async with linked(f"valkey://lean:lean-password@127.0.0.1:{server.port}/0") as watched:
-        assert await watched.ask()
 
 
 @pytest.mark.parametrize("address", ["valkey://gateway:wrong-secret@127.0.0.1:{port}/0", "redis://:wrong-secret@127.0.0.1:{port}"])
