@@ -117,6 +117,8 @@ class LaneTurns:
             return
         with suppress(LinkDown):
             await self._tell()
+        if self._lane.is_held_back:
+            self.wake()
 
     async def finish(self) -> None:
         """Give up the places that are left, and tell how the last sends went."""

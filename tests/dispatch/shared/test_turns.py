@@ -12,6 +12,7 @@ from app.dispatch.shared.link import script_source
 from app.dispatch.shared.slots import Claim
 from app.dispatch.window import NEVER
 from app.domain import Pacing
+from tests.cli.processes import PATIENCE_SECONDS
 from tests.dispatch.shared.replica import replica
 from tests.servers.proxy import proxied
 from tests.servers.valkey import Valkey, valkey
@@ -176,6 +177,25 @@ async def test_who_looks_sees_what_waits_elsewhere(server: Valkey) -> None:
 
         assert other.lane.waiting_elsewhere == 5
         assert other.lane.open_from > other.now
+
+
+async def test_a_resume_at_one_replica_reaches_another_that_has_nothing_to_send(server: Valkey) -> None:
+    """Who holds calls back asks now and then whether it still must."""
+    async with replica(server.address) as one, replica(server.address, one.key) as other:
+        for _ in range(3):
+            one.lane.refused("link-orders", one.now)
+        one.lane_turns.wake()
+        while not other.lane.is_held_back:
+            await asyncio.sleep(0.01)
+            other.lane_turns._heard = -NEVER
+            await other.turns.look()
+        one.lane.resume()
+        one.lane_turns.wake()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while other.lane.is_held_back:
+                await asyncio.sleep(0.01)
+
+        assert not one.lane.is_held_back
 
 
 def test_a_cold_start_waits_for_the_longest_claim() -> None:
