@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.storage import Dialect, open_engine
+from app.storage import Dialect
 from tests.servers.postgres import Postgres
 from tests.storage.database import address_of, opened
 
@@ -21,14 +21,17 @@ async def engine(database: str) -> AsyncIterator[AsyncEngine]:
         yield engine
 
 
-@pytest_asyncio.fixture(params=list(Dialect))
-async def any_engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[AsyncEngine]:
-    """An empty database: a file, and one of a server."""
-    if request.param is Dialect.SQLITE:
-        address = address_of(tmp_path / "new.db")
-    else:
-        server: Postgres = request.getfixturevalue("postgres_server")
-        address = server.new_database()
-    engine = open_engine(address)
-    yield engine
-    await engine.dispose()
+@pytest.fixture(params=list(Dialect))
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a database without any table: SQLite's file isn't there yet."""
+    if request.param == Dialect.SQLITE:
+        return address_of(tmp_path / "new.db")
+    server: Postgres = request.getfixturevalue("postgres_server")
+    return server.new_database()
+
+
+@pytest_asyncio.fixture
+async def empty_engine(empty: str) -> AsyncIterator[AsyncEngine]:
+    """Such a database."""
+    async with opened(empty) as engine:
+        yield engine

@@ -25,7 +25,7 @@ from app.vault.registry import token_of
 from tests.rig import until
 from tests.servers.postgres import Postgres
 
-from .database import ON_SQLITE, address_of, hurry, opened
+from .database import ON_SQLITE, hurry, opened
 
 
 async def objects(engine: AsyncEngine) -> dict[str, list[str]]:
@@ -47,15 +47,6 @@ def parts(sql: str) -> list[str]:
         else:
             found[-1] += character
     return [" ".join(part.split()) for part in (beginning, *found)]
-
-
-@pytest.fixture(params=list(Dialect))
-def empty(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of a database without any table: SQLite's file isn't there yet."""
-    if request.param == Dialect.SQLITE:
-        return address_of(tmp_path / "new.db")
-    server: Postgres = request.getfixturevalue("postgres_server")
-    return server.new_database()
 
 
 async def test_a_fresh_database_is_migrated(empty: str) -> None:
@@ -162,21 +153,21 @@ async def test_a_newer_database_that_says_nothing_stops_the_start(engine: AsyncE
         await upgrade(engine)
 
 
-async def test_a_newer_database_is_used_as_it_is_where_it_may_be(any_engine: AsyncEngine) -> None:
+async def test_a_newer_database_is_used_as_it_is_where_it_may_be(empty_engine: AsyncEngine) -> None:
     """In a rolling update a process of the old version starts on the schema of the new one, and leaves it alone."""
-    await upgrade(any_engine)
-    await become_newer(any_engine, needs=newest_schema())
-    await upgrade(any_engine)
-    async with writing(any_engine) as connection:
+    await upgrade(empty_engine)
+    await become_newer(empty_engine, needs=newest_schema())
+    await upgrade(empty_engine)
+    async with writing(empty_engine) as connection:
         await touch_revision(connection)
 
-    assert await schema_of(any_engine) == "9999"
+    assert await schema_of(empty_engine) == "9999"
 
 
-async def test_a_database_says_what_code_may_use_it(any_engine: AsyncEngine) -> None:
+async def test_a_database_says_what_code_may_use_it(empty_engine: AsyncEngine) -> None:
     """It says what its newest migration needs."""
-    await upgrade(any_engine)
-    async with reading(any_engine) as connection:
+    await upgrade(empty_engine)
+    async with reading(empty_engine) as connection:
         found = (await connection.execute(select(schema_needs.c.revision))).scalars().all()
 
     assert found == [needs_of()[newest_schema()]]
