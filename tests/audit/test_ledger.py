@@ -212,18 +212,18 @@ async def test_a_commit_that_hangs_holds_no_end_up(
     assert "its thread is left behind" in said
 
 
-async def test_a_chain_that_another_process_ended_is_left(ledger: Ledger, tmp_path: Path) -> None:
+async def test_a_chain_that_another_process_ended_is_left(ledger: Ledger, engine: AsyncEngine) -> None:
     """Who was taken for dead, since it stood still, goes on in a new chain, whose end another will see to when it dies."""
     await ledger.append(records(1))
     ended = ledger.chain
-    with sqlite3.connect(tmp_path / "gateway.db") as connection:
-        connection.execute("UPDATE audit_chains SET closed_at = 'now' WHERE id = ?", (ended,))
+    with by_hand(engine) as hand:
+        hand.execute("UPDATE audit_chains SET closed_at = 'now' WHERE id = ?", (ended,))
     await ledger._renew()
     await ledger.append(records(1))
 
     assert ledger.chain != ended
-    assert_continuous(tmp_path, ended, 2)
-    assert_continuous(tmp_path, ledger.chain, 2)
+    assert_continuous(engine, ended, 2)
+    assert_continuous(engine, ledger.chain, 2)
 
 
 async def test_a_break_of_the_lease_is_known(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
