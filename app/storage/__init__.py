@@ -3,7 +3,7 @@
 from app.storage.clock import shared_now
 from app.storage.connection import Connection, Dialect, Executor, Rows, StorageError, Taken
 from app.storage.engine import open_engine, reading, writing
-from app.storage.leading import ALONE, Lead, leading
+from app.storage.lead import ALONE, Lead, leading
 from app.storage.opening import insert_or_skip, lock_record, open_connection, open_reading_connection, within
 from app.storage.rehearsal import rehearsed
 from app.storage.revision import current_revision, touch_revision

@@ -106,8 +106,8 @@ async def test_a_cut_connection_ends_the_lead(server: Postgres, address: str) ->
 
 async def test_a_cut_connection_is_noticed_by_itself(server: Postgres, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not only at the next look, or when the server's last word is too old."""
-    monkeypatch.setattr("app.storage.leading.LOOK_SECONDS", 3_600)
-    monkeypatch.setattr("app.storage.leading.BELIEVED_SECONDS", 3_600)
+    monkeypatch.setattr("app.storage.lead.LOOK_SECONDS", 3_600)
+    monkeypatch.setattr("app.storage.lead.BELIEVED_SECONDS", 3_600)
     async with candidate(address) as lead:
         cut(server, address)
         await none_leads(lead)
