@@ -184,7 +184,7 @@ async def lose_one(fleet: Fleet, token: str) -> tuple[Replica, list[Called], lis
 async def test_places_that_were_dropped_are_kept_anew(fleet: Fleet) -> None:
     """Those of a replica that stood still for long are dropped, and it can't know; its calls go out all the same when it goes on."""
     token = fleet.next_token()
-    calls = asyncio.create_task(fleet.ask_all(CALLS, fleet.replicas[:1], token=token, wait=WAIT_SECONDS))
+    calls = asyncio.create_task(fleet.ask_all(CALLS, fleet.living[:1], token=token, wait=WAIT_SECONDS))
     await fleet.arrived(2, token)
     for kept in ("places", "held"):
         fleet.valkey.ask("DEL", *fleet.valkey.ask("KEYS", f"flxpoint-gateway:*:{kept}"))
