@@ -60,14 +60,18 @@ class Proxy:
         """How many there are."""
         return len(self._connections)
 
+    def delay(self, *, there: float = 0.0, back: float = 0.0) -> None:
+        """Delay what passes from now on by so many seconds each way; nothing overtakes."""
+        self._delays = there, back
+
     @contextmanager
     def delayed(self, *, there: float = 0.0, back: float = 0.0) -> Iterator[None]:
-        """Delay what passes meanwhile by so many seconds each way; nothing overtakes."""
-        self._delays = there, back
+        """Delay what passes meanwhile."""
+        self.delay(there=there, back=back)
         try:
             yield
         finally:
-            self._delays = 0.0, 0.0
+            self.delay()
 
     @contextmanager
     def partitioned(self) -> Iterator[None]:
