@@ -18,7 +18,7 @@ from app.storage.migrate import upgrade
 from app.storage.tables import sealed_keys
 from app.vault import Keyring, load_keyring
 
-__all__ = ["may_make_key", "open_database", "open_state"]
+__all__ = ["may_make_key", "open_database", "open_state", "unusable"]
 
 
 @asynccontextmanager
@@ -79,6 +79,10 @@ async def _upgrade(engine: AsyncEngine, settings: Settings) -> None:
     try:
         await upgrade(engine)
     except SQLAlchemyError as error:
-        database = f"the database of {settings.state_dir}" if settings.is_embedded else "the database"
-        message = f"GATEWAY_DATABASE_URL: {database} can't be used: {error.__cause__ or error}"
-        raise StartRefused(message) from error
+        raise StartRefused(unusable(settings, error)) from error
+
+
+def unusable(settings: Settings, error: SQLAlchemyError) -> str:
+    """What is said where the database refuses."""
+    database = f"the database of {settings.state_dir}" if settings.is_embedded else "the database"
+    return f"GATEWAY_DATABASE_URL: {database} can't be used: {error.__cause__ or error}"

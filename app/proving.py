@@ -115,7 +115,7 @@ def _require_schema(scan: Scan) -> None:
     found = scan.schema() or "none"
     if found != newest_schema():
         advice = "bring it there with `db upgrade`" if found in {"none", *known_schemas()} else "read it with the newer one that made it"
-        message = f"the database has schema {found}, this version {newest_schema()}: {advice}"
+        message = f"GATEWAY_DATABASE_URL: the database has schema {found}, this version {newest_schema()}: {advice}"
         raise StartRefused(message)
 
 

@@ -22,7 +22,7 @@ from app.declaration import Sources, apply, read_declaration
 from app.errors import StartRefused
 from app.opening import may_make_key
 from app.settings import Settings, unknown_variables
-from app.storage import reading, rehearsed
+from app.storage import reading, rehearsed, rehearsed_server
 from app.storage.migrate import known_schemas, newest_schema, schema_of, upgrade
 from app.upstream import NotReached, reach
 from app.vault import Keyring, TokenStore, check_sealed, load_keyring
@@ -93,6 +93,17 @@ class _Checks:
         return _writable(self._settings.state_dir)
 
     async def _database(self) -> Said:
+        return await (self._file() if self._settings.is_embedded else self._server())
+
+    async def _server(self) -> Said:
+        served = await self._stack.enter_async_context(rehearsed_server(self._settings.database))
+        await upgrade(served.engine)
+        self._engine = served.engine
+        if served.fault:
+            return Status.FAILED, f"GATEWAY_DATABASE_URL: {served.fault}"
+        return _schema_said(served.schema, "is empty")
+
+    async def _file(self) -> Said:
         path = self._settings.database_path
         engine = await self._stack.enter_async_context(rehearsed(path))
         found = await schema_of(engine)
@@ -102,11 +113,7 @@ class _Checks:
             return Status.OK, f"none yet; would be made with schema {newest_schema()}"
         if not os.access(path, os.R_OK | os.W_OK):
             return Status.FAILED, f"GATEWAY_DATABASE_URL: {path} can't be written"
-        if found is not None and found not in known_schemas():
-            return Status.WARNING, f"has schema {found}, a newer version's, which this one may use; its own is {newest_schema()}"
-        if found != newest_schema():
-            return Status.WARNING, f"has schema {found or 'none'}; the start would bring it to {newest_schema()}"
-        return Status.OK, f"has schema {found}, the newest"
+        return _schema_said(found, "has schema none")
 
     async def _master_keys(self) -> Said:
         if self._engine is None:
@@ -150,6 +157,14 @@ class _Checks:
         if not url:
             return Status.OK, "none"
         return (Status.SKIPPED, "offline") if self._offline else (Status.OK, await reach(url))
+
+
+def _schema_said(found: str | None, empty: str) -> Said:
+    if found is not None and found not in known_schemas():
+        return Status.WARNING, f"has schema {found}, a newer version's, which this one may use; its own is {newest_schema()}"
+    if found != newest_schema():
+        return Status.WARNING, f"{f'has schema {found}' if found else empty}; the start would bring it to {newest_schema()}"
+    return Status.OK, f"has schema {found}, the newest"
 
 
 async def _without_file(engine: AsyncEngine, keyring: Keyring) -> Said:

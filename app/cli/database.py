@@ -8,7 +8,7 @@ import typer
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import StartRefused
-from app.opening import open_database
+from app.opening import open_database, unusable
 from app.settings import load_settings
 from app.storage import open_engine
 from app.storage.migrate import newest_schema, schema_of
@@ -43,8 +43,7 @@ def current() -> None:
         try:
             return await schema_of(engine)
         except SQLAlchemyError as error:
-            message = f"GATEWAY_DATABASE_URL: the database of {settings.state_dir} can't be used: {error.__cause__ or error}"
-            raise StartRefused(message) from error
+            raise StartRefused(unusable(settings, error)) from error
         finally:
             await engine.dispose()
 

@@ -7,6 +7,7 @@ from app.storage.lead import ALONE, Lead, leading
 from app.storage.opening import insert_or_skip, lock_record, open_connection, open_reading_connection, within
 from app.storage.rehearsal import rehearsed
 from app.storage.revision import current_revision, touch_revision
+from app.storage.server_rehearsal import rehearsed_server
 from app.storage.thread import Crowded, DatabaseThread, ReadingThread
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "open_reading_connection",
     "reading",
     "rehearsed",
+    "rehearsed_server",
     "shared_now",
     "touch_revision",
     "within",

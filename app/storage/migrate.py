@@ -20,7 +20,7 @@ from app.errors import StartRefused
 from app.storage.engine import patient, writing
 from app.storage.tables import schema_needs
 
-__all__ = ["known_schemas", "newest_schema", "schema_of", "state_needs", "upgrade"]
+__all__ = ["known_schemas", "newest_schema", "require_usable", "schema_of", "schema_within", "state_needs", "upgrade"]
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -34,10 +34,14 @@ def _config(connection: Connection | None = None) -> Config:
     return config
 
 
-async def upgrade(engine: AsyncEngine) -> None:
+async def upgrade(engine: AsyncEngine, to: str = "head") -> None:
     """Apply the migrations that the database lacks, in one transaction; nothing is locked or written where there are none.
 
     A schema of a newer version is left as it is, where this version's code may use it.
+
+    Args:
+        engine: the database.
+        to: the last of them.
 
     Raises:
         StartRefused: the database was made by a newer version, and this one's code may not use it.
@@ -46,22 +50,27 @@ async def upgrade(engine: AsyncEngine) -> None:
     if found == newest_schema():
         return
     if found is not None and found not in known_schemas():
-        await _require_usable(engine, found)
+        async with engine.connect() as connection:
+            await connection.run_sync(require_usable, found)
+        log.warning("the database has the schema of a newer version, which this one may use", schema=found, known=newest_schema())
         return
     async with patient(engine) as other, writing(other) as connection:
-        await connection.run_sync(lambda sync: command.upgrade(_config(sync), "head"))
+        await connection.run_sync(lambda sync: command.upgrade(_config(sync), to))
 
 
-async def _require_usable(engine: AsyncEngine, found: str) -> None:
-    async with engine.connect() as connection:
-        needs = await connection.run_sync(_needs)
+def require_usable(connection: Connection, found: str) -> None:
+    """See that this code may use a schema that it doesn't know.
+
+    Raises:
+        StartRefused: it may not.
+    """
+    needs = _needs(connection)
     if needs not in known_schemas():
         message = (
-            f"the database has schema {found}, which this version doesn't know: it was made by a newer one, "
+            f"GATEWAY_DATABASE_URL: the database has schema {found}, which this version doesn't know: it was made by a newer one, "
             f"and may be used by versions that know {needs or found}; this one knows {newest_schema()}"
         )
         raise StartRefused(message)
-    log.warning("the database has the schema of a newer version, which this one may use", schema=found, known=newest_schema())
 
 
 def _needs(connection: Connection) -> str | None:
@@ -81,7 +90,12 @@ def state_needs(ctx: MigrationContext, step: MigrationInfo, *_: Any, **__: Any) 
 async def schema_of(engine: AsyncEngine) -> str | None:
     """The newest migration that the database has; None for an empty one."""
     async with engine.connect() as connection:
-        return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+        return await connection.run_sync(schema_within)
+
+
+def schema_within(connection: Connection) -> str | None:
+    """The same, as a transaction sees it."""
+    return MigrationContext.configure(connection).get_current_revision()
 
 
 def _needed(revision: str | None) -> str | None:

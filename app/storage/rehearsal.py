@@ -19,9 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.storage.engine import open_engine, writing
 from app.storage.tables import caller_keys, callers, grants, revision, schema_needs, sealed_keys, tokens
 
-__all__ = ["rehearsed"]
+__all__ = ["COPIED", "IN_MEMORY", "rehearsed"]
 
-COPIED = ("alembic_version", *(table.name for table in (tokens, callers, caller_keys, grants, sealed_keys, revision, schema_needs)))
+COPIED = tuple(table.name for table in (tokens, callers, caller_keys, grants, sealed_keys, revision, schema_needs))
 SCHEMA = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite!_%' ESCAPE '!' ORDER BY type = 'table' DESC"
 DATABASE, LOG, INDEX = "", "-wal", "-shm"
 ATTEMPTS = 20
@@ -138,5 +138,6 @@ def _read_at(address: str) -> _Copy:
         connection.execute("BEGIN")
         schema = [row[0] for row in connection.execute(SCHEMA)]
         present = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        rows = {table: connection.execute(f"SELECT * FROM {table}").fetchall() for table in COPIED if table in present}  # noqa: S608 - as above
+        copied = [table for table in ("alembic_version", *COPIED) if table in present]
+        rows = {table: connection.execute(f"SELECT * FROM {table}").fetchall() for table in copied}  # noqa: S608 - as above
     return _Copy(schema, {table: found for table, found in rows.items() if found})

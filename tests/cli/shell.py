@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,11 @@ class Shell:
         """Set `GATEWAY_*` variables."""
         for name, value in variables.items():
             self._monkeypatch.setenv(f"GATEWAY_{name}", value)
+
+    @staticmethod
+    def variable(name: str) -> str:
+        """What a `GATEWAY_*` variable is."""
+        return os.environ[f"GATEWAY_{name}"]
 
     def __call__(self, *arguments: str, given: str | bytes = "") -> Ran:
         """Run a command with `given` on its standard input."""

@@ -175,7 +175,7 @@ SPOILED: dict[str, tuple[Spoil, str, str, str]] = {
         lambda shell, _: make_newer(shell, needs="9999"),
         "database",
         "failed",
-        "the database has schema 9999, which this version doesn't know",
+        "GATEWAY_DATABASE_URL: the database has schema 9999, which this version doesn't know",
     ),
     "a newer database that may be used": (
         lambda shell, _: make_newer(shell, needs=newest_schema()),
