@@ -46,6 +46,9 @@ READ_ONLY = {"default_transaction_read_only": "on"}
 PATIENT = {"idle_in_transaction_session_timeout": "0", "lock_timeout": "0", "statement_timeout": "0"}
 SQLALCHEMYS_OWN = {"async_creator_fn", "async_fallback", "prepared_statement_cache_size", "prepared_statement_name_func"}
 
+OPTIONS = {"host", "port", "user", "password", "database", "ssl", "passfile", "target_session_attrs"}
+"""What an address may tell the driver."""
+
 BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 BEGIN_WRITING = f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({RECORD})"
 CHANGED = re.compile(r"\d+$")
@@ -85,8 +88,7 @@ async def connect(url: URL, *, read_only: bool = False, patient: bool = False) -
     Raises:
         OperationalError: it can't be reached, or doesn't let the gateway in.
     """
-    _, given = PGDialect_asyncpg().create_connect_args(url)  # type: ignore[no-untyped-call]
-    arguments = {name: value for name, value in given.items() if name not in SQLALCHEMYS_OWN}
+    arguments = _arguments(url)
     session = SESSION | (READ_ONLY if read_only else {}) | (PATIENT if patient else {})
     seconds = None if patient else STATEMENT_SECONDS
     try:
@@ -94,6 +96,21 @@ async def connect(url: URL, *, read_only: bool = False, patient: bool = False) -
             return await asyncpg.connect(**arguments, server_settings=session, command_timeout=seconds)
     except REFUSALS as error:
         raise OperationalError(None, None, _told(error)) from error
+
+
+def _arguments(url: URL) -> dict[str, Any]:
+    """What the driver takes of an address.
+
+    Raises:
+        OperationalError: there is an option in it that the driver doesn't know.
+    """
+    _, given = PGDialect_asyncpg().create_connect_args(url)  # type: ignore[no-untyped-call]
+    unknown = given.keys() - OPTIONS - SQLALCHEMYS_OWN
+    if unknown:
+        message = f"there is no option {', '.join(sorted(unknown))}; TLS is asked for by ssl=require or ssl=verify-full"
+        refusal = ValueError(message)
+        raise OperationalError(None, None, refusal) from refusal
+    return {name: value for name, value in given.items() if name in OPTIONS}
 
 
 async def leave(connection: Any) -> None:  # noqa: ANN401 - as above
