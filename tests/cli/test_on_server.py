@@ -114,7 +114,7 @@ def role(served: Shell, postgres_server: Postgres) -> Iterator[str]:
 
 
 def test_a_role_needs_no_more_than_the_rows(served: Shell, postgres_server: Postgres, role: str) -> None:
-    """`check` names the tables that it may not read and write; with these rights it works on tables that aren't its own, and reads with fewer."""
+    """`check` names the tables that it may not read and write; with these rights it works on another's tables, and reads with fewer."""
     database, found = name(served), []
     served.set(DATABASE_URL=address(served).replace("//gateway:", f"//{role}:"))
     for right in (
