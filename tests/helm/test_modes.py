@@ -81,6 +81,11 @@ def test_a_scaled_out_pods_state_may_stand_on_a_disk_of_its_own() -> None:
     assert claim["resources"] == {"requests": {"storage": "2Gi"}}
 
 
+def test_all_pods_can_be_stopped() -> None:
+    """A release that needs all processes stopped is prepared by a number: none."""
+    assert deployment({"replicas": 0})["replicas"] == deployment(merged(SCALED_OUT, {"replicas": 0}))["replicas"] == 0
+
+
 def test_with_an_autoscaler_the_deployment_says_no_number() -> None:
     """A number in the Deployment would undo the autoscaler's at every upgrade."""
     values = merged(SCALED_OUT, {"autoscaling": {"enabled": True, "minReplicas": 3, "maxReplicas": 9}})

@@ -148,6 +148,12 @@ def test_pods_take_what_the_operator_adds() -> None:
     assert {"ca"} <= {one["name"] for one in spec["volumes"]} & {one["name"] for one in spec["containers"][0]["volumeMounts"]}
 
 
+@pytest.mark.parametrize("cpu", ["250m", "1.5", 1, 0.5])
+def test_resources_are_written_as_kubernetes_takes_them(cpu: str | float) -> None:
+    """A number of cores is as good as a text."""
+    assert container({"resources": {"requests": {"cpu": cpu}}})["resources"]["requests"] == {"cpu": cpu, "memory": "256Mi"}
+
+
 def test_another_catalogue_restarts_the_pods_and_another_configuration_does_not() -> None:
     """The catalogue is read at the start alone; the configuration file is applied while the gateway serves."""
 
