@@ -66,6 +66,17 @@ def test_what_a_pod_writes_has_a_bound(values: dict[str, Any]) -> None:
         assert all("sizeLimit" in volumes[name].get("emptyDir", {"sizeLimit": ""}) for name in mounts.values())
 
 
+@pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX)
+def test_files_with_secrets_are_read_by_the_gateway_alone(values: dict[str, Any]) -> None:
+    """A Secret's files are for the pod's user and its group to read, and for nobody to write."""
+    for pod in pods(values):
+        secrets = {one["name"]: one["secret"] for one in pod["volumes"] if "secret" in one}
+        mounts = {one["name"]: one for one in pod["containers"][0]["volumeMounts"]}
+
+        assert {one["defaultMode"] for one in secrets.values()} <= {0o440}
+        assert all(mounts[name]["readOnly"] for name in secrets)
+
+
 def test_what_is_made_private_stays_so() -> None:
     """A volume's files get their group once: done at every start, that would open the key file, 0600, to the group."""
     assert deployment({})["template"]["spec"]["securityContext"]["fsGroupChangePolicy"] == "OnRootMismatch"
