@@ -165,3 +165,29 @@ def test_no_window_breaks_and_no_lane_stops(server: Valkey, seed: int, *, proven
         assert last.served
     arrivals.sort()
     assert all(later - first >= PER for first, later in zip(arrivals, arrivals[SLOTS:], strict=False))
+
+
+@settings(deadline=None, max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32), weights=st.tuples(st.sampled_from([1, 2, 8]), st.sampled_from([1, 2, 8])))
+def test_callers_are_served_by_weight_whichever_replicas_they_call(server: Valkey, seed: int, weights: tuple[int, int]) -> None:
+    """While both wait, what two callers had, over their weights, differs by a turn of each and one for each slot beside the first."""
+    random, served, most = Random(seed), dict.fromkeys(FLOWS[:2], 0), 8  # noqa: S311 - plays a world through
+    weight = dict(zip(FLOWS, weights, strict=False))
+    with Scripts(server, policy={"per": SECOND // 10}) as scripts:
+        wants = {f"r{number}": {random.choice(FLOWS[:2]): most} for number in range(REPLICAS)}
+        wants |= {"r-a": {FLOWS[0]: most}, "r-b": {FLOWS[1]: most}}
+        claims, over = count(), dict[str, list[dict[str, Any]]]()
+        while min(left := [sum(own.get(flow, 0) for own in wants.values()) for flow in FLOWS[:2]]) > most // 2:
+            for replica in random.sample(sorted(wants), len(wants)):
+                asked = [{"flow": flow, "count": number, "weight": weight[flow]} for flow, number in wants[replica].items()]
+                claim = f"c{next(claims)}"
+                reply = scripts.ask("claim", replica, id=claim, wants=asked, reports=over.pop(replica, []))
+                if grant := reply.get("grant"):
+                    over[replica] = [{"id": claim, "ended": True, "back": False, "answered": 0, "trip": WAY}]
+                    wants[replica][grant["flow"]] -= 1
+                    wants[replica] = {flow: number for flow, number in wants[replica].items() if number}
+                    served[grant["flow"]] += 1
+            scripts.now += SECOND // 50
+            had = [served[flow] / weight[flow] for flow in FLOWS[:2]]
+
+            assert abs(had[0] - had[1]) <= SLOTS * sum(1 / weight[flow] for flow in FLOWS[:2]), left
