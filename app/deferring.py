@@ -77,7 +77,7 @@ class Deferral:
         self._runner = runner
 
     async def take(self, asked: Asked, key: Key | None) -> Deferred | Answer | KeptAnswer | Made:
-        """Take a call in: its job is on disk when this returns, and its call in the lane.
+        """Take a call in: its job is on disk when this returns, and its call is put on record, and then in its lane.
 
         Returns:
             The call; or the refusal that it would get without a job, on record; or what the first request with its key was given.

@@ -171,7 +171,13 @@ async def test_deferred_calls_leave_room_for_others(tmp_path: Path) -> None:
     """They have half of a token's queue; a call whose caller waits finds a place, and may only have to wait too long."""
     async with rigged(tmp_path, (TOKEN, HELD), lane_depth=4) as small:
         await hold(small)
-        deferred = [await small.link(f"orderIds={order}", Prefer="respond-async", Gateway_Token="held") for order in range(1, 4)]
+        deferred = [await small.link(f"orderIds={order}", Prefer="respond-async", Gateway_Token="held") for order in (1, 2)]
+
+        async def both_wait() -> bool:
+            return next(sum(lane.waiting.values()) for lane in small.house.dispatcher.reports() if lane.token == "held") == 2
+
+        await until(both_wait)
+        deferred.append(await small.link("orderIds=3", Prefer="respond-async", Gateway_Token="held"))
         waiting = await small.link("orderIds=9", Prefer="wait=1", Gateway_Token="held")
         number = len(await jobs(small))
 
