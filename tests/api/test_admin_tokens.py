@@ -33,7 +33,7 @@ NEW = {"name": "new", "kind": "source", "value": SECRET}
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
     """A gateway that knows one of the simulator's two tokens."""
-    async with rigged(tmp_path_factory.mktemp("state"), (TOKEN, SPARE)) as running:
+    async with rigged(tmp_path_factory.mktemp("state"), (TOKEN, SPARE), caller_rate="10000/second") as running:
         await running.administer(lambda administration: administration.remove_token("spare"))
         yield running
 
