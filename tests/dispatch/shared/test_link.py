@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from app.dispatch.shared.link import LinkDown
+from app.dispatch.shared.link import ClockStepped, LinkDown
 from benchmarks.authority import make_authority
 from tests.cli.processes import PATIENCE_SECONDS, until
 from tests.dispatch.shared.contact import linked
@@ -172,4 +172,19 @@ async def test_a_step_of_the_servers_clock_is_noticed() -> None:
             server.step_clock(0)
             await watched.until(lambda link: link.steps == 2)
 
+            assert await watched.ask()
+
+
+async def test_nothing_asked_before_a_step_was_noticed_is_believed() -> None:
+    """Of two scripts under way at the step the first shows it; the second ran on the new clock without knowing that it jumped."""
+    with valkey(clock=faketime()) as server:
+        async with linked(server.address) as watched:
+            await watched.ask()
+            with server.paused():
+                asked = [asyncio.create_task(watched.ask()) for _ in range(2)]
+                await asyncio.sleep(0)
+                server.step_clock(5)
+            ends = await asyncio.gather(*asked, return_exceptions=True)
+
+            assert [type(end) for end in ends] == [ClockStepped, ClockStepped]
             assert await watched.ask()
