@@ -91,6 +91,7 @@ class Link:
         if session is None:
             message = "there is no connection to Valkey"
             raise LinkDown(message)
+        steps = self.steps
         argument = orjson.dumps({**asked, "run": session.run, "serial": next(self._serials)})
         try:
             answer, sent = await session.order("EVALSHA", session.scripts[script], len(keys), *keys, argument)
@@ -101,6 +102,9 @@ class Link:
             raise LinkDown(str(error)) from error
         reply: dict[str, Any] = orjson.loads(answer)
         self._require_steady(float(reply["now"]) / MICROSECONDS, sent)
+        if self.steps != steps:
+            message = "Valkey's clock jumped, and the script didn't know it"
+            raise ClockStepped(message)
         if "late" in reply:
             message = "a younger script has run before this one"
             raise LinkDown(message)
