@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -83,6 +84,7 @@ class JobRunner:
         self._pauses = Pauses()
         self._verdicts: deque[Verdict] = deque()
         self._calls: set[str] = set()
+        self._put_down: dict[str, float] = {}
         self._sending: set[asyncio.Task[None]] = set()
         self._asking: set[asyncio.Task[None]] = set()
         self._woken = asyncio.Event()
@@ -105,6 +107,7 @@ class JobRunner:
         try:
             yield
         finally:
+            self._put_down.pop(call_id, None)
             if not any(call_id in run.calls for run in self._runs.values()):
                 self._calls.discard(call_id)
 
@@ -117,6 +120,7 @@ class JobRunner:
             call_id: its call's, which is expected.
             uncertain: whether an earlier attempt may have done the call's work.
         """
+        self._put_down[call_id] = time.monotonic() + LEASE_SECONDS
         job = await self._store.add(connection, new)
         await self._held.hold(connection, job, lease_until=await lease_from_now(connection))
         (waiting,) = await self._store.parts(connection, job.id, [PartState.WAITING], after=0, limit=1)
@@ -128,8 +132,9 @@ class JobRunner:
     def carry(self, job: Job, part: Part, asked: Asked) -> asyncio.Task[Called]:
         """Begin the call of such a job at once, not with the next turn: no other call may come before it."""
         making = asyncio.ensure_future(self._parts.make(job, part, replace(asked, wanted=partial(self._may_send, job.id))))
-        # A turn that is under way doesn't know of it.
-        self._runs[job.id] = self._carried[job.id] = Run(job, more=False, looked_up=True)
+        # A turn that is under way doesn't know of it, and may have found that another process has it, if this one was held up meanwhile.
+        run = Run(job, more=False, looked_up=True, held_until=self._put_down[part.call_id or ""])
+        self._runs[job.id] = self._carried[job.id] = run
         self._spawn(self._sending, part, partial(_verdict, making))
         return making
 
@@ -240,6 +245,8 @@ class JobRunner:
         self._halted &= self._runs.keys()
         if turn.held_until is not None:
             self._held_until = turn.held_until
+            for run in turn.runs.values():
+                run.held_until = math.inf
         for _ in turn.verdicts:
             self._verdicts.popleft()
         ended = turn.ended
@@ -272,7 +279,7 @@ class JobRunner:
 
     def _may_send(self, job_id: str) -> bool:
         """Whether a call of the job that waits may be sent: the job is this process's beyond doubt, and isn't to be cancelled."""
-        return not self._is_halted(job_id) and time.monotonic() < self._held_until
+        return not self._is_halted(job_id) and time.monotonic() < min(self._held_until, self._runs[job_id].held_until)
 
     def _is_halted(self, job_id: str) -> bool:
         """Whether nothing more of a job shall be sent here: it is to be cancelled, or another process has it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -32,7 +33,8 @@ class Run:
 
     In memory are the parts of one page at most, `page`, which holds those up to the place `seen`. `more`: the rows may hold parts that
     wait. `calls` are the IDs of the calls under way. `looked_up`: it is known which parts are left that another process had taken;
-    before, those up to the place `looked` are.
+    before, those up to the place `looked` are. `held_until`: when the lease ends that the job was put down with (monotonic, in seconds),
+    until that is renewed with the others'.
     """
 
     job: Job
@@ -42,6 +44,7 @@ class Run:
     calls: set[str] = field(default_factory=set)
     looked: int = 0
     looked_up: bool = False
+    held_until: float = math.inf
     _returned: bool = False
     _faults: Counter[int] = field(default_factory=Counter)
     _suspicions: Counter[int] = field(default_factory=Counter)
