@@ -132,10 +132,10 @@ async def test_a_cancelled_call_isnt_wanted_from_that_moment_on(database: str) -
         assert not after
 
 
-async def test_a_call_whose_lease_ran_out_before_it_was_carried_waits_for_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_call_whose_lease_ran_out_before_it_was_carried_waits_for_the_next(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that was held up in between may have lost the job, whatever other leases it has renewed; it sends when it has this one."""
     monkeypatch.setattr(app.jobbing, "LEASE_SECONDS", 0.0)
-    async with database(tmp_path) as engine, running(engine) as (runner, played):
+    async with opened(database) as engine, running(engine) as (runner, played):
         runner._held_until = math.inf
         job, _ = await carried(engine, runner, 1)
         await played.under_way(1)
