@@ -167,6 +167,7 @@ class PostgresConnection:
         try:
             self._loop.run_until_complete(leave(self._connection))
         finally:
+            self._loop.run_until_complete(_cancel_others())
             self._loop.close()
 
     async def _execute(self, sql: str, parameters: Sequence[Any]) -> Rows:
@@ -197,6 +198,16 @@ class PostgresConnection:
             message = "nobody waits for it any longer"
             raise StorageError(message)
         return task.result()
+
+
+async def _cancel_others() -> None:
+    """End what the driver does beside: it asks a server over another connection to break a statement off, and waits for it."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    # What they closed is closed with the loop's next turn.
+    await asyncio.sleep(0)
 
 
 def _told(error: Exception) -> Exception:
