@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from app.dispatch.guard import Guard
 from app.dispatch.window import NEVER, Hold, Window
 
-ANSWER_KEPT_SECONDS = 0.005
+ANSWER_KEPT_SECONDS = 0.05
 
 __all__ = ["Claim", "SendReport", "SharedGuard", "SharedWindow"]
 

@@ -22,7 +22,7 @@ __all__ = ["LaneTurns", "Pacer"]
 MICROSECONDS = 1_000_000
 USABLE_SECONDS, MOST_USABLE_SECONDS = 0.1, 0.5
 MOST_AHEAD, MOST_LEAD = 0.06, 0.2
-BEAT_WAITING_SECONDS, BEAT_SECONDS = 1.0, 2.0
+BEAT_GRANTED_SECONDS, BEAT_WAITING_SECONDS, BEAT_SECONDS = 0.25, 1.0, 2.0
 LOST_SECONDS = 0.25
 KEYS = ("lane", "replicas", "held", "places", "flows", "peers", "trips", "breakers")
 TOKEN_USED_ELSEWHERE = "token-used-elsewhere"  # noqa: S105 - an alert's name
@@ -258,7 +258,11 @@ class LaneTurns:
         if "wait" in reply:
             return now + float(reply["wait"]) / MICROSECONDS
         if len(self._lane.queue):
-            return now if "grant" in reply else min(max(now, self._lane.open_from - self._lead), now + BEAT_WAITING_SECONDS)
+            opens, longest = self._lane.open_from, BEAT_WAITING_SECONDS
+            if "grant" in reply:
+                # The end of the send that begins now is told soon, and another turn asked for then.
+                opens, longest = max(opens, min(self._lane.window.ends)), BEAT_GRANTED_SECONDS
+            return min(max(now, opens - self._lead), now + longest)
         return now + (BEAT_WAITING_SECONDS if self._lane.is_held_back else BEAT_SECONDS)
 
     def _take(self, claim_id: str, grant: dict[str, Any], usable_until: float) -> None:

@@ -6,7 +6,8 @@ local asked = cjson.decode(ARGV[1])
 local reply = {}
 
 local NEVER = 1e18
-local BEAT, STALE, DEAD = 250000, 1000000, 5000000 -- how often a replica asks; when it isn't waited for; when its places go
+local BEAT, LONG_BEAT = 250000, 800000 -- how often a replica asks that waits; when it is known for how long
+local STALE, DEAD = 1000000, 5000000 -- for how long it isn't heard of when it isn't waited for; when its places go
 local LONGEST_VALID = 500000 -- how long any replica may use a claim
 local LIFETIME = 86400000 -- milliseconds; who finds nothing begins cold
 local LIFETIME_OF_PLACES = 10000 -- milliseconds; who keeps places asks all the time

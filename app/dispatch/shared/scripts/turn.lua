@@ -50,6 +50,17 @@ local function in_flight(others)
   return sends
 end
 
+-- When to ask again at the latest. While a send is under way its answer may open its slot sooner than is known now.
+local function longest_wait(others)
+  for _, slot in ipairs(slots) do
+    local owner = others[slot.owner]
+    if owner and owner.flying[slot.hold] then
+      return BEAT
+    end
+  end
+  return LONG_BEAT
+end
+
 local function opens_at(slot)
   return math.max(slot.ends, lane.open)
 end
@@ -122,7 +133,7 @@ local function take_turn(others)
     give(order[1], place)
     return
   end
-  reply.wait = math.min(wait, BEAT)
+  reply.wait = math.min(wait, longest_wait(others))
 end
 
 -- A claim that is older than it may be used is used on only if its slot is nobody else's, and nothing has come between.
