@@ -257,7 +257,7 @@ class LaneTurns:
         """When to ask again, if nothing changes before. Who waits is heard of all the time, however long the lane pauses."""
         if "wait" in reply:
             return now + float(reply["wait"]) / MICROSECONDS
-        if len(self._lane.queue):
+        if len(self._lane.queue) > ("grant" in reply):
             opens, longest = self._lane.open_from, BEAT_WAITING_SECONDS
             if "grant" in reply:
                 # The end of the send that begins now is told soon, and another turn asked for then.
