@@ -110,6 +110,13 @@ class Desk:
         rows = self.fleet.postgres.ask(f"SELECT body FROM audit_records WHERE {where} ORDER BY number", self._database)  # noqa: S608 - our own
         return [json.loads(row) for row in rows]
 
+    def sender(self, token: str) -> Replica:
+        """The replica that carries out the one job of a token: whichever saw it first."""
+        (chain,) = {one["chain"] for one in self.records("send:intent", token)}
+        (opening,) = [one for one in self.fleet.records() if one["name"] == "chain:opened" and one["chain"] == chain]
+        (found,) = [one for one in self.living if one.child.process.pid == opening["process"]]
+        return found
+
     @property
     def _database(self) -> str:
         return self.fleet.variables["GATEWAY_DATABASE_URL"].rpartition("/")[2]

@@ -25,7 +25,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 CALLER, MODEST = "orders", "modest"
 ROTATED = "rotated"
 MOST_JOBS = 6
-PAUSED_SECONDS = 15.0
 REFRESHED_SECONDS = 2.0
 CAST = Cast(
     tokens=[f"shop-{number}" for number in range(12)],
@@ -175,8 +174,10 @@ async def test_a_paused_replica_sends_no_more_for_a_job_that_it_lost(desk: Desk)
     job_id = (await desk.put_down(here, CALLER, token, ids)).json()["id"]
     await desk.fleet.arrived(2, token)
     before = {one["chain"] for one in desk.records("send:intent", token)}
-    with here.paused():
-        await asyncio.sleep(PAUSED_SECONDS)
+    with desk.sender(token).paused():
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not {one["chain"] for one in desk.records("send:intent", token)} > before:
+                await asyncio.sleep(POLL_SECONDS)
     resumed_at = datetime.now(UTC).isoformat()
     job = await desk.finished(there, CALLER, job_id)
     sends = {one["send_id"]: one for one in desk.records("send:intent", token)}
@@ -192,11 +193,12 @@ async def test_a_paused_replica_sends_no_more_for_a_job_that_it_lost(desk: Desk)
 
 async def test_a_killed_replicas_job_is_taken_over(desk: Desk) -> None:
     """Each of its IDs is linked in the end; what arrived a second time is marked, and had no answer on record."""
-    token, (here, there) = desk.fleet.next_token(), desk.living
+    token, (here, _) = desk.fleet.next_token(), desk.living
     ids = desk.new_ids(12)
     job_id = (await desk.put_down(here, CALLER, token, ids)).json()["id"]
     await desk.fleet.arrived(3, token)
-    here.kill()
+    desk.sender(token).kill()
+    (there,) = desk.living
     answered = {int(one) for send in desk.records("send:outcome", token) for one in send.get("linked_ids", ())}
     job = await desk.finished(there, CALLER, job_id)
     outcomes = await desk.outcomes(there, CALLER, job_id)
