@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-__all__ = ["kept_running"]
+__all__ = ["hears", "kept_running"]
 
 
 @asynccontextmanager
@@ -20,3 +20,14 @@ async def kept_running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+async def hears(sign: asyncio.Event, within: float) -> bool:
+    """Wait for a sign, for so many seconds at most, and take it down; whether it was given."""
+    try:
+        async with asyncio.timeout(within):
+            await sign.wait()
+    except TimeoutError:
+        return False
+    sign.clear()
+    return True

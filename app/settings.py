@@ -213,6 +213,8 @@ class Settings(BaseSettings):
     environment: Environment = Field(Environment.DEVELOPMENT, description="`production` refuses to start without a master key of your own")
     host: ListeningHost = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    tls_cert: Path | None = Field(None, description="PEM file of the gateway's own certificate and its chain; with it, only TLS is spoken")
+    tls_key: Path | None = Field(None, description="PEM file of its private key, without a password")
     state_dir: Path = Field(Path("data"), description="folder of the embedded database, the master key file and the lock")
     database_url: DatabaseUrl = Field(
         SecretStr(""),
@@ -279,6 +281,16 @@ class Settings(BaseSettings):
             raise ValueError(message)
         if self.environment is Environment.PRODUCTION and not (self.oidc_issuer or "https:").startswith("https:"):
             message = "oidc_issuer must begin with https:// in production"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _certificate_and_key(self) -> Self:
+        if self.tls_cert and not self.tls_key:
+            message = f"tls_key must be set, since {PREFIX}TLS_CERT is"
+            raise ValueError(message)
+        if self.tls_key and not self.tls_cert:
+            message = f"tls_cert must be set, since {PREFIX}TLS_KEY is"
             raise ValueError(message)
         return self
 

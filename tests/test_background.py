@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from app.background import kept_running
+from app.background import hears, kept_running
 
 
 async def test_work_ends_with_its_context() -> None:
@@ -34,3 +34,12 @@ async def test_work_ends_with_its_context() -> None:
         await fail()
 
     assert told == ["cleaned up", "cleaned up"]
+
+
+async def test_a_sign_is_heard_once() -> None:
+    """It is taken down when it was heard; without one the wait ends by itself."""
+    sign = asyncio.Event()
+    sign.set()
+
+    assert await hears(sign, 20)
+    assert not await hears(sign, 0)

@@ -77,6 +77,8 @@ def test_variables_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
         "ENVIRONMENT": "production",
         "HOST": "::1",
         "PORT": "0",
+        "TLS_CERT": "/srv/tls.crt",
+        "TLS_KEY": "/srv/tls.key",
         "STATE_DIR": "/srv/state",
         "DATABASE_URL": "sqlite+aiosqlite:////srv/x.db",
         "VALKEY_URL": f"rediss://user:{SECRET}@host:6380/1",
@@ -238,6 +240,12 @@ def test_an_issuer_stays_as_it_was_written(issuer: str) -> None:
 def test_issuer_and_audience_go_together(monkeypatch: pytest.MonkeyPatch, given: dict[str, str], missing: str) -> None:
     """One without the other stops the start, with the one that is missing."""
     assert refusal(monkeypatch, **given).startswith(f"{PREFIX}{missing}: must be set")
+
+
+@pytest.mark.parametrize(("given", "missing"), [("TLS_CERT", "TLS_KEY"), ("TLS_KEY", "TLS_CERT")])
+def test_certificate_and_key_go_together(monkeypatch: pytest.MonkeyPatch, given: str, missing: str) -> None:
+    """One without the other stops the start, with the one that is missing."""
+    assert refusal(monkeypatch, **{given: "/run/tls"}) == f"{PREFIX}{missing}: must be set, since {PREFIX}{given} is"
 
 
 def test_production_takes_no_issuer_without_tls(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,16 +8,16 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Annotated
 
 import structlog
 import typer
-import uvloop
 
+from app.cli.certificate import Certificate
 from app.cli.control import control_path, controlled
-from app.cli.serving import StoppingServer, gateway_config, locked
+from app.cli.serving import ServingLoop, StoppingServer, gateway_config, locked
 from app.cli.workers import Lifeline, Supervisor, listening_on, require_shared_stores
 from app.main import begin_shutdown, create_app, create_control
 from app.settings import LogFormat, Settings, load_settings, unknown_variables
@@ -38,7 +38,7 @@ def serve(
     listening: Annotated[int | None, typer.Option(hidden=True, help="A socket that is bound already, as its number.")] = None,
     lifeline: Annotated[int | None, typer.Option(hidden=True, help="The supervisor's end of a socket, as its number.")] = None,
 ) -> None:
-    """Run the gateway until SIGTERM or Ctrl-C. SIGHUP has it read the configuration file again."""
+    """Run the gateway until SIGTERM or Ctrl-C. SIGHUP has it read the configuration file and its certificate again."""
     given = {"host": host, "port": port}
     settings = load_settings(**{name: value for name, value in given.items() if value is not None})
     configure_logs(settings.log_level, as_json=settings.log_format is LogFormat.JSON)
@@ -50,24 +50,36 @@ def serve(
     sockets = None if listening is None else [socket.socket(fileno=listening)]
     line = None if lifeline is None else Lifeline(socket.socket(fileno=lifeline))
     database = settings.database_path if settings.is_embedded else None
-    with locked(settings.state_dir, database), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with locked(settings.state_dir, database), asyncio.Runner(loop_factory=ServingLoop) as runner:
         runner.run(_serve(settings, sockets, line))
 
 
 async def _serve(settings: Settings, sockets: list[socket.socket] | None, lifeline: Lifeline | None) -> None:
-    hangup = asyncio.Event()
-    # Also without a configuration file: the signal's default would end the process.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
-    app = create_app(settings, hangup)
-    config = gateway_config(app, host=settings.host, port=settings.port, grace=settings.shutdown_grace)
+    certificate = Certificate(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
+    declaring, renewing = asyncio.Event(), asyncio.Event()
+    _at_hangup(declaring.set, renewing.set)
+    app = create_app(settings, declaring)
+    tls = certificate.context if certificate else None
+    config = gateway_config(app, host=settings.host, port=settings.port, grace=settings.shutdown_grace, tls=tls)
     server = StoppingServer(config, lambda: begin_shutdown(app))
     server.take_signals()
     async with _alone(settings), app.router.lifespan_context(app):
         _settle_memory()
-        log.info("starting to serve", host=settings.host, port=settings.port, upstream=str(settings.upstream_url))
-        async with controlled(control_path(settings.state_dir), create_control(app)), _held(lifeline, server):
+        log.info("starting to serve", host=settings.host, port=settings.port, tls=bool(tls), upstream=str(settings.upstream_url))
+        renewed = certificate.watching(renewing) if certificate else nullcontext()
+        async with controlled(control_path(settings.state_dir), create_control(app)), renewed, _held(lifeline, server):
             await server.serve(sockets)
     log.info("stopped")
+
+
+def _at_hangup(*do: Callable[[], None]) -> None:
+    """Also where nothing is to be read again: the signal's default would end the process."""
+
+    def all_of_it() -> None:
+        for one in do:
+            one()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, all_of_it)
 
 
 @asynccontextmanager

@@ -7,25 +7,41 @@ import fcntl
 import os
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import structlog
 import uvicorn
+import uvloop
 from starlette.types import ASGIApp
 
 from app.api.protocol import BoundedProtocol
 from app.errors import StartRefused
 
-__all__ = ["StoppingServer", "free_port", "gateway_config", "in_background", "locked", "running"]
+__all__ = ["ServingLoop", "StoppingServer", "free_port", "gateway_config", "in_background", "locked", "running"]
 
 KEEP_ALIVE_SECONDS = 75
 STARTED_POLL_SECONDS = 0.01
+HANDSHAKE_SECONDS = 10.0
 AFTER_GRACE_SECONDS = 65  # a send under way may take 60 s
 
 log = structlog.get_logger(__name__)
+
+
+class ServingLoop(uvloop.Loop):
+    """The event loop, which gives up on TLS handshakes and farewells that aren't done in 10 s, as heads are given up.
+
+    uvicorn has no setting for that; without it whoever connects and says nothing keeps a connection for a minute.
+    """
+
+    async def create_server(self, *args: Any, ssl: ssl.SSLContext | None = None, **kwargs: Any) -> asyncio.AbstractServer:  # type: ignore[override]  # noqa: ANN401 - passed on as they come
+        """Listen, as any loop does."""
+        if ssl is not None:
+            kwargs |= {"ssl_handshake_timeout": HANDSHAKE_SECONDS, "ssl_shutdown_timeout": HANDSHAKE_SECONDS}
+        return await super().create_server(*args, ssl=ssl, **kwargs)
 
 
 class StoppingServer(uvicorn.Server):
@@ -73,7 +89,7 @@ def _note_impatience() -> None:
     log.warning("stopping already: sends under way are awaited, then everything is put on record")
 
 
-def gateway_config(app: ASGIApp, *, host: str, port: int, grace: float) -> uvicorn.Config:
+def gateway_config(app: ASGIApp, *, host: str, port: int, grace: float, tls: ssl.SSLContext | None = None) -> uvicorn.Config:
     """Uvicorn as the gateway wants it: no log of its own, nothing believed of proxies, no lifespan (the caller opens and closes)."""
     return uvicorn.Config(
         app,
@@ -88,6 +104,7 @@ def gateway_config(app: ASGIApp, *, host: str, port: int, grace: float) -> uvico
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=int(grace + AFTER_GRACE_SECONDS),
+        ssl_context_factory=None if tls is None else lambda *_: tls,
     )
 
 

@@ -3,6 +3,6 @@
 from app.declaration.applying import Applied, apply
 from app.declaration.keeper import Keeper
 from app.declaration.reading import Declaration, read_declaration
-from app.declaration.sources import Sources
+from app.declaration.sources import NotReadable, Sources
 
-__all__ = ["Applied", "Declaration", "Keeper", "Sources", "apply", "read_declaration"]
+__all__ = ["Applied", "Declaration", "Keeper", "NotReadable", "Sources", "apply", "read_declaration"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.background import kept_running
+from app.background import hears, kept_running
 from app.declaration.applying import Applied, apply
 from app.declaration.reading import read_declaration
 from app.declaration.sources import Sources
@@ -67,7 +67,7 @@ class Keeper:
 
     async def _watch(self, hangup: asyncio.Event) -> None:
         while True:
-            await self._look(asked=await _hears(hangup, LOOK_SECONDS))
+            await self._look(asked=await hears(hangup, LOOK_SECONDS))
 
     async def _look(self, *, asked: bool) -> None:
         try:
@@ -80,13 +80,3 @@ class Keeper:
             # The task's outermost edge: what was applied last stays in force, and the next look tries again.
             self._decided = False
             log.exception("the configuration file can't be applied; going on as before")
-
-
-async def _hears(hangup: asyncio.Event, within: float) -> bool:
-    try:
-        async with asyncio.timeout(within):
-            await hangup.wait()
-    except TimeoutError:
-        return False
-    hangup.clear()
-    return True

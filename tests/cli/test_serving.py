@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
 import pytest
 import uvicorn
+from starlette.responses import PlainTextResponse
 
 from app.administration import Administration
-from app.cli.serving import StoppingServer, free_port, locked
+from app.cli import serving
+from app.cli.certificate import Certificate
+from app.cli.serving import ServingLoop, StoppingServer, free_port, gateway_config, in_background, locked
 from app.cli.state import administer
 from app.domain import TokenKind, TokenValue
 from app.errors import StartRefused
 from app.vault import NewToken, TokenRow
+from tests.servers.authority import Authority
 
 from .shell import Shell
 
@@ -29,6 +34,25 @@ def test_the_first_signal_stops_in_order_and_the_second_at_once() -> None:
 
     assert states == [(True, False), (True, True)]
     assert told == ["stop"]
+
+
+def test_a_handshake_that_doesnt_come_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever connects and says nothing is hung up on, where TLS is spoken, as it is where it isn't."""
+    monkeypatch.setattr(serving, "HANDSHAKE_SECONDS", 0.2)
+    tls = Certificate(*Authority(tmp_path).make(tmp_path / "pair", "gateway")).context
+    config = gateway_config(PlainTextResponse("never"), host="127.0.0.1", port=0, grace=0, tls=tls)
+
+    async def silent() -> bytes:
+        listening = free_port()
+        address = listening.getsockname()
+        async with in_background(config, listening), asyncio.timeout(20):
+            reader, writer = await asyncio.open_connection(*address)
+            said = await reader.read()
+            writer.close()
+        return said
+
+    with asyncio.Runner(loop_factory=ServingLoop) as runner:
+        assert runner.run(silent()) == b""
 
 
 def test_a_folder_is_held_by_one(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ BY_A_VALUE_OF_THEIR_OWN = {
     "GATEWAY_VALKEY_URL": "valkey.existingSecret",
     "GATEWAY_MASTER_KEYS": "masterKeys.existingSecret",
     "GATEWAY_MASTER_KEYS_FILE": "masterKeys.existingSecret",
+    "GATEWAY_TLS_CERT": "tls.existingSecret",
+    "GATEWAY_TLS_KEY": "tls.existingSecret",
     "GATEWAY_CONFIG_FILE": "config.existingSecret",
     "GATEWAY_CATALOGUE": "catalogue.existingConfigMap",
     "GATEWAY_STATE_DIR": "the chart",
