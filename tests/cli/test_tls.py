@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,14 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from app.callers import CallerRow, GatewayKey, NewCaller
+from app.cli.state import administer
+from app.domain import Role
 from tests import loopback
 from tests.servers.authority import Authority
 
 from .processes import Process, environment, free_port, run, started, until
+from .shell import Shell
 
 READY = "/gateway/health/ready"
 
@@ -91,6 +96,16 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         yield found
 
 
+@pytest.fixture
+def admin_key(gateway: Secured, shell_of: Callable[[Path], Shell]) -> str:
+    """The key of an operator whom the gateway knows."""
+    shell_of(gateway.folder / "state")
+    made: tuple[CallerRow, GatewayKey] = administer(
+        lambda administration: administration.add_caller(NewCaller(os.urandom(4).hex(), role=Role.ADMIN))
+    )
+    return made[1].reveal()
+
+
 def test_only_tls_is_spoken(gateway: Secured) -> None:
     """A request in plain HTTP gets no answer, and one over TLS does."""
     with pytest.raises(httpx2.TransportError):
@@ -109,6 +124,19 @@ def test_tls_1_1_isnt_spoken(gateway: Secured) -> None:
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as plain, pytest.raises(ssl.SSLError):
         context.wrap_socket(plain, server_hostname="localhost")
+
+
+def test_commands_reach_it_with_the_companys_authority(gateway: Secured, admin_key: str) -> None:
+    """`SSL_CERT_FILE` names whom a command trusts; without it the certificate is refused, since nobody whom it trusts made it."""
+    variables = environment(URL=gateway.url, KEY=admin_key, STATE_DIR=gateway.folder / "elsewhere")
+    trusting = variables | {"SSL_CERT_FILE": str(gateway.authority.file)}
+    until(lambda: run("lanes", "--json", variables=trusting).stdout == "[]\n", within=20)
+    followed = run("link", "--resume", "00000000-0000-0000-0000-000000000000", variables=trusting)
+    refused = run("lanes", "--json", variables=variables)
+
+    assert followed.stderr.splitlines()[-1] == "there is no job of that ID"
+    assert refused.returncode == 2
+    assert "certificate verify failed" in refused.stderr
 
 
 def test_the_socket_for_commands_stays_as_it_is(gateway: Secured) -> None:
