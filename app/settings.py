@@ -23,7 +23,7 @@ __all__ = ["PREFIX", "CallerRate", "Environment", "LogFormat", "LogLevel", "Sett
 T = TypeVar("T")
 
 PREFIX = "GATEWAY_"
-SHIPPED_CATALOGUE = Path(__file__).parent.parent / "openapi" / "flxpoint.yaml"
+SHIPPED_CATALOGUE = Path(__file__).parent / "catalogue" / "flxpoint.yaml"
 SQLITE = "sqlite+aiosqlite:///"
 POSTGRESQL = "postgresql+asyncpg://"
 VALKEY = re.compile(r"(?:valkeys?|rediss?)(?:\+sentinel)?://.")
