@@ -1,6 +1,8 @@
 # The image: two stages, so that nothing of the build is in the result.
 # Build: docker build -t flxpoint-gateway .
-FROM debian:bookworm-slim AS build
+ARG BASE=debian:bookworm-slim
+
+FROM ${BASE} AS build
 # hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends python3 python3-venv \
@@ -10,24 +12,23 @@ COPY requirements.lock ./
 RUN python3 -m venv /opt/gateway \
  && /opt/gateway/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
 COPY pyproject.toml README.md ./
+COPY openapi ./openapi
 COPY app ./app
 RUN /opt/gateway/bin/pip install --no-cache-dir --no-deps . \
  && /opt/gateway/bin/python -m compileall -q /opt/gateway/lib \
  && /opt/gateway/bin/pip uninstall --yes pip setuptools
 
-FROM debian:bookworm-slim
+FROM ${BASE}
 # hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends ca-certificates python3 \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --system --uid 10001 --home-dir /var/lib/flxpoint-gateway --create-home gateway
 COPY --from=build /opt/gateway /opt/gateway
-COPY openapi/flxpoint.yaml /etc/flxpoint-gateway/flxpoint.yaml
 ENV PATH=/opt/gateway/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     GATEWAY_HOST=0.0.0.0 \
-    GATEWAY_CATALOGUE=/etc/flxpoint-gateway/flxpoint.yaml \
     GATEWAY_STATE_DIR=/var/lib/flxpoint-gateway
 USER 10001
 WORKDIR /var/lib/flxpoint-gateway
