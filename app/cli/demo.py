@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import httpx2
 import typer
@@ -24,6 +24,7 @@ from app.callers import GrantAsked, NewCaller
 from app.cli.output import print_table, screen
 from app.cli.records import COLUMNS, record_rows
 from app.cli.serving import free_port, gateway_config, running
+from app.cli.steps import CALLER, STEPS, TOKEN, Step, answer_of, headers_of, is_expected
 from app.domain import TokenKind, TokenValue
 from app.main import House, create_app, house_of
 from app.opening import open_state
@@ -37,39 +38,9 @@ from app.vault import NewToken
 
 __all__ = ["demo"]
 
-TOKEN = "shop"
-CALLER = "order-service"
 OWN_VARIABLES = "FLXPOINT_GATEWAY_DEMO_"
 SHOWN_RECORDS = 100
 ONCE_HELP = "Stop after the calls: status 0, or 1 if any answer was not the expected one."
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A call that the demo makes, and the answer that it must get: the IDs, or a problem's code."""
-
-    what: str
-    query: str
-    status: int
-    expected: list[int] | str
-    body: str | None = None
-    credential: str | None = "key"
-
-
-STEPS = (
-    Step("link two orders", "orderIds=1001,1002", 200, [1001, 1002]),
-    Step("link them again", "orderIds=1001,1002", 200, []),
-    Step("the same in the other style", "orderIds=1003&orderIds=1004", 200, [1003, 1004]),
-    Step("no parameter", "", 400, "parameter-missing"),
-    Step("two parameters", "orderIds=1&channelIds=2", 400, "parameter-conflict"),
-    Step("a parameter not declared", "orderID=1", 400, "parameter-unknown"),
-    Step("an empty value", "orderIds=", 400, "parameter-invalid"),
-    Step("not an integer", "orderIds=12a", 400, "parameter-invalid"),
-    Step("51 IDs", "orderIds=" + ",".join(map(str, range(1, 52))), 400, "parameter-invalid"),
-    Step("a body", "orderIds=1", 400, "body-not-allowed", body="{}"),
-    Step("no credential", "orderIds=1", 401, "credentials-missing", credential=None),
-    Step("a Flxpoint token", "orderIds=1", 401, "upstream-token-presented", credential="token"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +104,7 @@ async def _calls(stage: Stage) -> bool:
     async with httpx2.AsyncClient(base_url=stage.url, trust_env=False) as client:
         for step in STEPS:
             began = time.monotonic()
-            response = await client.patch("/orders/link", params=step.query or None, content=step.body, headers=_headers(step, stage.key))
+            response = await client.patch("/orders/link", params=step.query or None, content=step.body, headers=headers_of(step, stage.key))
             rows.append((step, response, (time.monotonic() - began) * 1_000))
     print_table(
         ("", "call", "PATCH /orders/link?…", "status", "answer", "ms", "of it queue, upstream"),
@@ -141,33 +112,14 @@ async def _calls(stage: Stage) -> bool:
         nothing="",
     )
     screen().print("\nThe first call waited: a lane whose past isn't known sends nothing for 1.25 s.\n")
-    return all(_as_expected(step, response) for step, response, _ in rows)
-
-
-def _headers(step: Step, key: str) -> dict[str, str]:
-    match step.credential:
-        case "key":
-            return {"Authorization": f"Bearer {key}"}
-        case "token":
-            return {"X-API-TOKEN": "a-flxpoint-token-that-nobody-should-send"}
-        case _:
-            return {}
-
-
-def _answer(response: httpx2.Response) -> Any:  # noqa: ANN401 - a list of IDs, or a code
-    body = response.json()
-    return body if isinstance(body, list) else str(body["type"]).rpartition("/")[2]
-
-
-def _as_expected(step: Step, response: httpx2.Response) -> bool:
-    return response.status_code == step.status and _answer(response) == step.expected
+    return all(is_expected(step, response) for step, response, _ in rows)
 
 
 def _row(step: Step, response: httpx2.Response, ms: float) -> tuple[object, ...]:
     query = step.query if len(step.query) <= 32 else step.query[:29] + "…"  # noqa: PLR2004 - a column's width
-    mark = "ok" if _as_expected(step, response) else f"EXPECTED {step.status} {step.expected}"
+    mark = "ok" if is_expected(step, response) else f"EXPECTED {step.status} {step.expected}"
     timing = response.headers.get("server-timing", "").replace("queue;dur=", "").replace(" upstream;dur=", " ")
-    return (mark, step.what, query, response.status_code, _answer(response), f"{ms:.1f}", timing)
+    return (mark, step.what, query, response.status_code, answer_of(response), f"{ms:.1f}", timing)
 
 
 async def _records(stage: Stage) -> None:
