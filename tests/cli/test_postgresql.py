@@ -119,5 +119,5 @@ def test_a_process_of_an_older_version_starts_again_in_a_rolling_update(
     assert "the schema of a newer version" in gateway.err
     assert refused.returncode == 2
     assert refused.stderr.splitlines()[-1].startswith(
-        "the database has schema 9999, which this version doesn't know: it was made by a newer one"
+        "GATEWAY_DATABASE_URL: the database has schema 9999, which this version doesn't know: it was made by a newer one"
     )
