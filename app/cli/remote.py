@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -158,8 +159,7 @@ def way_of_caller() -> Way:
 
 def caller_client(way: Way) -> httpx2.Client:
     """A client that goes this way."""
-    transport = httpx2.HTTPTransport(trust_env=False)
-    return httpx2.Client(transport=transport, base_url=way.base, headers=way.headers, trust_env=False, timeout=BATCH_SECONDS)
+    return httpx2.Client(transport=_transport(way), base_url=way.base, headers=way.headers, trust_env=False, timeout=BATCH_SECONDS)
 
 
 def master_keys_of_running() -> list[str] | None:
@@ -252,13 +252,19 @@ def _key(whose: str) -> str:
 def _ask(way: Way, method: str, path: str, *, patience: float = PATIENCE_SECONDS) -> Any:  # noqa: ANN401 - JSON
     if way.socket:
         _knock(way)
-    transport = httpx2.HTTPTransport(uds=str(way.socket) if way.socket else None, trust_env=False)
     try:
-        with httpx2.Client(transport=transport, base_url=way.base, trust_env=False, timeout=patience) as client:
+        with httpx2.Client(transport=_transport(way), base_url=way.base, trust_env=False, timeout=patience) as client:
             response = client.request(method, way.prefix + path, headers=way.headers)
     except httpx2.TransportError as error:
         raise no_gateway(way, str(error) or type(error).__name__) from None
     return answer_of(way, response)
+
+
+def _transport(way: Way) -> httpx2.HTTPTransport:
+    """No proxy of the environment's gets a key, but `SSL_CERT_FILE` says whom to trust: OpenSSL heeds it, the HTTP client wouldn't."""
+    if way.socket:
+        return httpx2.HTTPTransport(uds=str(way.socket), verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), trust_env=False)
+    return httpx2.HTTPTransport(verify=ssl.create_default_context(), trust_env=False)
 
 
 def _knock(way: Way) -> None:
