@@ -35,6 +35,6 @@ WORKDIR /var/lib/flxpoint-gateway
 VOLUME /var/lib/flxpoint-gateway
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=3s --start-period=15s \
-  CMD ["python3", "-c", "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:' + os.environ.get('GATEWAY_PORT', '8080') + '/gateway/health/ready', timeout=2)"]
+  CMD ["python3", "-m", "app.probe"]
 ENTRYPOINT ["flxpoint-gateway"]
 CMD ["serve"]
