@@ -78,6 +78,26 @@ class Postgres(Program):
         done = subprocess.run(command, env={"PGPASSWORD": PASSWORD}, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True)
         return done.stdout.splitlines()
 
+    def dump(self, address: str, file: Path) -> None:
+        """Write a backup of a database into a file, by `pg_dump`.
+
+        Raises:
+            subprocess.CalledProcessError: the server refused.
+        """
+        with file.open("wb") as written:
+            subprocess.run(self._program("pg_dump", "--format=custom", address), env={"PGPASSWORD": PASSWORD}, stdout=written, check=True)
+
+    def restore(self, file: Path) -> str:
+        """Make a database of such a backup, by `pg_restore`; its address.
+
+        Raises:
+            subprocess.CalledProcessError: the server refused.
+        """
+        address = self.new_database()
+        with file.open("rb") as read:
+            subprocess.run(self._program("pg_restore", "--exit-on-error", address), env={"PGPASSWORD": PASSWORD}, stdin=read, check=True)
+        return address
+
     def crash(self) -> None:
         """End it at once, as `pg_ctl stop -m immediate` does: the next start recovers from its log."""
         self.end(signal.SIGQUIT)
@@ -85,6 +105,10 @@ class Postgres(Program):
     def stop(self) -> None:
         """End it in order, cutting what is connected."""
         self.end(signal.SIGINT)
+
+    def _program(self, name: str, option: str, address: str) -> list[str]:
+        where = f"host=127.0.0.1 port={self.port} user={USER} dbname={address.rpartition('/')[2]}"
+        return [str(_programs() / name), option, "--dbname", where]
 
     def _ready(self) -> bool:
         command = [str(_programs() / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port), "-t", "1"]
