@@ -179,6 +179,24 @@ async def test_who_looks_sees_what_waits_elsewhere(server: Valkey) -> None:
         assert other.lane.open_from > other.now
 
 
+async def test_who_looks_while_a_turn_is_claimed_leaves_it_its_slot(server: Valkey) -> None:
+    """Valkey isn't told of what is under way by somebody who doesn't know yet what was granted."""
+    with proxied(server.port) as proxy:
+        async with replica(server.address_at(proxy.port)) as one:
+            await one.lane_turns._ask("withdraw", 0.1)
+            await asyncio.sleep(max(0.0, one.lane.open_from - one.now))
+            one.lane_turns._heard = -NEVER
+            with proxy.delayed(back=0.2):
+                one.call("a-1")
+                await asyncio.sleep(0)
+                await one.turns.look()
+                await one.until(lambda: one.released)
+            claim = one.released[0].hold
+
+            assert isinstance(claim, Claim)
+            assert claim.id in server.ask("HGET", f"flxpoint-gateway:{{{one.key}}}:lane", "slot1")
+
+
 async def test_a_resume_at_one_replica_reaches_another_that_has_nothing_to_send(server: Valkey) -> None:
     """Who holds calls back asks now and then whether it still must."""
     async with replica(server.address) as one, replica(server.address, one.key) as other:
