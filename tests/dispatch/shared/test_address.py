@@ -44,3 +44,18 @@ def test_options_of_tls_are_refused_without_tls() -> None:
     """They would be taken for protection that isn't there."""
     with pytest.raises(ValueError, match="option"):
         valkey_connections("redis://host?ssl_ca_certs=x")
+
+
+@pytest.mark.parametrize(
+    ("options", "seconds"),
+    [
+        ("", 3.0),
+        ("?socket_timeout=3", 8.0),
+        ("?socket_connect_timeout=0.25", 3.0),
+        ("?socket_timeout=0.25&socket_connect_timeout=0.25", 2.5),
+    ],
+)
+def test_connecting_may_take_so_long_for_each_sentinel(options: str, seconds: float) -> None:
+    """Half a second for each, unless the address says otherwise, and two for the server itself."""
+    assert valkey_connections(f"valkey+sentinel://one,two/lanes{options}").seconds == seconds
+    assert valkey_connections("valkey://one").seconds == 2.0

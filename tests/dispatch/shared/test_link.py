@@ -162,6 +162,26 @@ async def test_sentinel_leads_to_whoever_took_the_place() -> None:
             assert watched.link.steps == 0
 
 
+async def test_a_sentinel_that_answers_nothing_is_passed_over() -> None:
+    """The next one is asked, within the time that connecting may take."""
+    with valkey() as server, sentinel(server) as mute, sentinel(server) as watcher:
+        until(lambda: watcher.ask("SENTINEL MASTER", GROUP)["flags"] == "master")
+        address = watcher.address_of_group.replace("@", f"@127.0.0.1:{mute.port},")
+        with mute.paused(), capture_logs() as logs:
+            async with linked(address) as watched:
+                assert await watched.ask()
+
+        assert not [entry for entry in logs if entry["event"] == "no contact with Valkey"]
+
+
+async def test_a_sentinel_that_refuses_is_asked_last_the_next_time() -> None:
+    """One that isn't a Sentinel at all keeps the others from being asked only once."""
+    with valkey() as server, valkey() as stranger, sentinel(server) as watcher:
+        address = watcher.address_of_group.replace("@", f"@127.0.0.1:{stranger.port},")
+        async with linked(address) as watched:
+            assert await watched.ask()
+
+
 async def test_a_step_of_the_servers_clock_is_noticed() -> None:
     """Whichever answer shows it first: what came with that answer isn't believed."""
     with valkey(clock=faketime()) as server:
