@@ -63,6 +63,11 @@ class Postgres(Program):
         """
         self.ask(f"DROP DATABASE {address.rpartition('/')[2]} WITH (FORCE)")
 
+    def cut(self, address: str) -> None:
+        """Cut every connection to a database."""
+        name = address.rpartition("/")[2]
+        self.ask(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")  # noqa: S608 - a name of ours
+
     def address_of(self, database: str, port: int | None = None) -> str:
         """A database's address; through a proxy, if one listens at another port."""
         return f"postgresql+asyncpg://{USER}:{PASSWORD}@127.0.0.1:{port or self.port}/{database}"

@@ -14,6 +14,7 @@ from tests.rig import until
 from tests.servers.postgres import Postgres, postgres
 
 from .database import migrated
+from .standby import unpromoted
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +65,6 @@ async def none_leads(*leads: Lead) -> None:
     await until(found)
 
 
-def cut(server: Postgres, address: str) -> None:
-    """Cut every connection to the database."""
-    name = address.rpartition("/")[2]
-    server.ask(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")  # noqa: S608 - a name of ours
-
-
 async def test_who_has_the_file_leads(tmp_path: Path) -> None:
     """On SQLite there are no others."""
     async with migrated(tmp_path / "gateway.db") as engine, leading(engine) as lead:
@@ -97,7 +92,7 @@ async def test_the_next_leads_when_the_leader_ends(address: str) -> None:
 async def test_a_cut_connection_ends_the_lead(server: Postgres, address: str) -> None:
     """Whose connection is lost knows that others may have led when it leads again."""
     async with candidate(address) as lead:
-        cut(server, address)
+        server.cut(address)
         await none_leads(lead)
         await one_leads(lead)
 
@@ -109,7 +104,7 @@ async def test_a_cut_connection_is_noticed_by_itself(server: Postgres, address: 
     monkeypatch.setattr("app.storage.lead.LOOK_SECONDS", 3_600)
     monkeypatch.setattr("app.storage.lead.BELIEVED_SECONDS", 3_600)
     async with candidate(address) as lead:
-        cut(server, address)
+        server.cut(address)
         await none_leads(lead)
 
         assert lead.term == 1
@@ -118,7 +113,7 @@ async def test_a_cut_connection_is_noticed_by_itself(server: Postgres, address: 
 async def test_of_two_that_were_cut_off_one_leads(server: Postgres, address: str) -> None:
     """There are never two."""
     async with candidate(address) as one, candidate(address) as other:
-        cut(server, address)
+        server.cut(address)
         await none_leads(one, other)
         await one_leads(one, other)
 
@@ -144,6 +139,19 @@ async def test_a_server_that_does_not_answer(server: Postgres, address: str) -> 
             await none_leads(one)
         finally:
             server.resume()
+        await one_leads(one)
+
+        assert one.term == 2
+
+
+async def test_a_server_that_is_not_promoted_yet(server: Postgres, address: str) -> None:
+    """While it can only be read nobody leads, where the address asks for one that may be written; then one does."""
+    async with candidate(f"{address}?target_session_attrs=read-write") as one:
+        with unpromoted(server, address):
+            server.cut(address)
+            await none_leads(one)
+            async with candidate(f"{address}?target_session_attrs=read-write") as other:
+                assert not other.leads
         await one_leads(one)
 
         assert one.term == 2

@@ -11,7 +11,9 @@ from sqlalchemy import make_url
 
 from app.storage import StorageError
 from app.storage.postgresql import PostgresConnection
-from tests.servers.postgres import postgres
+from tests.servers.postgres import Postgres, postgres
+
+from .standby import unpromoted
 
 
 def test_nothing_is_left_open_of_a_server_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,6 +25,17 @@ def test_nothing_is_left_open_of_a_server_that_stands_still(monkeypatch: pytest.
         with server.paused(), closing(connection), pytest.raises(StorageError, match="doesn't answer"):
             connection.execute("SELECT 1")
         del connection
+        gc.collect()
+
+    assert [str(one.message) for one in left] == []
+
+
+def test_nothing_is_left_open_of_a_server_that_is_not_promoted_yet(postgres_server: Postgres) -> None:
+    """What the driver says then is the database's refusal too, and the connection's loop is closed."""
+    address = postgres_server.new_database()
+    with unpromoted(postgres_server, address), warnings.catch_warnings(record=True, action="always") as left:
+        with pytest.raises(StorageError, match="None of the hosts match the target"):
+            PostgresConnection(make_url(f"{address}?target_session_attrs=read-write"))
         gc.collect()
 
     assert [str(one.message) for one in left] == []
