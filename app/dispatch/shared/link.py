@@ -94,7 +94,7 @@ class Link:
         steps = self.steps
         argument = orjson.dumps({**asked, "run": session.run, "serial": next(self._serials)})
         try:
-            answer, sent = await session.order("EVALSHA", session.scripts[script], len(keys), *keys, argument)
+            answer, sent = await session.run_script(script, keys, argument)
         except ResponseError as error:
             # Out of memory, read-only, without its scripts: another connection may find it in order again.
             log.error("Valkey refuses a script", script=script, error=str(error))  # noqa: TRY400 - the server's word is enough

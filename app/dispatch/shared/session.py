@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from valkey.asyncio.connection import AbstractConnection
@@ -24,7 +26,7 @@ class LinkDown(Exception):
 class _Order:
     """A command under way, and who waits for what it gives; `at` is when it was sent, monotonic, in seconds."""
 
-    command: tuple[Any, ...]
+    packed: Sequence[bytes]
     done: asyncio.Future[Any]
     at: float = 0.0
 
@@ -37,6 +39,7 @@ class Session:
     run: str = ""
     scripts: dict[str, str] = field(default_factory=dict)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    _beginnings: dict[tuple[str, str], bytes] = field(default_factory=dict)
     _orders: deque[_Order] = field(default_factory=deque)
     _unsent: list[_Order] = field(default_factory=list)
     _due: asyncio.Event = field(default_factory=asyncio.Event)
@@ -44,7 +47,23 @@ class Session:
 
     def order(self, *command: Any) -> asyncio.Future[Any]:  # noqa: ANN401 - what the protocol takes
         """Send a command with the next write; gives what will hold its answer, and when it was sent."""
-        order = _Order(command, asyncio.get_running_loop().create_future())
+        return self._order(self.connection.pack_command(*command))
+
+    def run_script(self, name: str, keys: Sequence[str], argument: bytes) -> asyncio.Future[Any]:
+        """The same of a script. What is the same each time, most of the command, is put into bytes once."""
+        beginning = self._beginnings.get((name, keys[0]))
+        if beginning is None:
+            beginning = self._beginnings[name, keys[0]] = self._beginning(name, keys)
+        return self._order([b"%b$%d\r\n%b\r\n" % (beginning, len(argument), argument)])
+
+    def _beginning(self, name: str, keys: Sequence[str]) -> bytes:
+        """All of the command but its last argument (RESP, arrays and bulk strings)."""
+        command: tuple[str | int, ...] = ("EVALSHA", self.scripts[name], len(keys), *keys)
+        _, _, arguments = b"".join(self.connection.pack_command(*command)).partition(b"\r\n")
+        return b"*%d\r\n%b" % (len(command) + 1, arguments)
+
+    def _order(self, packed: Sequence[bytes]) -> asyncio.Future[Any]:
+        order = _Order(packed, asyncio.get_running_loop().create_future())
         if self.ended.is_set():
             _fail(order)
             return order.done
@@ -73,9 +92,8 @@ class Session:
                 # It would open itself again, to whom nobody knows.
                 message = "the connection to Valkey was lost"
                 raise LinkDown(message)
-            await self.connection.send_packed_command(
-                self.connection.pack_commands([order.command for order in unsent]), check_health=False
-            )
+            together = b"".join(chain.from_iterable(order.packed for order in unsent))
+            await self.connection.send_packed_command(together, check_health=False)
 
     async def read(self) -> None:
         """Hand out the answers, in the order of the commands.
