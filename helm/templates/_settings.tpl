@@ -26,6 +26,11 @@
 {{- add (ceil (.Values.settings.GATEWAY_MAX_WAIT | default 120) | int) 30 }}
 {{- end }}
 
+{{- /* What is spoken at the port: of the gateway itself, whatever an Ingress before it speaks. */}}
+{{- define "gateway.scheme" -}}
+{{- if .Values.tls.existingSecret }}https{{ else }}http{{ end }}
+{{- end }}
+
 {{- define "gateway.portOfUrl" -}}
 {{- $url := urlParse . }}
 {{- if regexMatch ":[0-9]+$" $url.host }}{{ splitList ":" $url.host | last }}{{ else if eq $url.scheme "http" }}80{{ else }}443{{ end }}
@@ -61,6 +66,12 @@
     secretKeyRef:
       name: {{ . }}
       key: {{ $.Values.valkey.key }}
+{{- end }}
+{{- if .Values.tls.existingSecret }}
+- name: GATEWAY_TLS_CERT
+  value: /run/flxpoint-gateway/tls/tls.crt
+- name: GATEWAY_TLS_KEY
+  value: /run/flxpoint-gateway/tls/tls.key
 {{- end }}
 {{- if include "gateway.configVolume" . }}
 - name: GATEWAY_CONFIG_FILE

@@ -46,6 +46,12 @@ emptyDir:
     secretName: {{ . }}
     defaultMode: 0440
 {{- end }}
+{{- with .Values.tls.existingSecret }}
+- name: tls
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+{{- end }}
 {{- with include "gateway.configVolume" . }}
 - name: config
   {{- . | trim | nindent 2 }}
@@ -74,6 +80,11 @@ emptyDir:
 {{- if .Values.masterKeys.existingSecret }}
 - name: master-keys
   mountPath: /run/flxpoint-gateway/keys
+  readOnly: true
+{{- end }}
+{{- if .Values.tls.existingSecret }}
+- name: tls
+  mountPath: /run/flxpoint-gateway/tls
   readOnly: true
 {{- end }}
 {{- if include "gateway.configVolume" . }}

@@ -41,6 +41,7 @@ EVERYTHING: dict[str, Any] = {
         "GATEWAY_SHUTDOWN_GRACE": 2.5,
         "GATEWAY_COALESCE": True,
     },
+    "tls": {"existingSecret": "gateway-tls"},
     "config": {"content": "tokens: []\ncallers: []\n", "secrets": ["flxpoint-shop", "order-service.key"]},
     "catalogue": {"content": "openapi: 3.1.0\n"},
     "environment": [{"name": "FLXPOINT_SHOP", "valueFrom": {"secretKeyRef": {"name": "flxpoint-shop", "key": "value"}}}],
