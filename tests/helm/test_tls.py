@@ -44,7 +44,7 @@ def test_metrics_are_scraped_over_tls() -> None:
     (without,) = named("ServiceMonitor", merged(values, {"tls": {"existingSecret": ""}}))
 
     assert found["spec"]["endpoints"][0]["scheme"] == "https"
-    assert found["spec"]["endpoints"][0]["tlsConfig"] == {**trust, "serverName": "demo-flxpoint-gateway.default.svc"}
+    assert found["spec"]["endpoints"][0]["tlsConfig"] == {**trust, "serverName": "demo-flxpoint-gateway.prod.svc"}
     assert not {"scheme", "tlsConfig"} & without["spec"]["endpoints"][0].keys()
 
 
@@ -53,7 +53,7 @@ def test_the_notes_call_it_by_its_certificates_name() -> None:
     forwarded = notes({"tls": SECURED["tls"]})
 
     assert "curl -i --cacert ca.crt --connect-to ::127.0.0.1:8080 -X PATCH" in forwarded
-    assert "'https://demo-flxpoint-gateway.default.svc/orders/link?orderIds=1001'" in forwarded
+    assert "'https://demo-flxpoint-gateway.prod.svc/orders/link?orderIds=1001'" in forwarded
     assert "'http://127.0.0.1:8080/orders/link?orderIds=1001'" in notes({})
 
 
