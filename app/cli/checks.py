@@ -7,6 +7,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.callers import CallerStore
 from app.catalogue import load_catalogue
+from app.cli.certificate import Certificate
 from app.cli.control import control_path
 from app.cli.finding import Finding, Said, Status
 from app.cli.record_checks import RECORD_CHECKS, nearest
@@ -28,6 +30,8 @@ from app.upstream import NotReached, reach
 from app.vault import Keyring, TokenStore, check_sealed, load_keyring
 
 __all__ = ["findings"]
+
+RENEWED_BEFORE = timedelta(days=7)
 
 
 async def findings(settings: Settings, *, offline: bool) -> AsyncIterator[Finding]:
@@ -74,6 +78,7 @@ class _Checks:
             "master keys": self._master_keys,
             "configuration file": self._configuration_file,
             **{name: partial(self._of_the_record, check) for name, check in RECORD_CHECKS.items()},
+            "certificate": self._certificate,
             "address": self._address,
             "upstream": lambda: self._reached(str(self._settings.upstream_url)),
             "identity provider": lambda: self._reached(str(self._settings.oidc_issuer or "")),
@@ -142,6 +147,14 @@ class _Checks:
 
     async def _of_the_record(self, check: Callable[[Settings], Said]) -> Said:
         return check(self._settings)
+
+    async def _certificate(self) -> Said:
+        cert, key = self._settings.tls_cert, self._settings.tls_key
+        if cert is None or key is None:
+            return Status.OK, "none; HTTP is spoken"
+        expires = Certificate(cert, key).expires
+        soon = expires - RENEWED_BEFORE < datetime.now(UTC)
+        return Status.WARNING if soon else Status.OK, f"{cert} can be served with; it expires {expires:%Y-%m-%d %H:%M} UTC"
 
     async def _address(self) -> Said:
         host, port = self._settings.host, self._settings.port

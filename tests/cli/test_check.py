@@ -21,6 +21,7 @@ from app.domain import TokenKind, TokenValue
 from app.storage.migrate import newest_schema
 from app.vault import TICKET_SIGNING, Keyring, NewToken
 from tests.rig import settings_for
+from tests.servers.authority import Authority
 
 from .processes import environment, free_port, run, started
 from .shell import Shell
@@ -44,6 +45,7 @@ NAMES = [
     "audit stream",
     "audit anchor command",
     "audit archive",
+    "certificate",
     "address",
     "upstream",
     "identity provider",
@@ -102,6 +104,7 @@ def test_everything_holds(ready: Shell, listening: int, tmp_path: Path) -> None:
         "ok       audit stream: none",
         "ok       audit anchor command: none",
         "ok       audit archive: none",
+        "ok       certificate: none; HTTP is spoken",
         "ok       address: a free port of 127.0.0.1",
         f"ok       upstream: {reached}",
         f"ok       identity provider: {reached}",
@@ -232,6 +235,18 @@ SPOILED: dict[str, tuple[Spoil, str, str, str]] = {
         "failed",
         "tokens[0]: its value is held by the token store already",
     ),
+    "no certificate": (
+        lambda shell, folder: shell.set(TLS_CERT=f"{folder}/tls.crt", TLS_KEY=f"{folder}/tls.key"),
+        "certificate",
+        "failed",
+        "tls.crt can't be read: No such file or directory",
+    ),
+    "a certificate that ends soon": (
+        lambda shell, folder: shell.set(**certified(folder)),
+        "certificate",
+        "warning",
+        "tls.crt can be served with; it expires ",
+    ),
     "a folder for a spool": (
         lambda shell, _: (shell.state_dir / "audit.spool").mkdir(),
         "audit spool",
@@ -299,6 +314,12 @@ def execute(shell: Shell, *statements: str) -> None:
         for statement in statements:
             connection.execute(statement)
         connection.commit()
+
+
+def certified(folder: Path) -> dict[str, str]:
+    """The settings of a certificate that is good for a day."""
+    cert, key = Authority(folder).make(folder / "pair", "gateway")
+    return {"TLS_CERT": str(cert), "TLS_KEY": str(key)}
 
 
 def make_newer(shell: Shell, needs: str) -> None:
