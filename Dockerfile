@@ -11,7 +11,7 @@ WORKDIR /build
 COPY requirements.lock ./
 RUN python3 -m venv /opt/gateway \
  && /opt/gateway/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY openapi ./openapi
 COPY app ./app
 RUN /opt/gateway/bin/pip install --no-cache-dir --no-deps . \
