@@ -5,24 +5,26 @@ ARG BASE=debian:bookworm-slim
 FROM ${BASE} AS build
 # hadolint ignore=DL3008
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends python3 python3-venv \
+ && apt-get install --yes --no-install-recommends binutils python3 python3-venv \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY requirements.lock ./
 RUN python3 -m venv /opt/gateway \
- && /opt/gateway/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
+ && /opt/gateway/bin/pip install --no-cache-dir --no-compile --require-hashes -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY openapi ./openapi
 COPY app ./app
-RUN /opt/gateway/bin/pip install --no-cache-dir --no-deps . \
- && /opt/gateway/bin/python -m compileall -q /opt/gateway/lib \
- && /opt/gateway/bin/pip uninstall --yes pip setuptools
+RUN /opt/gateway/bin/pip install --no-cache-dir --no-compile --no-deps . \
+ && /opt/gateway/bin/pip uninstall --yes pip setuptools \
+ && /opt/gateway/bin/python -m compileall -q -x '/(pygments/(lexers|styles)|sqlalchemy/(testing|dialects/(mssql|mysql|oracle)))/' /opt/gateway/lib \
+ && find /opt/gateway/lib -name '*.so' -exec strip --strip-unneeded {} +
 
 FROM ${BASE}
 # hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends ca-certificates python3 \
- && rm -rf /var/lib/apt/lists/* \
+ && apt-get clean \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin \
  && useradd --system --uid 10001 --home-dir /var/lib/flxpoint-gateway --create-home gateway
 COPY --from=build /opt/gateway /opt/gateway
 ENV PATH=/opt/gateway/bin:$PATH \

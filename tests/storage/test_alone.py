@@ -36,7 +36,7 @@ async def test_a_server_that_is_not_promoted_yet_is_watched_on(
         with unpromoted(server, address):
             server.cut(address)
             await _said(capfd, "is lost")
-            with pytest.raises(StartRefused, match="^GATEWAY_DATABASE_URL: the database can't be used: None of the hosts match"):
+            with pytest.raises(StartRefused, match=r"^GATEWAY_DATABASE_URL: the database can't be used: None of the hosts match"):
                 await only_server(wanted, lambda: None).__aenter__()
 
         await _locked(server, address)
