@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_ARGS ?=
 TEST_ARGS ?=
+RELEASE_ARGS ?=
 
-.PHONY: demo test check format lock bench bench-record networks kills mutants openapi schema statements clean
+.PHONY: demo test check format image-test release lock bench bench-record networks kills mutants openapi schema statements clean
 
 demo: $(VENV)/.run ## simulator, gateway, a few calls, then serve until Ctrl-C
 	$(BIN)/flxpoint-gateway demo $(DEMO_ARGS)
@@ -26,6 +27,12 @@ check: $(VENV)/.dev ## style, types, imports, Dockerfile
 format: $(VENV)/.dev ## put the code into its form
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+image-test: $(VENV)/.dev ## build the image and pass the demo's calls with it; as root, on Debian
+	$(BIN)/python -m shipping.image_test
+
+release: $(VENV)/.dev ## wheel, chart and image of one version, into dist/; RELEASE_ARGS=--without-image leaves the last out
+	$(BIN)/python -m shipping.release $(RELEASE_ARGS)
 
 bench: $(VENV)/.dev ## the figures in README, measured here and now
 	$(BIN)/python -m benchmarks
@@ -57,7 +64,7 @@ lock: ## compile the locks anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --extra dev pyproject.toml -o requirements-dev.lock
 
 clean: ## remove what the targets above made
-	rm -rf $(VENV) $(VENV)-mutants mutants .peers .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-mutants dist mutants .peers .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
