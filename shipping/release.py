@@ -33,7 +33,7 @@ def main() -> int:
         except NotAvailable as reason:
             print(f"no image: {reason}", file=sys.stderr)
             return 1
-    print("\n".join(f"{path.relative_to(ROOT)}  {path.stat().st_size / 1e6:.1f} MB" for path in made))
+    print("\n".join(f"{path.name}  {path.stat().st_size / 1e6:.1f} MB" for path in made))
     return 0
 
 
