@@ -77,6 +77,8 @@ class LaneTurns:
         self._kept: dict[str, int] | None = {}
         self._due = self._heard = -NEVER
         self._steps = link.steps
+        self._asking = asyncio.Lock()
+        """Held from a question until its answer is taken over: a script that doesn't know of a turn just granted takes it back."""
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -113,10 +115,11 @@ class LaneTurns:
 
     async def look(self) -> None:
         """Find out how the lane stands, unless that is known from a moment ago; without contact nothing changes."""
-        if self._pacer.now < self._heard + BEAT_WAITING_SECONDS:
-            return
-        with suppress(LinkDown):
-            await self._tell()
+        async with self._asking:
+            if self._pacer.now < self._heard + BEAT_WAITING_SECONDS:
+                return
+            with suppress(LinkDown):
+                await self._tell()
         if self._lane.is_held_back:
             self.wake()
 
@@ -126,8 +129,9 @@ class LaneTurns:
         if self._task:
             await asyncio.wait([self._task])
         try:
-            if self.is_busy:
-                await self._tell()
+            async with self._asking:
+                if self.is_busy:
+                    await self._tell()
         except LinkDown as error:
             log.warning("Valkey doesn't hear of the last sends; their slots end by themselves", why=str(error))
 
@@ -159,17 +163,22 @@ class LaneTurns:
                 await self._sleep(self._pacer.now + LOST_SECONDS)
 
     async def _step(self) -> None:
-        now, lane = self._pacer.now, self._lane
-        lane.expire(now)
+        now = self._pacer.now
+        self._lane.expire(now)
         if not self._link.reachable:
             self._pacer.put_out_unpaced(self._key)
         due = self._due_at(now)
         if due > now:
             await self._sleep(due)
-        elif not lane.penalty and len(lane.queue) and lane.open_from <= now + self._lead:
-            await self._claim()
-        else:
-            await self._tell()
+            return
+        async with self._asking:
+            await (self._claim() if self._is_to_claim else self._tell())
+
+    @property
+    def _is_to_claim(self) -> bool:
+        """Whether a turn might be had now."""
+        lane = self._lane
+        return not lane.penalty and len(lane.queue) > 0 and lane.open_from <= self._pacer.now + self._lead
 
     @property
     def _lead(self) -> float:
