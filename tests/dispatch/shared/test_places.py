@@ -212,6 +212,34 @@ def test_other_terms_or_a_step_of_the_clock_begin_cold(scripts: Scripts, changed
     assert scripts.ask("withdraw", **changed)["cold"]
 
 
+def test_two_replicas_that_disagree_on_the_rate_do_not_hold_the_lane_cold(scripts: Scripts) -> None:
+    """Who knows the token as it was changes nothing, and is told so."""
+    scripts.ask("withdraw", "r1", slots=1, revision=2)
+    for _ in range(7):
+        scripts.later(0.25)
+        assert scripts.claim("r2", "2", {B: 1}, slots=2, revision=1)["stale"]
+        scripts.ask("withdraw", "r1", slots=1, revision=2)
+
+    assert "grant" in scripts.claim("r1", "1", {A: 1}, slots=1, revision=2)
+
+
+def test_an_older_rate_is_used_once_nobody_is_heard_of_who_knows_a_younger(scripts: Scripts) -> None:
+    """A database that was set back to an older state stops no lane for ever; its lane begins cold."""
+    scripts.ask("withdraw", "r1", slots=1, revision=2)
+    scripts.later(6)
+
+    assert scripts.ask("withdraw", "r2", slots=2, revision=1)["cold"]
+    assert "cold" not in scripts.ask("withdraw", "r2", slots=2, revision=1)
+    assert scripts.ask("withdraw", "r1", slots=1, revision=2)["cold"]
+
+
+def test_a_younger_revision_that_says_the_same_of_the_rate_holds_nobody_up(scripts: Scripts) -> None:
+    """Every change to any token or caller makes one, and replicas read it one after the other."""
+    scripts.claim("r1", "1", {A: 1}, revision=2)
+
+    assert "grant" in scripts.claim("r2", "2", {B: 1}, revision=1)
+
+
 def test_another_run_begins_cold(scripts: Scripts) -> None:
     """A server that was restarted with an old snapshot, or took another's place, may lack sends."""
     scripts.run = "run-2"
