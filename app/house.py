@@ -88,7 +88,7 @@ class House:
             if revision != self._revision:
                 self.vault.use(tokens)
                 self.directory.use(callers)
-                self.dispatcher.know(self.vault.tokens)
+                self.dispatcher.know(self.vault.tokens, revision)
                 self._revision = revision
             self._fresh = True
 

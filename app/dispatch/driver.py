@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextvars import Context
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -99,8 +100,10 @@ class Dispatcher:
         """Whether a lane is still that of a token, and the token is to be used."""
         return track.token.enabled and self._lane_of.get(token_id) == track.key
 
-    def know(self, tokens: Iterable[TokenRef]) -> None:
-        """Take note of the tokens there are. A lane belongs to a token's value, and begins cold when that value is first seen.
+    def know(self, tokens: Iterable[TokenRef], revision: int = 0) -> None:
+        """Take note of the tokens there are, as of the database's revision of that number.
+
+        A lane belongs to a token's value, and begins cold when that value is first seen.
 
         Calls that wait for a token that was rotated go over to its new value's lane and keep their places; those for a token that is
         disabled or gone are put out.
@@ -110,7 +113,7 @@ class Dispatcher:
         moved = {token_id: key for token_id, key in self._lane_of.items() if token_id in known and known[token_id].lane != key}
         queues = {token_id: self._tracks[key].lane.hand_over() for token_id, key in moved.items()}
         for token in known.values():
-            self._know(token, now)
+            self._know(token, revision, now)
             if token.id in queues:
                 self._tracks[token.lane].lane.take_over(queues[token.id])
         self._lane_of = {token.id: token.lane for token in known.values()}
@@ -260,8 +263,9 @@ class Dispatcher:
         track.lane.alerts.add(alert)
         log.error("a lane needs attention", token=track.token.name, alert=alert)
 
-    def _know(self, token: TokenRef, now: float) -> None:
-        policy = LanePolicy.of(token.rate, token.burst, token.pacing, depth=self._depth, caller_depth=self._caller_depth)
+    def _know(self, token: TokenRef, revision: int, now: float) -> None:
+        bounds = LanePolicy.of(token.rate, token.burst, token.pacing, depth=self._depth, caller_depth=self._caller_depth)
+        policy = replace(bounds, revision=revision)
         track = self._tracks.get(token.lane)
         if track is None:
             self._tracks[token.lane] = self._new_track(token, policy, now)

@@ -26,7 +26,10 @@ TALLY_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class LanePolicy:
-    """The bounds that a lane keeps: `slots` sends in any `per` seconds, the rest in numbers of calls or sends."""
+    """The bounds that a lane keeps: `slots` sends in any `per` seconds, the rest in numbers of calls or sends.
+
+    `revision` numbers the state of the tokens in the database that they were read from.
+    """
 
     slots: int = 2
     per: float = 1.0
@@ -34,6 +37,7 @@ class LanePolicy:
     depth: int = 1_000
     caller_depth: int = 200
     in_flight: int = 8
+    revision: int = 0
 
     @property
     def depth_for_jobs(self) -> int:

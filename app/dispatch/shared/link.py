@@ -85,7 +85,8 @@ class Link:
         """Run a script; gives its reply. Each is numbered, so that one which comes late is known for it.
 
         Raises:
-            LinkDown: there is no contact, or it was lost; whether the script ran isn't known.
+            LinkDown: there is no contact, or it was lost: whether the script ran isn't known. Or it came late, or with the stale terms of a
+                replica that is cut off from the database, and changed nothing.
         """
         session = self._session
         if session is None:
@@ -107,6 +108,9 @@ class Link:
             raise ClockStepped(message)
         if "late" in reply:
             message = "a younger script has run before this one"
+            raise LinkDown(message)
+        if "stale" in reply:
+            message = "another replica knows the token's rate as it is by now"
             raise LinkDown(message)
         return reply
 

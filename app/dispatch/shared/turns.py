@@ -258,6 +258,7 @@ class LaneTurns:
             "replica": self._replica,
             "slots": policy.slots,
             "per": _micro(policy.per),
+            "revision": policy.revision,
             "proven": policy.pacing is Pacing.PROVEN,
             "valid": _micro(usable),
         }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from app.dispatch.lane import LanePolicy
 from app.dispatch.shared import turns
-from app.dispatch.shared.link import script_source
+from app.dispatch.shared.link import LinkDown, script_source
 from app.dispatch.shared.slots import Claim
 from app.dispatch.window import NEVER
 from app.domain import Pacing
@@ -195,6 +196,24 @@ async def test_who_looks_while_a_turn_is_claimed_leaves_it_its_slot(server: Valk
 
             assert isinstance(claim, Claim)
             assert claim.id in server.ask("HGET", f"flxpoint-gateway:{{{one.key}}}:lane", "slot1")
+
+
+async def test_a_replica_that_knows_an_old_rate_takes_no_turn_until_it_knows_the_new_one(server: Valkey) -> None:
+    """Its calls wait meanwhile, and the others' go on."""
+    old, new = replace(SOON, revision=1), replace(SOON, slots=1, revision=2)
+    async with replica(server.address, policy=new) as one, replica(server.address, one.key, old) as other:
+        one.call("a-1")
+        one.answer(await one.turn())
+        other.call("b-1")
+        with pytest.raises(LinkDown, match="rate"):
+            await other.lane_turns._ask("withdraw", 0.1)
+        one.call("a-2")
+        one.answer(await one.turn())
+        assert not other.released
+        other.lane.adopt(new)
+        other.lane_turns.wake()
+
+        assert await other.turn()
 
 
 async def test_a_resume_at_one_replica_reaches_another_that_has_nothing_to_send(server: Valkey) -> None:

@@ -44,7 +44,17 @@ end
 me.serial, me.seen = asked.serial, text(now)
 
 local found = fields_of(LANE)
+local has_other_terms = number(found.slots, 0) ~= asked.slots or number(found.per, 0) ~= asked.per
+local known_revision = number(found.revision, 0)
+
+if has_other_terms and asked.revision < known_revision and math.abs(now - number(found.heard, 0)) <= DEAD then
+  -- Who knows the token as it is now was heard: of two that took each other's terms back the lane would stay cold.
+  return cjson.encode({ stale = true, now = text(now) })
+end
+
 local lane = {
+  revision = has_other_terms and asked.revision or math.max(known_revision, asked.revision),
+  heard = now,
   open = number(found.open, 0),
   virtual = number(found.virtual, 0),
   seq = number(found.seq, 0),
@@ -65,7 +75,7 @@ for i = 1, asked.slots do
 end
 
 -- A lane whose past isn't known: nothing is sent before all that may have been can't count any more, what is claimed but unsent included.
-if found.run ~= asked.run or number(found.slots, 0) ~= asked.slots or number(found.per, 0) ~= asked.per or asked.cold then
+if found.run ~= asked.run or has_other_terms or asked.cold then
   for i = 1, asked.slots do
     slots[i] = { ends = 0, opened = 0, hold = '', owner = '' }
   end
