@@ -83,4 +83,7 @@ async def test_what_was_read_later_is_used_last(tmp_path: Path, monkeypatch: pyt
         await asyncio.gather(slow, quick)
         rates = [token.rate for token in rig.house.vault.tokens]
 
+        [revision] = {track.lane.policy.revision for track in rig.house.dispatcher._tracks.values()}
+
     assert rates == [4]
+    assert revision == rig.house._revision

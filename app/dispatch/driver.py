@@ -244,6 +244,10 @@ class Dispatcher:
         lane = self._tracks[key].lane
         self._put_out(list(lane.queue), lane, _unpaced())
 
+    def put_out_hopeless(self, key: str) -> None:
+        """The lane pauses for longer than was known: tell the calls that have less time."""
+        self._put_out_hopeless(self._tracks[key])
+
     def put_out_suspended(self, key: str, operations: Iterable[str]) -> None:
         """Other processes found that the upstream refuses the token for these operations."""
         for operation in operations:

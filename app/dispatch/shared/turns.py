@@ -46,6 +46,9 @@ class Pacer(Protocol):
     def put_out_unpaced(self, key: str) -> None:
         """Nobody can say when anything may be sent: put out what waits in the lane."""
 
+    def put_out_hopeless(self, key: str) -> None:
+        """The lane pauses for longer than was known: tell the calls that have less time."""
+
     def put_out_suspended(self, key: str, operations: Iterable[str]) -> None:
         """Other replicas found that the upstream refuses the token for these."""
 
@@ -197,10 +200,8 @@ class LaneTurns:
     async def _claim(self) -> None:
         """Have a place for what waits, and ask for a turn."""
         claim_id, began, usable = new_id(), self._pacer.now, self._usable
-        wants = self._counts()
-        policy = self._lane.policy
-        reply = await self._ask("claim", usable, id=claim_id, ahead=_micro(self._lead), in_flight=policy.in_flight)
-        self._heed_ranks(reply.get("ranks", {}), wants)
+        in_flight = self._lane.policy.in_flight
+        reply = await self._ask("claim", usable, id=claim_id, ahead=_micro(self._lead), in_flight=in_flight)
         if grant := reply.get("grant"):
             self._take(claim_id, grant, began + usable)
 
@@ -220,7 +221,7 @@ class LaneTurns:
         Raises:
             LinkDown: what was to be told is told again.
         """
-        lane, steps = self._lane, self._link.steps
+        lane, steps, paused = self._lane, self._link.steps, self._lane.open_from
         wants, telling = lane.wants(), lane.window.telling(self._pacer.now)
         verdicts, resumed, penalty = lane.verdicts, lane.resumed, lane.penalty
         lane.verdicts, lane.resumed, lane.penalty = [], False, None
@@ -249,6 +250,9 @@ class LaneTurns:
             self._kept = {flow: count for flow, count in self._kept.items() if count}
         if held_back := lane.adopt_reply(reply, now):
             self._pacer.put_out_suspended(self._key, held_back)
+        if lane.open_from > paused:
+            self._pacer.put_out_hopeless(self._key)
+        self._heed_ranks(reply.get("ranks", {}), {flow: count for flow, (count, _) in wants.items()})
         self._due = self._next_ask(reply, now)
         return reply
 

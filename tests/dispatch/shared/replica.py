@@ -69,6 +69,13 @@ class Replica:
             self.put_out.append(f"unpaced {waiting.call_id}")
         self._changed.set()
 
+    def put_out_hopeless(self, key: str) -> None:  # noqa: ARG002
+        """Take note."""
+        for waiting in [waiting for waiting in self.lane.queue if waiting.deadline <= self.lane.open_from]:
+            self.lane.withdraw(waiting.call_id)
+            self.put_out.append(f"hopeless {waiting.call_id}")
+        self._changed.set()
+
     def put_out_suspended(self, key: str, operations: Iterable[str]) -> None:  # noqa: ARG002
         """Take note."""
         self.put_out += [f"suspended {operation}" for operation in operations]

@@ -142,6 +142,22 @@ async def test_a_call_whose_time_is_too_short_beside_what_waits_elsewhere_is_tol
         assert other.now < one.now + 1
 
 
+async def test_places_that_are_only_kept_are_foretold_too(server: Valkey) -> None:
+    """While the lane pauses no turn is claimed, and what waits elsewhere counts all the same."""
+    async with replica(server.address) as one, replica(server.address, one.key) as other:
+        await one.lane_turns._ask("penalise", 0.1, released=0, pause=5_000_000)
+        await other.lane_turns._ask("withdraw", 0.1)
+        for number in range(20):
+            one.call(f"a-{number}")
+        while places(server, one.key) < 20:
+            await asyncio.sleep(0.01)
+        other.call("a-late", within=8)
+        await other.until(lambda: other.put_out)
+
+        assert other.put_out == ["late a-late"]
+        assert other.lane.open_from > other.now
+
+
 async def test_a_slot_without_an_end_is_foretold_by_the_window(server: Valkey) -> None:
     """Under proven pacing a send that has no answer yet doesn't keep new calls out."""
     async with replica(server.address, policy=LanePolicy(per=0.1, pacing=Pacing.PROVEN)) as one:
