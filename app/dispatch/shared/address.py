@@ -8,12 +8,17 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 from valkey.asyncio import ConnectionPool, Sentinel, SentinelConnectionPool
 from valkey.asyncio.connection import AbstractConnection
 
+from app.dispatch.shared.session import ANSWER_SECONDS
+
 __all__ = ["Connections", "valkey_connections"]
 
 SCHEMES = {"valkey": "valkey", "valkeys": "valkeys", "redis": "valkey", "rediss": "valkeys"}
 OF_SENTINEL = "+sentinel"
 SENTINEL_PORT = 26_379
 CONNECT_SECONDS = 1.0
+SENTINEL_SECONDS = 0.5
+"""How long a Sentinel may take to be connected to, and to answer, before the next is asked."""
+TIMEOUTS = ("socket_connect_timeout", "socket_timeout")
 
 
 def valkey_connections(url: str) -> Connections:
@@ -22,7 +27,8 @@ def valkey_connections(url: str) -> Connections:
     Args:
         url: `valkey://[user[:password]@]host[:port][/db]`, or `redis://`; `valkeys://` or `rediss://` with TLS, whose options
             (`ssl_ca_certs`, `ssl_certfile`, …) stand in the query; `valkey+sentinel://[user[:password]@]host[:port],…/service[/db]` for
-            Sentinel, whose own user and password are `sentinel_username` and `sentinel_password`.
+            Sentinel, whose own user and password are `sentinel_username` and `sentinel_password`. The options `socket_connect_timeout` and
+            `socket_timeout`, in seconds, hold for Sentinels too.
 
     Raises:
         ValueError: it isn't one of these.
@@ -39,7 +45,10 @@ def valkey_connections(url: str) -> Connections:
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """Makes connections to one server, unopened; to whichever Sentinel names, where it is asked."""
+    """Makes connections to one server, unopened; to whichever Sentinel names, where it is asked.
+
+    `seconds` is how long opening one may take.
+    """
 
     pool: ConnectionPool
     sentinel: Sentinel | None = None
@@ -47,6 +56,19 @@ class Connections:
     def __call__(self) -> AbstractConnection:
         """One more."""
         return self.pool.make_connection()  # type: ignore[no-untyped-call, no-any-return]
+
+    @property
+    def seconds(self) -> float:
+        """Enough for the server, after all Sentinels but the last answered nothing."""
+        if self.sentinel is None:
+            return ANSWER_SECONDS
+        longest: float = max(self.sentinel.sentinel_kwargs[name] for name in TIMEOUTS)
+        return ANSWER_SECONDS + len(self.sentinel.sentinels) * longest
+
+    def ask_another(self) -> None:
+        """The first Sentinel led nowhere: have it asked last the next time."""
+        if self.sentinel:
+            self.sentinel.sentinels.append(self.sentinel.sentinels.pop(0))
 
     async def aclose(self) -> None:
         """Close those to the Sentinels; the others are their takers' to close."""
@@ -91,9 +113,10 @@ def _by_sentinel(rest: str, *, tls: bool) -> Connections:
         name.removeprefix("sentinel_"): options.pop(name) for name in ("sentinel_username", "sentinel_password") if name in options
     }
     node = _options(login, database, options, tls=tls)
-    shared = {name: value for name, value in node.items() if name.startswith("ssl") or name == "socket_connect_timeout"}
+    own = {name: node[name] if name in options else SENTINEL_SECONDS for name in TIMEOUTS}
+    shared = {name: value for name, value in node.items() if name.startswith("ssl")}
     addresses = [_host(one) for one in hosts.split(",")]
-    sentinel = Sentinel(addresses, sentinel_kwargs={**shared, **of_sentinel}, **node)  # type: ignore[no-untyped-call]
+    sentinel = Sentinel(addresses, sentinel_kwargs={**shared, **own, **of_sentinel}, **node)  # type: ignore[no-untyped-call]
     return Connections(SentinelConnectionPool(service, sentinel, **node), sentinel)  # type: ignore[no-untyped-call]
 
 

@@ -142,6 +142,7 @@ class Link:
             except Exception:
                 # The task's outermost edge: without it no call would ever go out again.
                 log.exception("the link to Valkey failed by a defect")
+            self._connections.ask_another()
             pause = FIRST_PAUSE if time.monotonic() - began > ANSWER_SECONDS else min(2 * pause, LONGEST_PAUSE)
             await asyncio.sleep(JITTER.uniform(pause / 2, pause))
 
@@ -149,7 +150,7 @@ class Link:
         """Serve by one connection, until its first error."""
         connection = self._connections()
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(self._connections.seconds):
                 await connection.connect()  # type: ignore[no-untyped-call]
             await self._use(Session(connection))
         finally:
