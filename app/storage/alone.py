@@ -73,3 +73,7 @@ async def _is_held(lock: HeldLock) -> bool:
         return await lock.hold()
     except (OperationalError, *REFUSALS):
         return True
+    except Exception:
+        # The task's outermost edge: without it others might come in unseen.
+        log.exception("it can't be found out whether another process serves from this database; trying again")
+        return True

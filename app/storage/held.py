@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import URL
 
-from app.storage.postgresql import REFUSALS, connect, leave
+from app.storage.postgresql import connect, leave
 
 __all__ = ["HeldLock"]
 
@@ -36,7 +36,7 @@ class HeldLock:
 
         Raises:
             OperationalError: the server can't be reached.
-            OSError, asyncpg.PostgresError, asyncpg.InterfaceError: it doesn't answer in time; the lock counts as lost.
+            any of `REFUSALS`: it doesn't answer in time; the lock counts as lost.
         """
         if self._connection is None:
             self._connection = await connect(self._url)
@@ -46,7 +46,7 @@ class HeldLock:
                 # Each taking would have to be given back by itself, so it is taken once.
                 query = "SELECT true" if self._holds else self._take
                 self._holds = bool(await self._connection.fetchval(query))
-        except REFUSALS:
+        except Exception:
             self._drop()
             raise
         return self._holds

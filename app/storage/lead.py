@@ -90,7 +90,11 @@ class _Candidate:
         """Try again every second."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            await self.try_once()
+            try:
+                await self.try_once()
+            except Exception:
+                # The task's outermost edge: without it nobody might ever lead again.
+                log.exception("it can't be found out who leads, so this process doesn't; trying again")
 
     async def try_once(self) -> None:
         """Take the lock, or have it confirmed. Where the server doesn't answer others may hold it, so this process doesn't lead."""

@@ -53,8 +53,8 @@ BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 BEGIN_WRITING = f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({RECORD})"
 CHANGED = re.compile(r"\d+$")
 
-REFUSALS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
-"""What the driver raises where the server refuses, is gone or doesn't answer: `TimeoutError` is an `OSError`."""
+REFUSALS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+"""What the driver raises where the server refuses, isn't the kind that is asked for, is gone or doesn't answer in time."""
 
 FORMS = (
     (r"CASE typeof\(body\) WHEN 'text' THEN (.+?) ELSE x'' END", r"\1"),
@@ -142,8 +142,11 @@ class PostgresConnection:
         try:
             self._connection = self._loop.run_until_complete(connect(url, read_only=read_only))
         except OperationalError as error:
-            self._loop.close()
+            self._end()
             raise StorageError(str(error.orig)) from error.orig
+        except BaseException:
+            self._end()
+            raise
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> Rows:
         """Execute one statement.
@@ -167,8 +170,11 @@ class PostgresConnection:
         try:
             self._loop.run_until_complete(leave(self._connection))
         finally:
-            self._loop.run_until_complete(_cancel_others())
-            self._loop.close()
+            self._end()
+
+    def _end(self) -> None:
+        self._loop.run_until_complete(_cancel_others())
+        self._loop.close()
 
     async def _execute(self, sql: str, parameters: Sequence[Any]) -> Rows:
         statement = self._statements.get(sql)
