@@ -82,6 +82,10 @@ class Proxy:
         finally:
             self._loop.call_soon_threadsafe(self.passable.set)
 
+    def strand(self) -> None:
+        """Let nothing more through of the connections that are there, without a word to anybody; new ones pass."""
+        self._do(self._strand())
+
     def cut(self) -> None:
         """Reset every connection; what was on its way is lost."""
         self._do(self._cut())
@@ -124,6 +128,11 @@ class Proxy:
         if self._server:
             self._server.close()
             self._server = None
+
+    async def _strand(self) -> None:
+        self.passable.clear()
+        self.passable = asyncio.Event()
+        self.passable.set()
 
     async def _cut(self) -> None:
         connections = list(self._connections)

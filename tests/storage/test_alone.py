@@ -9,7 +9,9 @@ import pytest
 
 from app.errors import StartRefused
 from app.storage.alone import only_server
+from tests.rig import until
 from tests.servers.postgres import Postgres, postgres
+from tests.servers.proxy import proxied
 from tests.storage.standby import unpromoted
 
 
@@ -39,7 +41,33 @@ async def test_a_server_that_is_not_promoted_yet_is_watched_on(
             with pytest.raises(StartRefused, match=r"^GATEWAY_DATABASE_URL: the database can't be used: None of the hosts match"):
                 await only_server(wanted, lambda: None).__aenter__()
 
-        await _locked(server, address)
+        await until(lambda: _is_other([], [], server, address))
+
+
+async def test_who_was_cut_off_silently_takes_the_lock_from_its_own_old_session(
+    server: Postgres, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server still counts the connection as there, and that is no other process."""
+    monkeypatch.setattr("app.storage.alone.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("app.storage.alone.ANSWER_SECONDS", 0.3)
+    others: list[str] = []
+    with proxied(server.port) as proxy:
+        through = server.address_of(_name(address), proxy.port)
+        async with only_server(through, lambda: others.append("came")):
+            before = _holders(server, address)
+            proxy.strand()
+            await until(lambda: _is_other(before, others, server, address))
+
+            assert (others, len(before)) == ([], 1)
+        await until(lambda: _is_free(server, address))
+
+
+async def _is_other(before: list[str], others: list[str], server: Postgres, address: str) -> bool:
+    return bool(others) or _holders(server, address) not in ([], before)
+
+
+async def _is_free(server: Postgres, address: str) -> bool:
+    return _holders(server, address) == []
 
 
 async def _said(capfd: pytest.CaptureFixture[str], text: str) -> None:
@@ -49,7 +77,11 @@ async def _said(capfd: pytest.CaptureFixture[str], text: str) -> None:
         await asyncio.sleep(0.01)
 
 
-async def _locked(server: Postgres, address: str) -> None:
-    """Wait until somebody has a lock of the database's."""
-    while not server.ask("SELECT 1 FROM pg_locks WHERE locktype = 'advisory'", address.rpartition("/")[2]):
-        await asyncio.sleep(0.05)
+def _name(address: str) -> str:
+    return address.rpartition("/")[2]
+
+
+def _holders(server: Postgres, address: str) -> list[str]:
+    """The sessions that have an advisory lock of the database's."""
+    mine = "database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    return server.ask(f"SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND {mine}", _name(address))  # noqa: S608
