@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
@@ -16,14 +17,17 @@ from structlog.testing import capture_logs
 
 from app.audit import Name
 from app.audit.canonical import canonical
-from app.audit.chain import ADMINISTRATION, Row
+from app.audit.chain import ADMINISTRATION, Head, Row
 from app.audit.records import CallOutcome, Record, SendOutcome
 from app.audit.seals import Seal
+from app.audit.storing import Condition
+from app.storage import Dialect
+from app.storage.postgresql import SESSION
 from tests.audit.deaths import LONG_AGO, Deaths, announced, answered, ended, make_send, on, places, taken
 from tests.audit.shelf import DAMAGES, damaged
 from tests.calls import make_call
 from tests.records import administrative
-from tests.storage.database import ON_SQLITE, hurry, locked, migrated, opened
+from tests.storage.database import ON_SQLITE, by_hand, hurry, locked, migrated, opened
 
 
 @pytest_asyncio.fixture
@@ -409,6 +413,80 @@ async def test_a_long_search_renews_its_claim(deaths: Deaths, monkeypatch: pytes
     await deaths.recovered()
 
     assert deaths.outcomes() == {call.id: 1 for call in calls}
+
+
+async def test_a_chain_that_was_closed_is_not_written_to(deaths: Deaths) -> None:
+    """Who stood still meanwhile goes on in a new chain at once: nothing stands uncovered behind the end that another sealed."""
+    back, other = deaths.ledger(), deaths.ledger()
+    await back.append(taken(make_call(1)))
+    closed, before = back.chain, time.monotonic()
+    deaths.run_out(closed)
+    await deaths.recovery(other, alone=False).recover()
+    await back.append(taken(make_call(2)))
+    await back._renew()
+    await back.append(taken(make_call(3)))
+
+    assert len(deaths.records(chain=closed)) == 2
+    assert len(deaths.records(chain=back.chain)) == 3
+    assert deaths.sealed(closed)
+    assert not back.held_since(before)
+
+
+async def test_an_append_that_waits_while_its_chain_is_closed_goes_to_another(deaths: Deaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its statement saw when it began, before it had the lock, doesn't count."""
+    monkeypatch.setitem(SESSION, "lock_timeout", "10s")
+    back = deaths.ledger()
+    await back.append(taken(make_call(1)))
+    closed = back.chain
+    with by_hand(deaths.engine) as hand:
+        hand.lock()
+        hand.execute("UPDATE audit_chains SET closed_at = ? WHERE id = ?", (LONG_AGO, closed))
+        waiting = asyncio.create_task(back.append(taken(make_call(2))))
+        await _waits_for_the_lock(deaths)
+        hand.execute("COMMIT")
+        await waiting
+
+    assert len(deaths.records(chain=closed)) == 2
+    assert len(deaths.records(chain=back.chain)) == 2
+
+
+async def _waits_for_the_lock(deaths: Deaths) -> None:
+    """Until somebody does; on SQLite that can't be seen, and the statement looks when it has the lock."""
+    if deaths.engine.dialect.name == Dialect.POSTGRESQL:
+        query = (
+            "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
+        async with asyncio.timeout(10):
+            while not deaths.sql(query):
+                await asyncio.sleep(0.01)
+    else:
+        await asyncio.sleep(0)
+
+
+async def test_a_chain_that_grows_while_it_is_ended_is_not_closed(deaths: Deaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process has come back: what it wrote since would be without a checkpoint, and its calls without an end. A later look ends it."""
+    back, other = deaths.ledger(), deaths.ledger()
+    await back.append(taken(make_call(1)))
+    claimed = back.chain
+    deaths.run_out(claimed)
+    seal_if = other.seal_if
+
+    async def late(condition: Condition, head: Head | None) -> bool:
+        await back.append(taken(make_call(2)))
+        return await seal_if(condition, head)
+
+    monkeypatch.setattr(other, "seal_if", late)
+    await deaths.recovery(other, alone=False).recover()
+    closed = deaths.chain(claimed)["closed_at"]
+    monkeypatch.undo()
+    deaths.run_out(claimed)
+    await deaths.recovery(other, alone=False).recover()
+
+    assert closed is None
+    assert deaths.chain(claimed)["closed_at"]
+    assert deaths.sealed(claimed)
+    assert sorted(deaths.outcomes().values()) == [1, 1]
 
 
 async def test_a_command_in_between_does_not_disturb_it(deaths: Deaths) -> None:
