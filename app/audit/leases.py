@@ -12,7 +12,17 @@ from datetime import UTC, datetime, timedelta
 from app.audit.storing import Execute
 from app.domain import utc_now
 
-__all__ = ["HEARTBEAT_SECONDS", "LEASE_SECONDS", "Claim", "claim_next", "end_other_leases", "give_up_lease", "lease_end", "renew_lease"]
+__all__ = [
+    "HEARTBEAT_SECONDS",
+    "LEASE_SECONDS",
+    "Claim",
+    "claim_next",
+    "end_other_leases",
+    "give_up_lease",
+    "is_closed",
+    "lease_end",
+    "renew_lease",
+]
 
 LEASE_SECONDS = 30.0
 HEARTBEAT_SECONDS = 5.0
@@ -33,6 +43,11 @@ def renew_lease(execute: Execute, chain: str, open_since: int | None) -> bool:
     """
     query = "UPDATE audit_chains SET lease_until = ?, open_since = coalesce(?, open_since) WHERE id = ? AND closed_at IS NULL"
     return execute(query, (lease_end(), open_since, chain)).rowcount == 1
+
+
+def is_closed(execute: Execute, chain: str) -> bool:
+    """Whether the chain was ended, so that nothing may be written to it any more."""
+    return execute("SELECT 1 FROM audit_chains WHERE id = ? AND closed_at IS NOT NULL", (chain,)).fetchone() is not None
 
 
 def give_up_lease(execute: Execute, chain: str, open_since: int | None) -> None:

@@ -57,6 +57,7 @@ class Ledger:
         self._listeners = listeners
         self._uncovered_since: float | None = None
         self._renewed_at, self._held_since = math.inf, -math.inf
+        self._losses = 0
         self.given_up = ""
 
     @property
@@ -94,6 +95,8 @@ class Ledger:
 
     async def seal_if(self, condition: Condition, head: Head | None) -> bool:
         """Seal another chain at its end if the condition holds, in one transaction with what it writes; gives whether it does.
+
+        It doesn't where the chain has grown meanwhile: its process lives.
 
         Args:
             condition: what must hold.
@@ -165,10 +168,17 @@ class Ledger:
         if asked_at >= self._renewed_at + LEASE_SECONDS:
             log.warning("the lease of the audit chain had run out; what waited then isn't sent", chain=self.chain)
             self._held_since = time.monotonic()
+        self._note_losses()
         self._renewed_at = asked_at
+
+    def _note_losses(self) -> None:
+        """Where another process ended the chain, it may have ended on record what was under way."""
+        if self._own.losses != self._losses:
+            self._losses, self._held_since = self._own.losses, time.monotonic()
 
     async def _commit(self, work: Callable[[Connection], Written | None]) -> bool:
         written = await self._thread.run(work)
+        self._note_losses()
         if written is None:
             return False
         rows, seals = written

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import structlog
 
 from app.audit.chain import Broken, Head, Row, follow, link
-from app.audit.leases import give_up_lease, lease_end, renew_lease
+from app.audit.leases import give_up_lease, is_closed, lease_end, renew_lease
 from app.audit.records import Record, chain_opened
 from app.audit.seals import Seal, Signer, Trusted
 from app.audit.storing import (
@@ -25,6 +25,7 @@ from app.audit.storing import (
     known_ids,
     last_number,
     open_chain,
+    position_of,
     records_from,
     sealed_until,
     transaction,
@@ -58,10 +59,13 @@ class OwnChain:
 
     What it wrote itself it knows: it goes on from there, and seals that, whatever lies in the database. Where it has to look, since it
     isn't known whether something was written, it takes only what it tried to write. If there is anything else the chain is given up,
-    unsealed, and another begins.
+    unsealed, and another begins. So it does where another process took this one for dead and has closed the chain: nothing is written to
+    a closed chain, whose end is sealed.
 
     Args:
         signer: signs the checkpoints.
+
+    `losses`: how often another process had ended the chain.
     """
 
     def __init__(self, signer: Signer) -> None:
@@ -73,6 +77,7 @@ class OwnChain:
         self._doubtful: set[str] = set()
         self._unfinished = Unfinished()
         self._contested = 0
+        self.losses = 0
 
     def append(self, connection: Connection, records: Sequence[Record], condition: Condition | None = None) -> Written | None:
         """Commit these records, each once, if the condition holds, in one transaction with what it writes; None where it doesn't.
@@ -89,7 +94,7 @@ class OwnChain:
         return [], self._seal(connection)
 
     def seal_other(self, connection: Connection, condition: Condition, head: Head | None) -> Written | None:
-        """Fix another chain's head if the condition holds, in one transaction with what it writes; None where it doesn't."""
+        """Fix another chain's head if the condition holds, in one transaction with what it writes; None where not, or it has grown."""
         with suppress(ConditionFailed), transaction(connection, condition):
             return [], self._seal_other(connection.execute, head) if head else []
         return None
@@ -99,9 +104,7 @@ class OwnChain:
         next_number = self._position.number + 1 if self._position else None
         is_mine = renew_lease(connection.execute, self.id, self._unfinished.first(next_number))
         if self._known.seq and not is_mine:
-            log.warning("another process ended this one's audit chain; it goes on in a new one", chain=self.id)
-            self._rename()
-            self._unfinished = Unfinished()
+            self._lose()
 
     def close(self, connection: Connection) -> None:
         """The process ends; another may see to what has no outcome."""
@@ -117,6 +120,12 @@ class OwnChain:
         self._unfinished = Unfinished()
         return sealed
 
+    def _lose(self) -> None:
+        log.warning("another process ended this one's audit chain; it goes on in a new one", chain=self.id)
+        self.losses += 1
+        self._rename()
+        self._unfinished = Unfinished()
+
     def _rename(self) -> None:
         self.id, self._position = new_id(), None
         self._known, self._doubtful = Head(self.id), set()
@@ -128,7 +137,7 @@ class OwnChain:
             if self._position:
                 return self._append_at(connection, self._position, records, condition)
         except Taken:
-            # Another process took the next places: a replica, or a command, say, that changed a token.
+            # Another process took the next places: a replica, or a command, say, that changed a token. Or it ended this chain.
             self._position = None
             self._contested = CONTESTED_APPENDS if connection.dialect is Dialect.POSTGRESQL else 0
         except StorageError:
@@ -141,10 +150,10 @@ class OwnChain:
         rows, seals, reached = self._chained(position, records)
         if seals or condition:
             with transaction(connection, condition):
-                insert_rows(connection, rows)
+                insert_rows(connection, rows, unless_closed=self.id)
                 insert_seals(connection.execute, seals)
         else:
-            insert_rows(connection, rows)
+            insert_rows(connection, rows, unless_closed=self.id)
         self._note(reached, rows, records)
         return rows, seals
 
@@ -154,7 +163,7 @@ class OwnChain:
         with transaction(connection, condition):
             position = _Position(position.head, last_number(connection.execute), position.sealed)
             rows, seals, reached = self._chained(position, records)
-            insert_rows(connection, rows)
+            insert_rows(connection, rows, unless_closed=self.id)
             insert_seals(connection.execute, seals)
         self._note(reached, rows, records)
         return rows, seals
@@ -170,7 +179,7 @@ class OwnChain:
                 open_chain(execute, self.id, lease_end(), position.number + 1)
             rows, seals, reached = self._chained(position, new)
             self._doubtful.update(record.id for record in new)
-            insert_rows(connection, rows)
+            insert_rows(connection, rows, unless_closed=self.id)
             insert_seals(execute, seals)
         for record in records:
             if record.id in there:
@@ -191,7 +200,9 @@ class OwnChain:
             self._unfinished.see(row.number, record.members)
 
     def _found(self, execute: Execute) -> _Position:
-        """Where the chain stands, as far as it is this process's own work; at the beginning of another where there is more."""
+        """Where the chain stands, as far as it is this process's own work; where there is more, or it is closed, another's beginning."""
+        if is_closed(execute, self.id):
+            self._lose()
         try:
             return self._read(execute)
         except Broken as error:
@@ -237,6 +248,8 @@ class OwnChain:
         return [seal]
 
     def _seal_other(self, execute: Execute, head: Head) -> list[Seal]:
+        if position_of(execute, head.chain).seq > head.seq:
+            raise ConditionFailed
         sealed = sealed_until(execute, head.chain)
         if head.seq <= sealed:
             return []

@@ -42,7 +42,7 @@ log = structlog.get_logger(__name__)
 
 
 class ClaimLost(Exception):
-    """Another process has claimed the chain meanwhile, and goes on with it."""
+    """Another process has claimed the chain meanwhile, and goes on with it; or its own has."""
 
 
 class Recovery:
@@ -119,6 +119,8 @@ class _Ending:
         Raises:
             ClaimLost: another process goes on with it.
         """
+        # Before the search: what its process, if it lives after all, writes from now on must keep the chain from being closed.
+        head = await self._thread.run(partial(_end_of, chain=self._claim.chain, trusted=self._ledger.trusted))
         unfinished, last = await self._search()
         open_calls = {call.number: call for call in unfinished.calls.values()}
         numbers, closed = sorted([*open_calls, *unfinished.sends.values()]), Counter[Name]()
@@ -130,7 +132,6 @@ class _Ending:
         if self._damaged:
             numbers = sorted(self._damaged)[:MOST_NAMED]
             log.error("damaged records were passed over; `audit verify` tells more", chain=self._claim.chain, numbers=numbers)
-        head = await self._thread.run(partial(_end_of, chain=self._claim.chain, trusted=self._ledger.trusted))
         if not await self._ledger.seal_if(self._claim.close, head):
             raise ClaimLost
         return closed[Name.CALL_OUTCOME], closed[Name.SEND_OUTCOME]

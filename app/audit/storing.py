@@ -37,13 +37,18 @@ ONE_ROW = "(?, ?, ?)"
 AFTER_ALL = "NOT EXISTS (SELECT 1 FROM audit_records WHERE number >= ?)"
 """Nothing that is there has such a number or a higher one: a lower one may be free, where others wrote meanwhile and that is pruned."""
 
+STILL_OPEN = "NOT EXISTS (SELECT 1 FROM audit_chains WHERE id = ? AND closed_at IS NOT NULL)"
+"""Nobody has ended the chain."""
+
 INSERT_UNNESTED = (
-    f"WITH alone AS MATERIALIZED (SELECT pg_advisory_xact_lock({RECORD})) "  # noqa: S608 - a constant
+    f"WITH alone AS MATERIALIZED (SELECT pg_advisory_xact_lock({RECORD})), "  # noqa: S608 - a constant
+    "own AS MATERIALIZED (SELECT closed_at FROM alone, audit_chains WHERE id = ? FOR SHARE OF audit_chains) "
     "INSERT INTO audit_records (number, body, hash) "
     "SELECT number, body, hash FROM alone, unnest(?::bigint[], ?::text[], ?::bytea[]) AS row (number, body, hash) "
-    f"WHERE {AFTER_ALL}"
+    f"WHERE {AFTER_ALL} AND NOT EXISTS (SELECT 1 FROM own WHERE closed_at IS NOT NULL)"
 )
-"""PostgreSQL's: under the record's lock. What was committed after the statement began, which it doesn't see, has the next numbers."""
+"""PostgreSQL's: under the record's lock. What was committed after the statement began, which it doesn't see, has the next numbers; that a
+chain was closed since it does see, since it locks that row, and so reads it as it is then."""
 
 INSERT_SEAL = (
     "INSERT INTO audit_checkpoints (number, body, signature) VALUES ((SELECT coalesce(max(number), 0) + 1 FROM audit_checkpoints), ?, ?)"
@@ -133,21 +138,27 @@ def open_chain(execute: Execute, chain: str, lease_until: str | None, open_since
     execute(query, (chain, utc_now(), lease_until, open_since))
 
 
-def insert_rows(executor: Executor, rows: Sequence[Row]) -> None:
+def insert_rows(executor: Executor, rows: Sequence[Row], *, unless_closed: str = "") -> None:
     """Store records, by one statement.
 
+    Args:
+        executor: writes to the database.
+        rows: the records.
+        unless_closed: their chain, where another process may end it.
+
     Raises:
-        Taken: their places are.
+        Taken: their places are, or their chain was ended.
     """
     if not rows:
         return
     first = rows[0].number
     if executor.dialect is Dialect.SQLITE:
-        query, values = NEW_ROWS.format(",".join([ONE_ROW] * len(rows))) + AFTER_ALL, tuple(chained.from_iterable(rows))
+        query = f"{NEW_ROWS.format(','.join([ONE_ROW] * len(rows)))}{AFTER_ALL} AND {STILL_OPEN}"
+        values = (*chained.from_iterable(rows), first, unless_closed)
     else:
-        query, values = INSERT_UNNESTED, tuple(map(list, zip(*rows, strict=True)))
-    if executor.execute(query, (*values, first)).rowcount != len(rows):
-        message = f"the place {first} is taken, or there are records behind it"
+        query, values = INSERT_UNNESTED, (unless_closed, *map(list, zip(*rows, strict=True)), first)
+    if executor.execute(query, values).rowcount != len(rows):
+        message = f"the place {first} is taken, or there are records behind it, or the chain was ended"
         raise Taken(message)
 
 

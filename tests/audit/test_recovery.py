@@ -22,7 +22,6 @@ from app.audit.records import CallOutcome, Record, SendOutcome
 from app.audit.seals import Seal
 from app.audit.storing import Condition
 from app.storage import Dialect
-from app.storage.postgresql import SESSION
 from tests.audit.deaths import LONG_AGO, Deaths, announced, answered, ended, make_send, on, places, taken
 from tests.audit.shelf import DAMAGES, damaged
 from tests.calls import make_call
@@ -432,9 +431,8 @@ async def test_a_chain_that_was_closed_is_not_written_to(deaths: Deaths) -> None
     assert not back.held_since(before)
 
 
-async def test_an_append_that_waits_while_its_chain_is_closed_goes_to_another(deaths: Deaths, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_append_that_waits_while_its_chain_is_closed_goes_to_another(deaths: Deaths) -> None:
     """What its statement saw when it began, before it had the lock, doesn't count."""
-    monkeypatch.setitem(SESSION, "lock_timeout", "10s")
     back = deaths.ledger()
     await back.append(taken(make_call(1)))
     closed = back.chain
