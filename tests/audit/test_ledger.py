@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.audit import Ledger, Name, Record, Signer, Trusted, append
-from app.audit.chain import ADMINISTRATION, GENESIS, next_hash
+from app.audit.chain import ADMINISTRATION, GENESIS, Head, next_hash
 from app.storage import DatabaseThread, writing
 from tests.limits import no_file_larger_than
 from tests.records import administrative
@@ -224,6 +224,36 @@ async def test_a_chain_that_another_process_ended_is_left(ledger: Ledger, engine
     assert ledger.chain != ended
     assert_continuous(engine, ended, 2)
     assert_continuous(engine, ledger.chain, 2)
+
+
+async def test_what_another_sealed_meanwhile_is_left(ledger: Ledger, thread: DatabaseThread, signer: Signer, engine: AsyncEngine) -> None:
+    """Who was taken for dead finds its end sealed: it seals nothing twice, and goes on to seal what it writes then."""
+    await ledger.append(records(1))
+    *_, (_, _, digest) = stored(engine, ledger.chain)
+    await Ledger(thread, signer).seal_if(lambda _: True, Head(ledger.chain, 2, digest))
+    await ledger.checkpoint()
+    sealed = len(checkpoints(engine, ledger.chain))
+    await ledger.append(records(1))
+    await ledger.checkpoint()
+
+    assert sealed == 1
+    assert len(checkpoints(engine, ledger.chain)) == 2
+
+
+async def test_a_checkpoint_that_fails_holds_no_lease_up(ledger: Ledger, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process lives, and says so, whatever is wrong with its checkpoints."""
+    monkeypatch.setattr("app.audit.ledger.HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr("app.audit.ledger.CHECKPOINT_SECONDS", 0.0)
+    await ledger.append(records(1))
+    with by_hand(engine) as hand:
+        hand.execute("ALTER TABLE audit_checkpoints RENAME TO aside")
+        first = hand.execute("SELECT lease_until FROM audit_chains").fetchone()
+        async with ledger.kept(), asyncio.timeout(10):
+            while hand.execute("SELECT lease_until FROM audit_chains").fetchone() == first:
+                await asyncio.sleep(0.01)
+        hand.execute("ALTER TABLE aside RENAME TO audit_checkpoints")
+
+    assert checkpoints(engine, ledger.chain) == []
 
 
 async def test_a_break_of_the_lease_is_known(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
