@@ -154,13 +154,17 @@ class Ledger:
     async def _keep(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
-            try:
-                if self._uncovered_since is not None and time.monotonic() - self._uncovered_since >= CHECKPOINT_SECONDS:
-                    await self.checkpoint()
-                await self._renew()
-            except Exception:
-                # The task's outermost edge: what couldn't be sealed is sealed at the next beat.
-                log.exception("the audit chain's lease or checkpoint can't be written")
+            # Each by itself: a checkpoint that fails mustn't have others take this process for dead.
+            for beat in (self._renew, self._checkpoint_if_due):
+                try:
+                    await beat()
+                except Exception:
+                    # The task's outermost edge: what couldn't be renewed or sealed is so at the next beat.
+                    log.exception("the audit chain's lease or checkpoint can't be written")
+
+    async def _checkpoint_if_due(self) -> None:
+        if self._uncovered_since is not None and time.monotonic() - self._uncovered_since >= CHECKPOINT_SECONDS:
+            await self.checkpoint()
 
     async def _renew(self) -> None:
         asked_at = time.monotonic()

@@ -91,7 +91,11 @@ class OwnChain:
 
     def seal(self, connection: Connection) -> Written:
         """Fix the chain's head by a checkpoint, if none does yet."""
-        return [], self._seal(connection)
+        try:
+            return [], self._seal(connection)
+        except Broken as error:
+            self._accuse(error)
+            return [], []
 
     def seal_other(self, connection: Connection, condition: Condition, head: Head | None) -> Written | None:
         """Fix another chain's head if the condition holds, in one transaction with what it writes; None where not, or it has grown."""
@@ -235,10 +239,13 @@ class OwnChain:
 
     def _seal(self, connection: Connection) -> list[Seal]:
         try:
-            position = self._position or self._read(connection.execute)
-        except Broken as error:
-            self._accuse(error)
-            return []
+            return self._seal_at(connection, self._position or self._read(connection.execute))
+        except Taken:
+            # Another process took this one for dead, and has sealed what it wrote.
+            self._position = None
+            return self._seal_at(connection, self._read(connection.execute))
+
+    def _seal_at(self, connection: Connection, position: _Position) -> list[Seal]:
         if position.head.seq <= position.sealed:
             return []
         seal = self._signer.checkpoint(position.head, position.sealed)
