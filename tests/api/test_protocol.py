@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import uvicorn
@@ -14,7 +16,9 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from app.api.protocol import BoundedProtocol, JoinedWrites
+from app.cli.certificate import Certificate
 from app.cli.serving import free_port, running
+from tests.servers.authority import Authority
 
 
 class Hasty(BoundedProtocol):
@@ -204,10 +208,15 @@ class Meeting:
 
         return Impatient
 
+    def config(self, tls: ssl.SSLContext | None = None) -> uvicorn.Config:
+        """The server, with a certificate or without."""
+        factory = None if tls is None else lambda *_: tls
+        return uvicorn.Config(self, http=self.protocol, ws="none", lifespan="off", log_config=None, ssl_context_factory=factory)
+
     @asynccontextmanager
     async def held(self) -> AsyncIterator[socket.socket]:
         """The peer, which has read nothing yet; at the end of the context the server stops."""
-        config = uvicorn.Config(self, http=self.protocol, ws="none", lifespan="off", log_config=None)
+        config = self.config()
         loop = asyncio.get_running_loop()
         with socket.socket() as peer:
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32_768)
@@ -236,6 +245,26 @@ async def test_a_peer_that_reads_nothing_doesnt_hold_the_servers_end() -> None:
         before = meeting.lost.is_set()
 
     assert (before, meeting.lost.is_set()) == (False, True)
+
+
+async def test_a_peer_that_reads_nothing_holds_nothing_over_tls_either(tmp_path: Path) -> None:
+    """Between the answer and its peer stands another buffer then, which mustn't hide that nothing is taken."""
+    authority, meeting, listening = Authority(tmp_path), Meeting(whole=True), free_port()
+    tls = Certificate(*authority.make(tmp_path / "pair", "gateway")).context
+
+    def ask() -> ssl.SSLSocket:
+        peer = socket.socket()
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32_768)
+        peer.connect(listening.getsockname())
+        secured = authority.context.wrap_socket(peer, server_hostname="localhost")
+        secured.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        return secured
+
+    async with asyncio.timeout(20), running(meeting.config(tls), listening):
+        with await asyncio.to_thread(ask):
+            await meeting.lost.wait()
+
+    assert meeting.lost.is_set()
 
 
 async def test_a_peer_that_reads_slowly_gets_all() -> None:
