@@ -70,8 +70,11 @@ class Images:
     @contextmanager
     def opened(self) -> Iterator[Path]:
         """The image's files, to look at."""
-        yield Path(self._said("podman", "image", "mount", self.name).strip())
-        self._said("podman", "image", "umount", self.name)
+        root = Path(self._said("podman", "image", "mount", self.name).strip())
+        try:
+            yield root
+        finally:
+            self._said("podman", "image", "umount", self.name)
 
     def run_command(self, *options: str) -> list[str]:
         """The command line of `podman run` with what every container of the gateway gets: no capability, nothing to write but its state."""
