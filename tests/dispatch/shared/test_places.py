@@ -309,6 +309,15 @@ def test_a_write_that_came_too_late_holds_all_others_up(scripts: Scripts) -> Non
     )
 
 
+def test_a_dead_replicas_long_row_of_places_stops_nobody(scripts: Scripts) -> None:
+    """Until it counts as dead it is waited for as for three, however many of its places stand before one's own."""
+    for replica, places in (("r1", 200), ("r2", 1)):
+        scripts.ask("withdraw", replica, wants=[{"flow": A, "count": places, "weight": 1}])
+    scripts.later(0.15)
+
+    assert "grant" in scripts.claim("r2", "2", wants={A: 1})
+
+
 def test_what_waits_elsewhere_is_told(scripts: Scripts) -> None:
     """Beside one's own places."""
     scripts.ask("withdraw", "r1", wants=[{"flow": A, "count": 3, "weight": 1}])
