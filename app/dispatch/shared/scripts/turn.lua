@@ -76,7 +76,7 @@ end
 -- The first place of this replica, and how many of replicas that are waited for stand before it.
 local function first_place(others)
   local from, before = 0, 0
-  while from < total do
+  while next(held) and from < total do
     local places = redis.call('ZRANGE', PLACES, from, from + PAGE - 1, 'WITHSCORES')
     for i = 1, #places, 2 do
       local replica, flow = places[i]:match('^%d+|([^|]*)|(.*)$')
@@ -87,9 +87,6 @@ local function first_place(others)
       end
     end
     from = from + PAGE
-    if before >= MOST_WAITED_FOR then
-      break
-    end
   end
 end
 
