@@ -73,10 +73,11 @@ local function by_opening()
   return order
 end
 
--- The first place of this replica, and how many of replicas that are waited for stand before it.
-local function first_place(others)
+-- The first place of this replica, and how many of replicas that are waited for stand before it. Unless nobody is waited for any more, who
+-- has many before it need not know its own.
+local function first_place(others, overdue)
   local from, before = 0, 0
-  while next(held) and from < total do
+  while from < total and (overdue or before < math.max(MOST_WAITED_FOR, #slots)) do
     local places = redis.call('ZRANGE', PLACES, from, from + PAGE - 1, 'WITHSCORES')
     for i = 1, #places, 2 do
       local replica, flow = places[i]:match('^%d+|([^|]*)|(.*)$')
@@ -88,6 +89,7 @@ local function first_place(others)
     end
     from = from + PAGE
   end
+  return nil, before
 end
 
 local function expiry()
@@ -111,14 +113,15 @@ end
 -- Give the slot whose turn this replica's first place has, or say when to ask again.
 local function take_turn(others)
   free_slots_of_the_dead(others)
-  local place, before = first_place(others)
-  if not place or in_flight(others) >= asked.in_flight then
+  if not next(held) or in_flight(others) >= asked.in_flight then
     reply.wait = BEAT
     return
   end
   local order = by_opening()
-  local wait = opens_at(order[1]) + GRACE * math.min(before, MOST_WAITED_FOR) - now
-  if before < #slots then
+  local opens = opens_at(order[1])
+  local place, before = first_place(others, opens + GRACE * MOST_WAITED_FOR <= now)
+  local wait = opens + GRACE * math.min(before, MOST_WAITED_FOR) - now
+  if place and before < #slots then
     local early = opens_at(order[before + 1]) - asked.ahead - now
     if early <= 0 then
       give(order[before + 1], place)
@@ -126,7 +129,7 @@ local function take_turn(others)
     end
     wait = math.min(wait, early)
   end
-  if wait <= 0 then
+  if place and wait <= 0 then
     give(order[1], place)
     return
   end
