@@ -16,7 +16,7 @@ from app.domain import Pacing
 from tests.cli.processes import PATIENCE_SECONDS
 from tests.dispatch.shared.replica import replica
 from tests.servers.proxy import proxied
-from tests.servers.valkey import Valkey, valkey
+from tests.servers.valkey import Valkey, faketime, valkey
 
 SOON = LanePolicy(per=0.1)
 """So that little is waited for."""
@@ -181,6 +181,23 @@ async def test_a_replica_that_ends_leaves_nothing(server: Valkey) -> None:
             one.lane.withdraw(waiting.call_id)
 
     assert not places(server, one.key)
+
+
+async def test_a_step_of_the_clock_makes_a_lane_cold_once() -> None:
+    """Each replica notices it; who comes to the lane later doesn't hold up what goes on there. Another step does, again."""
+    with valkey(clock=faketime()) as server:
+        async with replica(server.address) as one, replica(server.address, one.key) as other:
+            for each in (one, other):
+                await each.lane_turns._ask("withdraw", 0.1)
+            for number, ahead in enumerate((5, 10), start=1):
+                server.step_clock(ahead)
+                for each in (one, other):
+                    while each.link.steps < number:
+                        await asyncio.sleep(0.01)
+                assert (await one.lane_turns._ask("withdraw", 0.1))["cold"]
+
+                assert "cold" not in await other.lane_turns._ask("withdraw", 0.1)
+                assert "cold" not in await one.lane_turns._ask("withdraw", 0.1)
 
 
 async def test_who_looks_sees_what_waits_elsewhere(server: Valkey) -> None:
