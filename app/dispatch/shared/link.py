@@ -7,6 +7,7 @@ place, may not know what was sent, and is told so by the run that each script na
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -56,8 +57,8 @@ class Link:
     Args:
         connections: makes connections, unopened.
 
-    `steps` counts how often the server's clock was found to have jumped; `on_change` is called when contact is made or lost, or the clock
-    jumped. `trip` is how long an answer takes at the moment, in seconds.
+    `steps` counts how often the server's clock was found to have jumped, `stepped_at` is when that was last, monotonic, in seconds;
+    `on_change` is called when contact is made or lost, or the clock jumped. `trip` is how long an answer takes at the moment, in seconds.
     """
 
     def __init__(self, connections: Connections) -> None:
@@ -68,6 +69,7 @@ class Link:
         self._run = ""
         self._serials = count(1)
         self.steps = 0
+        self.stepped_at = -math.inf
         self.trip = 0.0
         self.on_change: Callable[[], None] = lambda: None
 
@@ -204,7 +206,8 @@ class Link:
         was_silent, self._silent_beats, self.trip = not self.reachable, 0, received - sent
         jump = self._clock.jumped(server, sent, received)
         if was_silent or jump is not None:
-            self.steps += jump is not None
+            if jump is not None:
+                self.steps, self.stepped_at = self.steps + 1, received
             self.on_change()
         if jump is not None:
             log.error("Valkey's clock jumped; every lane begins cold", seconds=round(jump, 3))

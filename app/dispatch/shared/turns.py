@@ -233,7 +233,7 @@ class LaneTurns:
             "verdicts": verdicts,
             "resumed": resumed,
             "probes": lane.probes(),
-            "cold": self._steps != steps,
+            **self._news_of_clock(),
             **more,
         }
         try:
@@ -255,6 +255,10 @@ class LaneTurns:
         self._heed_ranks(reply.get("ranks", {}), {flow: count for flow, (count, _) in wants.items()})
         self._due = self._next_ask(reply, now)
         return reply
+
+    def _news_of_clock(self) -> dict[str, object]:
+        """How long ago Valkey's clock was found to have jumped, where the lane may not have begun cold since."""
+        return {} if self._steps == self._link.steps else {"stepped": _micro(self._pacer.now - self._link.stepped_at)}
 
     def _terms(self, usable: float) -> dict[str, object]:
         policy = self._lane.policy

@@ -21,7 +21,7 @@ KEYS = [f"flxpoint-gateway:{{a-lane}}:{name}" for name in NAMES]
 def terms(**more: Any) -> dict[str, Any]:
     """What a replica asks that wants nothing, of a lane with two sends a second; times in microseconds."""
     own = {"replica": "r1", "slots": 2, "per": 1_000_000, "valid": 100_000, "revision": 1, "proven": False, "in_flight": 8, "ahead": 0}
-    return own | {"wants": [], "flying": [], "reports": [], "verdicts": [], "probes": [], "resumed": False, "cold": False} | more
+    return own | {"wants": [], "flying": [], "reports": [], "verdicts": [], "probes": [], "resumed": False} | more
 
 
 class Watched:

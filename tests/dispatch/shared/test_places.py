@@ -206,7 +206,7 @@ def test_a_lane_that_is_gone_begins_cold(scripts: Scripts) -> None:
     assert reply["open"] == 1.75 * SECOND
 
 
-@pytest.mark.parametrize("changed", [{"slots": 3}, {"per": 2 * SECOND}, {"cold": True}])
+@pytest.mark.parametrize("changed", [{"slots": 3}, {"per": 2 * SECOND}, {"stepped": 0}])
 def test_other_terms_or_a_step_of_the_clock_begin_cold(scripts: Scripts, changed: dict[str, Any]) -> None:
     """What was known of the slots doesn't hold any more."""
     assert scripts.ask("withdraw", **changed)["cold"]
@@ -252,7 +252,7 @@ def test_a_clock_set_back_keeps_nothing_alive(scripts: Scripts) -> None:
     """A replica that is dead is so 5 s later, whatever its last sign of life says."""
     scripts.ask("withdraw", "r1", wants=[{"flow": A, "count": 1, "weight": 1}])
     scripts.later(-3_600)
-    scripts.claim("r2", "1", {B: 1}, cold=True)
+    scripts.claim("r2", "1", {B: 1}, stepped=0)
     scripts.later(6)
     scripts.claim("r2", "2", {B: 1})
 

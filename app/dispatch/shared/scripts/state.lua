@@ -55,6 +55,7 @@ end
 local lane = {
   revision = has_other_terms and asked.revision or math.max(known_revision, asked.revision),
   heard = now,
+  cold_at = number(found.cold_at, 0),
   open = number(found.open, 0),
   virtual = number(found.virtual, 0),
   seq = number(found.seq, 0),
@@ -74,11 +75,17 @@ for i = 1, asked.slots do
   slots[i] = { ends = number(ends, 0), opened = number(opened, 0), hold = hold or '', owner = owner or '' }
 end
 
+-- The clock jumped, as who asks noticed a while ago, and the lane hasn't begun cold since.
+local function has_times_from_before_a_step()
+  return asked.stepped and (lane.cold_at <= now - asked.stepped or lane.cold_at > now)
+end
+
 -- A lane whose past isn't known: nothing is sent before all that may have been can't count any more, what is claimed but unsent included.
-if found.run ~= asked.run or has_other_terms or asked.cold then
+if found.run ~= asked.run or has_other_terms or has_times_from_before_a_step() then
   for i = 1, asked.slots do
     slots[i] = { ends = 0, opened = 0, hold = '', owner = '' }
   end
+  lane.cold_at = now
   lane.open = now + LONGEST_VALID + asked.per + lane.margin
   lane.limited = math.min(lane.limited, now)
   reply.cold = true
