@@ -51,6 +51,18 @@ def test_a_write_that_came_too_late_is_told_at_once() -> None:
     assert [set(members) for members in told(lane, 5.2)] == [{"id", "ended", "back", "answered", "trip"}]
 
 
+def test_what_came_while_valkey_was_told_is_told_next() -> None:
+    """A connection that was lost meanwhile isn't taken for the one that was told of."""
+    claim = Claim(0, id="c", usable_until=0.1)
+    lane = begun(claim)
+    lane.written(claim, 5.0, "peer")
+    telling = lane.window.telling(5.1)
+    lane.ended(claim, 5.2)
+    lane.window.told(telling)
+
+    assert told(lane, 5.3) == [{"id": "c", "ended": True, "back": False, "lost": 100_000}]
+
+
 def test_an_unused_turn_is_given_back() -> None:
     """Until that is told, Valkey doesn't know, and the lane isn't idle."""
     claim = Claim(0, id="c", usable_until=0.1)
