@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 
@@ -87,14 +87,24 @@ class Lifeline:
 class _Worker:
     """One of the processes."""
 
-    number: int
     process: subprocess.Popen[bytes]
     line: socket.socket
-    began: float = field(default_factory=time.monotonic)
+    _serves: bool = False
+    _owes_hangup: bool = False
 
     async def is_up(self) -> bool:
         """Wait until it serves; False where it ended before."""
-        return await asyncio.get_running_loop().sock_recv(self.line, len(UP)) == UP
+        self._serves = await asyncio.get_running_loop().sock_recv(self.line, len(UP)) == UP
+        if self._serves and self._owes_hangup:
+            self.hang_up()
+        return self._serves
+
+    def hang_up(self) -> None:
+        """Have it read its files again; later where it can't hear that yet, and would end by it."""
+        if self._serves:
+            self.process.send_signal(signal.SIGHUP)
+        else:
+            self._owes_hangup = True
 
     async def ended(self) -> int:
         """Wait for its end; gives its status."""
@@ -126,7 +136,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for ending in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(ending, self._stop)
-        loop.add_signal_handler(signal.SIGHUP, self._tell, signal.SIGHUP)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         keeping = []
         for number in range(1, self._count + 1):
             # One after the other: the first brings the database to the newest schema, and complains alone.
@@ -140,32 +150,50 @@ class Supervisor:
 
     def _stop(self) -> None:
         self._stopping.set()
-        self._tell(signal.SIGTERM)
-
-    def _tell(self, number: signal.Signals) -> None:
         for worker in self._workers.values():
-            worker.process.send_signal(number)
+            worker.process.terminate()
+
+    def _hang_up(self) -> None:
+        for worker in self._workers.values():
+            worker.hang_up()
 
     async def _keep(self, number: int, up: asyncio.Event) -> None:
-        """Keep one worker running: start it again when it dies, the later the more often it does."""
+        """Keep one worker running: start it again when it dies, the later the more often it does.
+
+        One that is refused before it was ever up is asked for wrongly, and ends all; later it is for lack of what may come back.
+        """
         pause = FIRST_PAUSE
-        while not self._stopping.is_set():
+        try:
+            while not self._stopping.is_set():
+                began = time.monotonic()
+                status = await self._serve(number, up)
+                if (status == REFUSED and not up.is_set()) or (self._stopping.is_set() and status):
+                    self._status = max(self._status, status)
+                    self._stop()
+                if self._stopping.is_set():
+                    break
+                lasted = time.monotonic() - began
+                pause = FIRST_PAUSE if lasted > STEADY_SECONDS else min(2 * pause, LONGEST_PAUSE)
+                if status is not None:
+                    log.error("a worker ended; starting it again", worker=number, status=status, after=round(lasted, 1), within=pause)
+                await self._rest(pause)
+        finally:
+            up.set()
+
+    async def _serve(self, number: int, up: asyncio.Event) -> int | None:
+        """Start a worker and wait for its end; gives its status, None where it couldn't be started."""
+        try:
             worker = self._workers[number] = self._start(number)
+        except OSError as error:
+            log.error("a worker can't be started", worker=number, error=str(error))  # noqa: TRY400 - the system's word is enough
+            return None
+        try:
             if await worker.is_up():
                 up.set()
-            status = await worker.ended()
+            return await worker.ended()
+        finally:
             del self._workers[number]
             worker.line.close()
-            if status == REFUSED or (self._stopping.is_set() and status):
-                self._status = max(self._status, status)
-                self._stop()
-            if self._stopping.is_set():
-                break
-            lasted = time.monotonic() - worker.began
-            pause = FIRST_PAUSE if lasted > STEADY_SECONDS else min(2 * pause, LONGEST_PAUSE)
-            log.error("a worker ended; starting it again", worker=number, status=status, after=round(lasted, 1), within=pause)
-            await self._rest(pause)
-        up.set()
 
     async def _rest(self, seconds: float) -> None:
         stopping = asyncio.create_task(self._stopping.wait())
@@ -173,20 +201,32 @@ class Supervisor:
         stopping.cancel()
 
     def _start(self, number: int) -> _Worker:
+        """Start a worker.
+
+        Raises:
+            OSError: the machine has no room for it.
+        """
         ours, theirs = socket.socketpair()
-        ours.setblocking(False)  # noqa: FBT003 - the standard library's own
-        descriptors = self._listening.fileno(), theirs.fileno()
-        arguments = ["serve", "--listening", str(descriptors[0]), "--lifeline", str(descriptors[1])]
         with theirs:
-            process = subprocess.Popen(  # noqa: S603 - this program again
-                [sys.executable, "-m", "app.cli", *arguments],
-                env={**os.environ, **self._variables(number)},
-                pass_fds=descriptors,
-                stdin=subprocess.DEVNULL,
-                # Ctrl-C is the supervisor's to hear, and to pass on.
-                process_group=0,
-            )
-        return _Worker(number, process, ours)
+            try:
+                process = self._open(number, theirs)
+            except OSError:
+                ours.close()
+                raise
+        ours.setblocking(False)  # noqa: FBT003 - the standard library's own
+        return _Worker(process, ours)
+
+    def _open(self, number: int, line: socket.socket) -> subprocess.Popen[bytes]:
+        descriptors = self._listening.fileno(), line.fileno()
+        arguments = ["serve", "--listening", str(descriptors[0]), "--lifeline", str(descriptors[1])]
+        return subprocess.Popen(  # noqa: S603 - this program again
+            [sys.executable, "-m", "app.cli", *arguments],
+            env={**os.environ, **self._variables(number)},
+            pass_fds=descriptors,
+            stdin=subprocess.DEVNULL,
+            # Ctrl-C is the supervisor's to hear, and to pass on.
+            process_group=0,
+        )
 
     def _variables(self, number: int) -> dict[str, str]:
         """What makes a worker's settings its own: a folder for its spool, its lock and, of the first, the socket for commands."""
