@@ -61,13 +61,13 @@ def test_the_replicas_times_are_those_of_the_page(value: float, expected: float,
 
 
 async def test_the_user_needs_no_more_than_the_pages_commands(server: Valkey) -> None:
-    """Every script runs with them, whatever it is told."""
+    """Every script runs with them, whatever it is told, in another database than the first too."""
     [line] = re.findall(r"^ +ACL SETUSER (.*)$", PAGE, re.MULTILINE)
     server.ask("ACL", "SETUSER", "page", "reset", *line.split()[1:])
     report = {"id": "1", "ended": True, "back": False, "answered": 0, "trip": 1_000, "peer": "peer"}
     wants = [{"flow": f"interactive:{name}", "count": 2, "weight": 1} for name in "ab"]
     asked = {"id": "1", "renew": "1", "released": 0, "pause": 0, "flying": ["1"]}
-    async with linked(f"valkey://page:password@127.0.0.1:{server.port}/0") as watched:
+    async with linked(f"valkey://page:password@127.0.0.1:{server.port}/1") as watched:
         await watched.until(lambda link: link.connected)
         keys = [f"flxpoint-gateway:{{page}}:{name}" for name in turns.KEYS]
         for script in SCRIPTS:
