@@ -49,6 +49,29 @@ def test_a_smaller_step_is_not_noticed_but_remembered() -> None:
     assert clock.jumped(1_003.18, 3, 3) is None
 
 
+@pytest.mark.parametrize("rate", [83_333e-6, -83_333e-6])
+def test_a_clock_that_is_set_right_fast_jumps(rate: float) -> None:
+    """By less than 0.1 s from one beat to the next, but by more within 2 s: as chrony does it unless told otherwise."""
+    clock = ServerClock()
+    beats = [0.25 * beat for beat in range(40)]
+
+    jumps = [clock.jumped(1_000 + at * (1 + rate), at, at) for at in beats]
+
+    found = [at for at, jump in zip(beats, jumps, strict=True) if jump is not None]
+    assert found[0] <= 2
+    assert len(found) > 4
+    assert all(jump * rate > 0 for jump in jumps if jump is not None)
+
+
+def test_a_clock_that_is_set_right_slowly_goes_on_steadily() -> None:
+    """At no more than 500 ppm, with an answer each 250 ms that takes up to 0.1 s."""
+    clock = ServerClock()
+
+    jumps = [clock.jumped(1_000 + at * 1.0005, at - back, at + (0.1 - back)) for at, back in ((n / 4, n % 5 / 50) for n in range(4_000))]
+
+    assert jumps == [None] * 4_000
+
+
 def test_another_servers_clock_is_another() -> None:
     """Forgotten, nothing is compared with what was before."""
     clock = ServerClock()
