@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from app.dispatch.guard import Guard
 from app.dispatch.window import NEVER, Hold, Window
@@ -37,6 +37,12 @@ class SendReport:
     def is_urgent(self) -> bool:
         """Whether it is to be told at once."""
         return self.ended or self.lost is not None
+
+    def forget(self, said: SendReport) -> None:
+        """Valkey knows what was said; keep what is new since."""
+        self.answered = None if self.answered == said.answered else self.answered
+        self.lost = None if self.lost == said.lost else self.lost
+        self.peer = None if self.peer == said.peer else self.peer
 
     def members(self, now: float) -> dict[str, object]:
         """The report as the scripts read it: in microseconds, and relative to now."""
@@ -148,17 +154,18 @@ class SharedWindow(Window):
         return [report.claim.id for report in self.reports.values() if not report.ended]
 
     def telling(self, now: float) -> list[tuple[SendReport, dict[str, object]]]:
-        """What is to be told of sends now."""
-        telling = [report for report in self.reports.values() if report.is_urgent or report.answered is not None]
+        """What is to be told of sends now, as it is known now."""
+        telling = [replace(report) for report in self.reports.values() if report.is_urgent or report.answered is not None]
         return [(report, report.members(now)) for report in telling]
 
     def told(self, telling: list[tuple[SendReport, dict[str, object]]]) -> None:
-        """Valkey was told that much."""
-        for report, members in telling:
-            if members["ended"]:
-                self.reports.pop(report.claim.id, None)
-            else:
-                report.answered = report.lost = report.peer = None
+        """Valkey was told that much; what came since is to be told yet."""
+        for said, _ in telling:
+            report = self.reports.get(said.claim.id)
+            if report and said.ended:
+                del self.reports[said.claim.id]
+            elif report:
+                report.forget(said)
 
     def _report_of(self, hold: Hold) -> SendReport | None:
         assert isinstance(hold, Claim), "shared lanes know claims only"  # noqa: S101
