@@ -13,11 +13,16 @@ import pytest
 
 from app.audit import Name
 from tests.servers.postgres import Postgres
+from tests.servers.valkey import valkey
 
 from .processes import Process, environment, free_port, run, started, until
 
 VALUE = "a-simulated-token-value-0001"
 SERVING_ALREADY = "another flxpoint-gateway serves from this database; set GATEWAY_VALKEY_URL to serve from several"
+
+WITHOUT_VALKEY = (
+    "a flxpoint-gateway without it serves from this database and counts turns by itself; end it first, and set GATEWAY_VALKEY_URL for all"
+)
 
 
 @pytest.fixture
@@ -78,6 +83,22 @@ def test_without_valkey_one_serves_from_a_database(variables: dict[str, str], tm
 
     assert (refused.returncode, refused.stderr.splitlines()) == (2, [f"GATEWAY_DATABASE_URL: {SERVING_ALREADY}"])
     assert ended == 0
+
+
+def test_with_and_without_valkey_none_serve_from_one_database(variables: dict[str, str], tmp_path: Path) -> None:
+    """Each would let two calls a second go; whichever comes second is refused in one line that says what to set."""
+    keys = {"GATEWAY_MASTER_KEYS": f"k1:{'A' * 43}="}
+    other = variables | keys | {"GATEWAY_STATE_DIR": str(tmp_path / "other"), "GATEWAY_PORT": "0"}
+    with valkey() as turns:
+        sharing = {"GATEWAY_VALKEY_URL": turns.address}
+        with serving(variables | keys, tmp_path):
+            refused = run("serve", variables=other | sharing)
+        with serving(variables | keys | sharing, tmp_path / "sharing"):
+            refused_too = run("serve", variables=other)
+
+    assert (refused.returncode, refused_too.returncode) == (2, 2)
+    assert refused.stderr.splitlines() == [f"GATEWAY_VALKEY_URL: {WITHOUT_VALKEY}"]
+    assert refused_too.stderr.splitlines() == [f"GATEWAY_DATABASE_URL: {SERVING_ALREADY}"]
 
 
 def test_a_gateway_outlives_its_database(variables: dict[str, str], postgres_server: Postgres, tmp_path: Path) -> None:
