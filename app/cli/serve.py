@@ -21,7 +21,7 @@ from app.cli.serving import ServingLoop, StoppingServer, gateway_config, locked
 from app.cli.workers import Lifeline, Supervisor, listening_on, require_shared_stores
 from app.main import begin_shutdown, create_app, create_control
 from app.settings import LogFormat, Settings, load_settings, unknown_variables
-from app.storage.alone import only_server
+from app.storage.alone import one_of_several, only_server
 from app.telemetry import configure_logs
 
 __all__ = ["serve"]
@@ -63,7 +63,7 @@ async def _serve(settings: Settings, sockets: list[socket.socket] | None, lifeli
     config = gateway_config(app, host=settings.host, port=settings.port, grace=settings.shutdown_grace, tls=tls)
     server = StoppingServer(config, lambda: begin_shutdown(app))
     server.take_signals()
-    async with _alone(settings), app.router.lifespan_context(app):
+    async with _let_in(settings), app.router.lifespan_context(app):
         _settle_memory()
         log.info("starting to serve", host=settings.host, port=settings.port, tls=bool(tls), upstream=str(settings.upstream_url))
         renewed = certificate.watching(renewing) if certificate else nullcontext()
@@ -92,11 +92,12 @@ async def _held(lifeline: Lifeline | None, server: StoppingServer) -> AsyncItera
         yield
 
 
-def _alone(settings: Settings) -> AbstractAsyncContextManager[None]:
-    """Keep other processes from serving where each would count turns by itself; the file of an embedded database is locked already."""
-    if settings.is_embedded or settings.valkey_url:
+def _let_in(settings: Settings) -> AbstractAsyncContextManager[None]:
+    """Keep processes apart of which one counts turns by itself; the file of an embedded database is locked already."""
+    if settings.is_embedded:
         return nullcontext()
-    return only_server(settings.database, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    serving = one_of_several if settings.valkey_url else only_server
+    return serving(settings.database, lambda: os.kill(os.getpid(), signal.SIGTERM))
 
 
 def _settle_memory() -> None:

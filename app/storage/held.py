@@ -43,11 +43,12 @@ class HeldLock:
         key: the lock's number.
         on_lost: called, on the loop, as soon as the connection is known to be lost, and the lock with it.
         answer_seconds: how long the server may take to answer before the lock counts as lost.
+        shared: others may hold it too, as long as they share it.
     """
 
-    def __init__(self, url: URL, key: int, on_lost: Callable[[], None], *, answer_seconds: float) -> None:
+    def __init__(self, url: URL, key: int, on_lost: Callable[[], None], *, answer_seconds: float, shared: bool = False) -> None:
         self._url = url
-        self._take = f"SELECT pg_try_advisory_lock({key})"
+        self._take = f"SELECT pg_try_advisory_lock{'_shared' if shared else ''}({key})"
         self._end_own = END_OWN.format(milliseconds=END_MILLISECONDS, held_by=HELD_BY.format(key=key))
         self._sessions: deque[tuple[int, datetime]] = deque(maxlen=REMEMBERED)
         self._on_lost = on_lost

@@ -14,7 +14,7 @@ RECORD = 0x666C_7802
 """Held by every transaction that writes the record, so that the order of its numbers is that of its commits."""
 
 SERVE = 0x666C_7803
-"""Held by the one process that serves, where turns are counted in the process."""
+"""Held by the one process that serves, where turns are counted in the process; shared by all that serve, where turns are."""
 
 LEAD = 0x666C_7804
 """Held by the one process that does what only one is to do: the stream of records, anchoring, retention."""

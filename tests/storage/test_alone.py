@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from app.errors import StartRefused
-from app.storage.alone import only_server
+from app.storage.alone import one_of_several, only_server
 from tests.rig import until
 from tests.servers.postgres import Postgres, postgres
 from tests.servers.proxy import proxied
@@ -60,6 +60,55 @@ async def test_who_was_cut_off_silently_takes_the_lock_from_its_own_old_session(
 
             assert (others, len(before)) == ([], 1)
         await until(lambda: _is_free(server, address))
+
+
+async def test_servers_of_both_kinds_never_serve_together(address: str) -> None:
+    """Those that share turns serve side by side; one that counts them by itself isn't let in beside them, nor they beside it."""
+    async with one_of_several(address, lambda: None), one_of_several(address, lambda: None):
+        with pytest.raises(StartRefused, match=r"^GATEWAY_DATABASE_URL: another flxpoint-gateway serves .* set GATEWAY_VALKEY_URL"):
+            await only_server(address, lambda: None).__aenter__()
+    async with only_server(address, lambda: None):
+        with pytest.raises(StartRefused, match=r"^GATEWAY_VALKEY_URL: a flxpoint-gateway without it serves from .* end it first"):
+            await one_of_several(address, lambda: None).__aenter__()
+
+
+async def test_one_of_several_comes_back(server: Postgres, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose connection was cut takes its share of the lock again, though others have theirs."""
+    monkeypatch.setattr("app.storage.alone.LOOK_SECONDS", 0.05)
+    others: list[str] = []
+
+    async def both_are_back() -> bool:
+        return bool(others) or len(set(_holders(server, address)) - before) == 2
+
+    async with one_of_several(address, lambda: others.append("came")), one_of_several(address, lambda: others.append("came")):
+        before = set(_holders(server, address))
+        server.cut(address)
+        await until(both_are_back)
+
+        assert others == []
+
+
+async def test_one_of_several_ends_where_one_that_counts_by_itself_came_first(
+    server: Postgres, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had lost its connection for a while."""
+    monkeypatch.setattr("app.storage.alone.LOOK_SECONDS", 0.05)
+    others: list[str] = []
+
+    async def came() -> bool:
+        return bool(others)
+
+    with proxied(server.port) as proxy:
+        async with one_of_several(server.address_of(_name(address), proxy.port), lambda: others.append("came")):
+            with proxy.refusing():
+                proxy.cut()
+                await until(lambda: _is_free(server, address))
+                counting = only_server(address, lambda: None)
+                await counting.__aenter__()
+            await until(came)
+            await counting.__aexit__(None, None, None)
+
+    assert others == ["came"]
 
 
 async def _is_other(before: list[str], others: list[str], server: Postgres, address: str) -> bool:
