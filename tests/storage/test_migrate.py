@@ -10,7 +10,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.callers import CallerRow, CallerStore, Directory, GrantAsked, KeyRow, make_key
@@ -100,6 +100,22 @@ async def test_a_long_migration_is_waited_for(postgres_server: Postgres, monkeyp
         await upgrading
 
         assert await schema_of(one) == newest_schema()
+
+
+async def test_a_table_that_others_hold_is_not_waited_for(postgres_server: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All who use it would wait behind the migration: it is refused in one line that says who holds the table, and goes through later."""
+    hurry(monkeypatch)
+    async with opened(postgres_server.new_database()) as one, opened(one.url.render_as_string(hide_password=False)) as other:
+        await upgrade(one, "0001")
+        async with reading(other) as connection:
+            await connection.execute(text("SELECT name FROM tokens"))
+            holder = (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+            with pytest.raises(StartRefused, match=rf"^GATEWAY_DATABASE_URL: [^\n]* held by pid {holder}; nothing was changed, try again$"):
+                await upgrade(one)
+        unchanged = await schema_of(one)
+        await upgrade(one)
+
+        assert (unchanged, await schema_of(one)) == ("0001", newest_schema())
 
 
 async def test_the_tables_are_as_the_code_describes_them(engine: AsyncEngine) -> None:
