@@ -44,12 +44,15 @@ def open_engine(url: str) -> AsyncEngine:
 
 @asynccontextmanager
 async def patient(engine: AsyncEngine) -> AsyncIterator[AsyncEngine]:
-    """An engine on the same database whose statements and waits for locks PostgreSQL lets take as long as they need."""
+    """An engine on the same database whose statements PostgreSQL lets take as long as they need, and so the wait to begin writing.
+
+    Not the wait for a table: all who use it would wait behind.
+    """
     if engine.dialect.name != Dialect.POSTGRESQL:
         yield engine
         return
     other = _open_postgresql(engine.url, patient=True)
-    event.listen(other.sync_engine, "begin", _begin)
+    event.listen(other.sync_engine, "begin", _begin_patiently)
     try:
         yield other
     finally:
@@ -104,6 +107,12 @@ def _begin(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
     elif writes:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({STATE})")
+
+
+def _begin_patiently(connection: Connection) -> None:
+    connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+    _begin(connection)
+    connection.exec_driver_sql("SET LOCAL lock_timeout TO DEFAULT")
 
 
 @asynccontextmanager

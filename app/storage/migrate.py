@@ -13,7 +13,8 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext, MigrationInfo
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect, select, update
+from sqlalchemy import Connection, inspect, select, text, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.errors import StartRefused
@@ -23,6 +24,17 @@ from app.storage.tables import schema_needs
 __all__ = ["known_schemas", "newest_schema", "require_usable", "schema_of", "schema_within", "state_needs", "upgrade"]
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+
+LOCK_NOT_AVAILABLE = "55P03"
+"""PostgreSQL's manual, appendix A."""
+
+HOLDERS = """
+SELECT pid FROM pg_locks JOIN pg_class ON pg_class.oid = relation JOIN pg_stat_activity USING (pid)
+WHERE granted AND relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND pid <> pg_backend_pid()
+AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+GROUP BY pid, xact_start ORDER BY xact_start NULLS FIRST LIMIT 5
+"""
+"""The longest first."""
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +56,7 @@ async def upgrade(engine: AsyncEngine, to: str = "head") -> None:
         to: the last of them.
 
     Raises:
-        StartRefused: the database was made by a newer version, and this one's code may not use it.
+        StartRefused: the database was made by a newer version, and this one's code may not use it; or others hold a table for over 5 s.
     """
     found = await schema_of(engine)
     if found == newest_schema():
@@ -54,8 +66,21 @@ async def upgrade(engine: AsyncEngine, to: str = "head") -> None:
             await connection.run_sync(require_usable, found)
         log.warning("the database has the schema of a newer version, which this one may use", schema=found, known=newest_schema())
         return
-    async with patient(engine) as other, writing(other) as connection:
-        await connection.run_sync(lambda sync: command.upgrade(_config(sync), to))
+    try:
+        async with patient(engine) as other, writing(other) as connection:
+            await connection.run_sync(lambda sync: command.upgrade(_config(sync), to))
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+            raise
+        raise StartRefused(await _held(engine)) from error
+
+
+async def _held(engine: AsyncEngine) -> str:
+    """That the tables are in use, and by whom as far as that can still be told."""
+    async with engine.connect() as connection:
+        holders = (await connection.execute(text(HOLDERS))).scalars().all()
+    by = f"pid {', '.join(map(str, holders))}" if holders else "another session"
+    return f"GATEWAY_DATABASE_URL: the schema can't be brought further now, a table is held by {by}; nothing was changed, try again"
 
 
 def require_usable(connection: Connection, found: str) -> None:

@@ -43,7 +43,7 @@ SESSION = {
     "tcp_keepalives_count": "3",
 }
 READ_ONLY = {"default_transaction_read_only": "on"}
-PATIENT = {"idle_in_transaction_session_timeout": "0", "lock_timeout": "0", "statement_timeout": "0"}
+PATIENT = {"idle_in_transaction_session_timeout": "0", "statement_timeout": "0"}
 SQLALCHEMYS_OWN = {"async_creator_fn", "async_fallback", "prepared_statement_cache_size", "prepared_statement_name_func"}
 
 OPTIONS = {"host", "port", "user", "password", "database", "ssl", "passfile", "target_session_attrs"}
@@ -83,7 +83,7 @@ async def connect(url: URL, *, read_only: bool = False, patient: bool = False) -
     Args:
         url: as SQLAlchemy takes it, and understood as it does.
         read_only: the session can't write.
-        patient: statements and locks may take as long as they need.
+        patient: statements may take as long as they need; locks may not, since others wait behind who waits for one.
 
     Raises:
         OperationalError: it can't be reached, or doesn't let the gateway in.
