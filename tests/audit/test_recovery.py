@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
 import pytest_asyncio
@@ -21,12 +24,12 @@ from app.audit.chain import ADMINISTRATION, Head, Row
 from app.audit.records import CallOutcome, Record, SendOutcome
 from app.audit.seals import Seal
 from app.audit.storing import Condition
-from app.storage import Dialect
+from app.storage import Connection, Dialect, Rows, StorageError
 from tests.audit.deaths import LONG_AGO, Deaths, announced, answered, ended, make_send, on, places, taken
 from tests.audit.shelf import DAMAGES, damaged
 from tests.calls import make_call
 from tests.records import administrative
-from tests.storage.database import ON_SQLITE, by_hand, hurry, locked, migrated, opened
+from tests.storage.database import ON_POSTGRESQL, ON_SQLITE, by_hand, hurry, locked, migrated, opened
 
 
 @pytest_asyncio.fixture
@@ -34,6 +37,49 @@ async def deaths(database: str) -> AsyncIterator[Deaths]:
     """Processes on a database of their own."""
     async with opened(database) as engine, on(engine) as made:
         yield made
+
+
+class Ahead(datetime):
+    """The clock of a machine that is 31 s ahead."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        """Its time."""
+        return super().now(tz) + timedelta(seconds=31)
+
+    @classmethod
+    def text(cls) -> str:
+        """As it stands on record."""
+        return cls.now(UTC).isoformat(timespec="microseconds")
+
+
+@dataclass
+class Unheard:
+    """A connection that is lost before it tells what a change came to."""
+
+    connection: Connection
+
+    @property
+    def dialect(self) -> Dialect:
+        """The database's."""
+        return self.connection.dialect
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> Rows:
+        """Carry it out, and tell only of what was read."""
+        rows = self.connection.execute(sql, parameters)
+        if sql.startswith("UPDATE"):
+            message = "the connection is lost"
+            raise StorageError(message)
+        return rows
+
+    def begin_reading(self) -> None:
+        """Nothing is read so."""
+
+    def begin_writing(self) -> None:
+        """Nothing is written so."""
+
+    def close(self) -> None:
+        """It is another's."""
 
 
 async def test_a_call_without_a_send_was_not_sent(deaths: Deaths) -> None:
@@ -374,9 +420,11 @@ async def test_the_heartbeat_tells_from_where_on_to_look(deaths: Deaths, monkeyp
     first, second, ledger = make_call(1), make_call(2), deaths.ledger()
 
     async def renewed(since: int) -> None:
-        deaths.run_out(ledger.chain)
         async with asyncio.timeout(10):
-            while deaths.chain(ledger.chain)["lease_until"] == LONG_AGO:
+            while deaths.chain(ledger.chain)["open_since"] != since:
+                await asyncio.sleep(0.01)
+            before = deaths.chain(ledger.chain)["lease_until"]
+            while deaths.chain(ledger.chain)["lease_until"] == before:
                 await asyncio.sleep(0.01)
         assert deaths.chain(ledger.chain)["open_since"] == since
 
@@ -485,6 +533,52 @@ async def test_a_chain_that_grows_while_it_is_ended_is_not_closed(deaths: Deaths
     assert deaths.chain(claimed)["closed_at"]
     assert deaths.sealed(claimed)
     assert sorted(deaths.outcomes().values()) == [1, 1]
+
+
+@ON_POSTGRESQL
+async def test_leases_go_by_the_servers_clock(deaths: Deaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process whose machine's clock is ahead takes nobody for dead who lives, and its own leases last no longer than others'."""
+    living = await deaths.died(*taken(make_call(1)))
+    with monkeypatch.context() as ahead:
+        ahead.setattr("app.audit.leases.utc_now", Ahead.text, raising=False)
+        ahead.setattr("app.audit.leases.datetime", Ahead, raising=False)
+        ahead.setattr("app.storage.clock.datetime", Ahead)
+        own = await deaths.died(*taken(make_call(2)))
+        await deaths.recovery(deaths.ledger(), alone=False).recover()
+    within = "SELECT lease_until::timestamptz <= clock_timestamp() + interval '30 s' FROM audit_chains WHERE id = ?"
+
+    assert deaths.chain(living)["closed_at"] is None
+    assert deaths.sql(within, own) == [(True,)]
+
+
+async def test_who_finds_its_chain_claimed_has_lost_its_lease(deaths: Deaths) -> None:
+    """It doesn't take it back: what it had under way others may have ended on record already."""
+    back, before = deaths.ledger(), time.monotonic()
+    await back.append(taken(make_call(1)))
+    claimed, lease = back.chain, "2999-01-01T00:00:00.000000+00:00"
+    deaths.sql("UPDATE audit_chains SET lease_until = ? WHERE id = ?", lease, claimed)
+    await back._renew()
+
+    assert deaths.chain(claimed)["lease_until"] == lease
+    assert not back.held_since(before)
+    assert back.chain != claimed
+
+
+async def test_a_renewal_that_nobody_heard_of_is_no_loss(deaths: Deaths) -> None:
+    """Where the answer was lost, the lease that stands there is the process's own, whether or not it came to be written."""
+    ledger, before = deaths.ledger(), time.monotonic()
+    await ledger.append(taken(make_call(1)))
+    chain = ledger.chain
+
+    def unheard(connection: Connection) -> None:
+        ledger._own.renew_lease(Unheard(connection))
+
+    with pytest.raises(SQLAlchemyError):
+        await ledger._thread.run(unheard)
+    await ledger._renew()
+
+    assert ledger.chain == chain
+    assert ledger.held_since(before)
 
 
 async def test_a_command_in_between_does_not_disturb_it(deaths: Deaths) -> None:

@@ -21,6 +21,9 @@ T = TypeVar("T")
 ON_SQLITE = pytest.mark.parametrize("database", [Dialect.SQLITE], indirect=True)
 """For a test that is about SQLite, or its file."""
 
+ON_POSTGRESQL = pytest.mark.parametrize("database", [Dialect.POSTGRESQL], indirect=True)
+"""For a test that is about PostgreSQL, or a server's own."""
+
 
 def address_of(path: Path) -> str:
     """A database file's address, as SQLAlchemy takes it."""
