@@ -75,6 +75,7 @@ class OwnChain:
         self._position: _Position | None = None
         self._known = Head(self.id)
         self._doubtful: set[str] = set()
+        self._leases: set[str] = set()
         self._unfinished = Unfinished()
         self._contested = 0
         self.losses = 0
@@ -104,15 +105,17 @@ class OwnChain:
         return None
 
     def renew_lease(self, connection: Connection) -> None:
-        """The process lives. Where another took it for dead and ended its chain, it goes on in a new one."""
+        """The process lives. Where another took it for dead, and ends its chain or has, it goes on in a new one."""
         next_number = self._position.number + 1 if self._position else None
-        is_mine = renew_lease(connection.execute, self.id, self._unfinished.first(next_number))
-        if self._known.seq and not is_mine:
+        lease = self._next_lease(connection)
+        if renew_lease(connection, self.id, lease, held=self._leases, open_since=self._unfinished.first(next_number)):
+            self._leases = {lease}
+        elif self._known.seq:
             self._lose()
 
     def close(self, connection: Connection) -> None:
         """The process ends; another may see to what has no outcome."""
-        give_up_lease(connection.execute, self.id, self._unfinished.first(None))
+        give_up_lease(connection, self.id, self._unfinished.first(None))
 
     def begin_anew(self, connection: Connection) -> Written:
         """Where intents have no outcome here, seal and close this chain, and go on in a new one."""
@@ -124,6 +127,12 @@ class OwnChain:
         self._unfinished = Unfinished()
         return sealed
 
+    def _next_lease(self, connection: Connection) -> str:
+        """The lease that is written next. It is the process's own from then on, also where nobody hears whether it came to be written."""
+        lease = lease_end(connection)
+        self._leases.add(lease)
+        return lease
+
     def _lose(self) -> None:
         log.warning("another process ended this one's audit chain; it goes on in a new one", chain=self.id)
         self.losses += 1
@@ -132,7 +141,7 @@ class OwnChain:
 
     def _rename(self) -> None:
         self.id, self._position = new_id(), None
-        self._known, self._doubtful = Head(self.id), set()
+        self._known, self._doubtful, self._leases = Head(self.id), set(), set()
 
     def _append(self, connection: Connection, records: Sequence[Record], condition: Condition | None) -> Written:
         try:
@@ -177,10 +186,10 @@ class OwnChain:
         execute = connection.execute
         with transaction(connection, condition):
             there = known_ids(execute, [record.id for record in records])
-            new, position = [record for record in records if record.id not in there], self._found(execute)
+            new, position = [record for record in records if record.id not in there], self._found(connection)
             if not position.head.seq:
                 new = [chain_opened(heads_of(execute)), *new]
-                open_chain(execute, self.id, lease_end(), position.number + 1)
+                open_chain(execute, self.id, self._next_lease(connection), position.number + 1)
             rows, seals, reached = self._chained(position, new)
             self._doubtful.update(record.id for record in new)
             insert_rows(connection, rows, unless_closed=self.id)
@@ -203,17 +212,17 @@ class OwnChain:
         for row, record in zip(rows, records, strict=True):
             self._unfinished.see(row.number, record.members)
 
-    def _found(self, execute: Execute) -> _Position:
+    def _found(self, connection: Connection) -> _Position:
         """Where the chain stands, as far as it is this process's own work; where there is more, or it is closed, another's beginning."""
-        if is_closed(execute, self.id):
+        if is_closed(connection.execute, self.id):
             self._lose()
         try:
-            return self._read(execute)
+            return self._read(connection.execute)
         except Broken as error:
             self._accuse(error)
-            give_up_lease(execute, self.id, None)
+            give_up_lease(connection, self.id, None)
             self._rename()
-            return self._read(execute)
+            return self._read(connection.execute)
 
     def _accuse(self, error: Broken) -> None:
         log.error("somebody else changed this process's audit chain; what isn't sealed of it stays so", chain=self.id, why=str(error))

@@ -72,9 +72,9 @@ class Recovery:
             SQLAlchemyError: the database refused. What is done is done; the rest is as it was, and is taken up when the claim has run out.
         """
         if self._alone:
-            await self._thread.run(lambda connection: end_other_leases(connection.execute, self._ledger.chain))
+            await self._thread.run(lambda connection: end_other_leases(connection, self._ledger.chain))
             self._alone = False
-        while claim := await self._thread.run(lambda connection: claim_next(connection.execute, self._ledger.chain)):
+        while claim := await self._thread.run(lambda connection: claim_next(connection, self._ledger.chain)):
             try:
                 calls, sends = await _Ending(claim, self._thread, self._ledger).run()
             except ClaimLost:
@@ -148,7 +148,7 @@ class _Ending:
         return unfinished, last
 
     async def _write(self, records: list[Record], open_since: int) -> None:
-        claim = self._claim.renewed(open_since)
+        claim = await self._thread.run(partial(self._claim.renewed, open_since=open_since))
         if not await self._ledger.append_if(partial(claim.take, before=self._claim), records):
             raise ClaimLost
         self._claim, self._claimed_at = claim, time.monotonic()

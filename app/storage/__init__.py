@@ -1,6 +1,6 @@
 """Where state is kept: the engine, the tables and their migrations. What a row means is its own room's business."""
 
-from app.storage.clock import shared_now
+from app.storage.clock import shared_now, shared_time
 from app.storage.connection import Connection, Dialect, Executor, Rows, StorageError, Taken
 from app.storage.engine import open_engine, reading, writing
 from app.storage.lead import ALONE, Lead, leading
@@ -33,6 +33,7 @@ __all__ = [
     "rehearsed",
     "rehearsed_server",
     "shared_now",
+    "shared_time",
     "touch_revision",
     "within",
     "writing",

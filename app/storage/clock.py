@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.storage.connection import Dialect
+from app.storage.connection import Dialect, Executor
 
-__all__ = ["shared_now"]
+__all__ = ["shared_now", "shared_time"]
 
 
 async def shared_now(connection: AsyncConnection) -> datetime:
@@ -20,4 +20,16 @@ async def shared_now(connection: AsyncConnection) -> datetime:
     if connection.dialect.name != Dialect.POSTGRESQL:
         return datetime.now(UTC)
     found: datetime = (await connection.execute(select(func.clock_timestamp()))).scalar_one()
+    return found.astimezone(UTC)
+
+
+def shared_time(executor: Executor) -> datetime:
+    """The same, for work in a thread.
+
+    Raises:
+        StorageError: the database doesn't tell.
+    """
+    if executor.dialect is not Dialect.POSTGRESQL:
+        return datetime.now(UTC)
+    found: datetime = executor.execute("SELECT clock_timestamp()").fetchone()[0]
     return found.astimezone(UTC)
