@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.dispatch.shared.scripts import SECOND, Scripts
+from tests.servers.valkey import Valkey
 
 A, B = "interactive:a", "interactive:b"
 GIVEN_BACK: dict[str, Any] = {"ended": True, "back": True}
@@ -15,6 +16,12 @@ GIVEN_BACK: dict[str, Any] = {"ended": True, "back": True}
 def sent(claim: str, *, trip: float = 0.01) -> dict[str, Any]:
     """The report of a send that was answered just now."""
     return {"id": claim, "ended": True, "back": False, "answered": 0, "trip": round(trip * SECOND)}
+
+
+def passes(server: Valkey) -> int:
+    """How often all places were looked at, from the last on."""
+    calls = server.ask("INFO", "commandstats").get("cmdstat_zrevrange", {}).get("calls", 0)
+    return int(calls)
 
 
 def test_a_call_gets_a_place_and_its_turn_at_once(scripts: Scripts) -> None:
@@ -68,6 +75,26 @@ def test_calls_that_left_are_not_charged(scripts: Scripts) -> None:
     scripts.ask("withdraw", "r1", wants=[{"flow": A, "count": 2, "weight": 8}, {"flow": B, "count": 1, "weight": 8}])
 
     assert scripts.places() == [f"r1|{A}", f"r1|{B}", f"r1|{A}"]
+
+
+def test_many_flows_places_are_given_up_in_one_pass(server: Valkey, scripts: Scripts) -> None:
+    """However many flows leave at once, all places are looked at once; the others' stay."""
+    scripts.ask("withdraw", "r2", wants=[{"flow": A, "count": 2, "weight": 1}])
+    scripts.ask("withdraw", wants=[{"flow": f"interactive:{number}", "count": 2, "weight": 1} for number in range(50)])
+    before = passes(server)
+    scripts.ask("withdraw", wants=[{"flow": "interactive:7", "count": 1, "weight": 1}])
+
+    assert passes(server) - before == 1
+    assert sorted(scripts.places()) == ["r1|interactive:7", f"r2|{A}", f"r2|{A}"]
+
+
+def test_flows_that_had_no_more_than_their_share_are_forgotten(server: Valkey, scripts: Scripts) -> None:
+    """A lane on which something always waits doesn't keep every caller that ever was."""
+    for number in range(50):
+        scripts.claim(claim=f"c{number}", wants={f"interactive:{number}": 1, A: 2}, reports=[sent(f"c{number - 1}")])
+        scripts.later(2)
+
+    assert server.ask("HLEN", scripts.key("flows")) < 20
 
 
 def test_a_lost_turn_keeps_its_place(scripts: Scripts) -> None:
