@@ -91,7 +91,9 @@ def test_many_flows_places_are_given_up_in_one_pass(server: Valkey, scripts: Scr
 def test_flows_that_had_no_more_than_their_share_are_forgotten(server: Valkey, scripts: Scripts) -> None:
     """A lane on which something always waits doesn't keep every caller that ever was."""
     for number in range(50):
-        scripts.claim(claim=f"c{number}", wants={f"interactive:{number}": 1, A: 2}, reports=[sent(f"c{number - 1}")])
+        scripts.claim(claim=f"c{number}", wants={A: 2}, reports=[sent(f"c{number - 1}")])
+        scripts.ask("withdraw", flying=[f"c{number}"], wants=[{"flow": f"interactive:{number}", "count": 1, "weight": 1}])
+        scripts.ask("withdraw", "r2", wants=[{"flow": B, "count": 1, "weight": 1}])
         scripts.later(2)
 
     assert server.ask("HLEN", scripts.key("flows")) < 20

@@ -69,41 +69,68 @@ local function add_places(flow, missing, weight)
   reply.ranks[flow] = redis.call('ZRANK', PLACES, place)
 end
 
-local function remove_places(flow, surplus, weight)
-  local ending, left = '|' .. asked.replica .. '|' .. flow, surplus
-  for _, place in ipairs(redis.call('ZREVRANGE', PLACES, 0, -1)) do
+-- Give up so many places of each flow, the last first; their turns aren't charged.
+local function remove_places(surplus)
+  local endings, left = {}, 0
+  for flow, one in pairs(surplus) do
+    endings['|' .. asked.replica .. '|' .. flow] = { flow = flow, count = one.count }
+    left = left + one.count
+  end
+  for _, place in ipairs(left > 0 and redis.call('ZREVRANGE', PLACES, 0, -1) or {}) do
+    local one = endings[place:sub(13)]
+    if one and one.count > 0 then
+      redis.call('ZREM', PLACES, place)
+      count(one.flow, -1)
+      one.count, left = one.count - 1, left - 1
+    end
     if left == 0 then
       break
     end
-    if place:sub(13) == ending then
-      redis.call('ZREM', PLACES, place)
-      count(flow, -1)
-      left = left - 1
+  end
+  for flow, one in pairs(surplus) do
+    charge(flow, -one.count, one.weight)
+  end
+end
+
+-- The places that this replica has beyond those that are asked for: how many of each flow, and what they weigh.
+local function find_surplus()
+  local surplus = {}
+  for flow, kept in pairs(held) do
+    surplus[flow] = { count = kept.count, weight = kept.weight }
+  end
+  for _, want in ipairs(asked.wants) do
+    local own = held[want.flow]
+    surplus[want.flow] = own and own.count > want.count and { count = own.count - want.count, weight = want.weight } or nil
+  end
+  return surplus
+end
+
+-- A flow that had no more than its share is as one that is new.
+local function forget_flows()
+  local bucket = math.floor(now / BUCKET)
+  if lane.pruned == bucket then
+    return
+  end
+  lane.pruned = bucket
+  for flow, finish in pairs(fields_of(FLOWS)) do
+    if tonumber(finish) <= lane.virtual then
+      redis.call('HDEL', FLOWS, flow)
     end
   end
-  charge(flow, -surplus, weight)
 end
 
 -- Bring this replica's places to the numbers that are asked for.
 local function keep_places()
-  local gone = {}
-  for flow, kept in pairs(held) do
-    gone[flow] = kept
-  end
+  forget_flows()
+  remove_places(find_surplus())
   for _, want in ipairs(asked.wants) do
-    gone[want.flow] = nil
     local missing = want.count - (held[want.flow] and held[want.flow].count or 0)
     if missing > 0 then
       add_places(want.flow, missing, want.weight)
-    elseif missing < 0 then
-      remove_places(want.flow, -missing, want.weight)
     end
     if held[want.flow] then
       held[want.flow].weight = want.weight
     end
-  end
-  for flow, kept in pairs(gone) do
-    remove_places(flow, kept.count, kept.weight)
   end
 end
 

@@ -65,6 +65,7 @@ local lane = {
   refused = number(found.refused, 0),
   limited = number(found.limited, 0),
   looked = number(found.looked, -1),
+  pruned = number(found.pruned, -1),
   trip = tonumber(found.trip or ''),
 }
 
