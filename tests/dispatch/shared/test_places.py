@@ -355,6 +355,15 @@ def test_what_waits_elsewhere_is_told(scripts: Scripts) -> None:
     assert (reply["waiting"], reply["waiting_elsewhere"]) == (2, 3)
 
 
+def test_how_many_stand_before_a_newcomer_is_told(scripts: Scripts) -> None:
+    """One whose caller has nothing waiting comes after the first of each caller, and not after a whole flood."""
+    for replica, flow in (("r1", A), ("r2", B)):
+        reply = scripts.ask("withdraw", replica, wants=[{"flow": flow, "count": 20, "weight": 1}])
+
+    assert reply["before_newcomer"] == 2
+    assert len(scripts.places()) == 40
+
+
 def test_ranks_are_told_of_new_places(scripts: Scripts) -> None:
     """How many places stand before the last of a flow, of all replicas."""
     scripts.ask("withdraw", "r1", wants=[{"flow": A, "count": 3, "weight": 1}])

@@ -75,6 +75,16 @@ def test_an_unused_turn_is_given_back() -> None:
     assert told(lane, 0.05) == [{"id": "c", "ended": True, "back": True}]
 
 
+def test_what_waits_elsewhere_counts_in_the_quota_and_in_what_is_foretold() -> None:
+    """Free slots are theirs first; once they had the time to go, and nothing newer is known, they count no more."""
+    lane = SharedLane(LanePolicy(), -NEVER)
+    reply = {"slots": [0, 0], "answers": 0, "margin": 250_000, "open": 0, "waiting_elsewhere": 3, "before_newcomer": 2}
+    lane.adopt_reply(reply, 10.0)
+
+    assert [lane.state(now).remaining for now in (10.0, 11.0, 12.0)] == [0, 1, 2]
+    assert lane.newcomers_wait(10.0) >= 1
+
+
 def test_a_send_without_an_answer_is_lost_when_it_ends() -> None:
     """Its connection was aborted then."""
     claim = Claim(0, id="c", usable_until=0.1)
