@@ -291,6 +291,10 @@ class Lane:
         before = self.forecast().sends_before(waiting, self.queue.turn_of(waiting), merging=self.merging)
         return self.wait_after(before, now)
 
+    def newcomers_wait(self, now: float) -> float:
+        """How long, in seconds from now, until an interactive call of a caller that has none waiting would have its answer."""
+        return self.predicted_wait(Waiting("", "", now), now)
+
     def forecast(self) -> Forecast:
         """The sends that what waits will take; worked out anew only when the queue, or merging, has changed."""
         state = self.queue.changes, self.merging

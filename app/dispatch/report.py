@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from app.dispatch.lane import TALLY_SECONDS, Lane, Waiting
+from app.dispatch.lane import TALLY_SECONDS, Lane
 from app.domain import TokenRef
 
 __all__ = ["BreakerReport", "LaneReport", "report_of"]
@@ -25,9 +25,9 @@ class LaneReport:
     """A lane as of now.
 
     `waiting` counts this process's calls by the callers' names, `waiting_elsewhere` those of others; `predicted_wait` is what an
-    interactive call of a caller that has none waiting would take, in seconds; `utilisation` the share of the last minute's budget that was
-    sent; `guard` is `G` and `learned` `φ`; `pause` how long nothing will be sent, in seconds; round trips in seconds, None where none is
-    known.
+    interactive call of a caller that has none waiting would take, with what waits elsewhere, in seconds; `utilisation` the share of the
+    last minute's budget that was sent here; `guard` is `G` and `learned` `φ`; `pause` how long nothing will be sent, in seconds; round
+    trips in seconds, None where none is known.
     """
 
     token: str
@@ -62,7 +62,6 @@ def report_of(token: TokenRef, lane: Lane, names: Mapping[str, str], now: float,
         merging: whether merging is turned on at all.
     """
     minute = lane.sent_within(TALLY_SECONDS, now)
-    stranger = Waiting("", "", now)
     return LaneReport(
         token=token.name,
         rate=token.rate,
@@ -70,7 +69,7 @@ def report_of(token: TokenRef, lane: Lane, names: Mapping[str, str], now: float,
         pacing=token.pacing.value,
         waiting=_by_name(lane.queue.callers, names),
         waiting_elsewhere=lane.waiting_elsewhere,
-        predicted_wait=round(lane.predicted_wait(stranger, now), 3),
+        predicted_wait=round(lane.newcomers_wait(now), 3),
         sent_last_second=lane.sent_within(1.0, now),
         sent_last_minute=minute,
         utilisation=round(minute / (token.rate * TALLY_SECONDS), 4),

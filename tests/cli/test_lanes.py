@@ -124,10 +124,10 @@ def test_lanes_are_shown_over_the_socket(shell: Shell) -> None:
 
     assert (lane["token"], lane["waiting"], lane["guard"], lane["breakers"]) == ("shop", {}, 0.25, [])
     assert list(table) == [
-        *("token", "waiting", "wait", "last second", "last minute", "used"),
-        *("guard", "pause", "breaker", "in flight", "round trip", "alerts"),
+        *("token", "waiting", "wait", "last second here", "last minute here", "used here"),
+        *("guard", "pause", "breaker", "in flight here", "round trip", "alerts"),
     ]
-    assert (table["token"], table["waiting"], table["in flight"], table["breaker"]) == ("shop", "0", "0", "")
+    assert (table["token"], table["waiting"], table["in flight here"], table["breaker"]) == ("shop", "0", "0", "")
     assert table["guard"].startswith("G 250 ms, φ 0.")
 
 
@@ -334,13 +334,13 @@ LANE: dict[str, Any] = {
                 "token": "shop",
                 "waiting": "18: c 12, a 3, b 3",
                 "wait": "9.3 s",
-                "last second": "2",
-                "last minute": "118",
-                "used": "98.3%",
+                "last second here": "2",
+                "last minute here": "118",
+                "used here": "98.3%",
                 "guard": "G 500 ms, φ 0.62",
                 "pause": "1.2 s",
                 "breaker": "link-orders: probe in 60 s, list-orders: probing",
-                "in flight": "1",
+                "in flight here": "1",
                 "round trip": "38.4 ms / 1500 ms",
                 "alerts": "merging-ended, token-used-elsewhere",
             },

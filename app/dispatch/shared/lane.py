@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
 from app.dispatch.breaker import Breaker
 from app.dispatch.fairness import FlowKey
-from app.dispatch.lane import Lane, Release, Waiting
+from app.dispatch.lane import Lane, LaneState, Release, Waiting
 from app.dispatch.shared.slots import Claim, SharedGuard, SharedWindow
 from app.dispatch.window import NEVER
 from app.domain import Priority
@@ -34,7 +34,7 @@ class SharedLane(Lane):
     """One token's turn, as one of several replicas sees it.
 
     `penalty`, `verdicts` and `resumed` are what Valkey is to be told next; each verdict has a number of its own from `numbers`, so that it
-    counts once.
+    counts once. `before_newcomer` is how many places, of all replicas, come before that of a caller that has none.
     """
 
     guard: SharedGuard = field(init=False)
@@ -43,9 +43,11 @@ class SharedLane(Lane):
     penalty: Penalty | None = None
     verdicts: list[dict[str, Any]] = field(default_factory=list)
     resumed: bool = False
+    before_newcomer: int = 0
     _granted_probes: set[str] = field(default_factory=set)
     _own_pause: float = -NEVER
     _shared_pause: float = -NEVER
+    _told_at: float = -NEVER
 
     def __post_init__(self) -> None:
         self.guard = SharedGuard(self.policy.pacing)
@@ -123,8 +125,24 @@ class SharedLane(Lane):
         self.guard.adopt(reply["answers"], reply["margin"] / MICROSECONDS, None if trip is None else trip / MICROSECONDS)
         self._shared_pause = now + reply["open"] / MICROSECONDS if reply["open"] else -NEVER
         self.open_from = max(self._shared_pause, self._own_pause)
-        self.waiting_elsewhere = reply["waiting_elsewhere"]
+        self.waiting_elsewhere, self.before_newcomer, self._told_at = reply["waiting_elsewhere"], reply["before_newcomer"], now
         return [] if self.verdicts or self.resumed else self._adopt_breakers(reply.get("breakers", ()), now)
+
+    def newcomers_wait(self, now: float) -> float:
+        """How long, in seconds from now, until a call of a caller that has none waiting would have its answer, here and elsewhere."""
+        here = Lane.newcomers_wait(self, now)
+        return max(here, self.wait_after(self.before_newcomer, now)) if self._left_elsewhere(now) else here
+
+    def state(self, now: float) -> LaneState:
+        """The quota as of now: what waits elsewhere has the free slots first."""
+        here = Lane.state(self, now)
+        return replace(here, remaining=max(0, here.remaining - self._left_elsewhere(now)))
+
+    def _left_elsewhere(self, now: float) -> int:
+        """How many calls wait elsewhere, if none has come since that was told and all slots were used."""
+        if not self.waiting_elsewhere:
+            return 0
+        return max(0, self.waiting_elsewhere - int((now - self._told_at) * self.policy.slots / self.policy.per))
 
     def _note_verdict(self, operation: str, **verdict: object) -> None:
         self.verdicts.append({"number": next(self.numbers), "operation": operation, **verdict})

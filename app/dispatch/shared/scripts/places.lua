@@ -1,6 +1,7 @@
 -- The places. Those of one flow at one replica are interchangeable, so that only their number counts; `held` has it, and what each weighs.
 
 local TOTAL = '' -- how many places all replicas hold
+local NEWCOMER = '~' -- comes after all places of the same tag
 local total, held
 
 local function read_held()
@@ -117,6 +118,17 @@ local function forget_flows()
       redis.call('HDEL', FLOWS, flow)
     end
   end
+end
+
+-- How many places come before that of a flow which has none yet. One is taken to find out, and given up at once.
+local function before_newcomer()
+  if total == 0 then
+    return 0
+  end
+  redis.call('ZADD', PLACES, lane.virtual, NEWCOMER)
+  local rank = redis.call('ZRANK', PLACES, NEWCOMER)
+  redis.call('ZREM', PLACES, NEWCOMER)
+  return rank
 end
 
 -- Bring this replica's places to the numbers that are asked for.

@@ -93,6 +93,7 @@ local function tell()
     own = own + kept.count
   end
   reply.waiting, reply.waiting_elsewhere = own, total - own
+  reply.before_newcomer = before_newcomer()
   reply.answers, reply.margin, reply.trip, reply.breakers = lane.answers, lane.margin, lane.trip, told_breakers()
   return cjson.encode(reply)
 end
