@@ -369,3 +369,11 @@ def test_ranks_are_told_of_new_places(scripts: Scripts) -> None:
     scripts.ask("withdraw", "r1", wants=[{"flow": A, "count": 3, "weight": 1}])
 
     assert scripts.ask("withdraw", "r2", wants=[{"flow": B, "count": 2, "weight": 1}])["ranks"] == {B: 3}
+
+
+def test_places_of_the_dead_are_gone_within_6_s_though_nobody_asks(scripts: Scripts) -> None:
+    """The keys end by themselves, but not before a replica counts as dead."""
+    scripts.ask("withdraw", "r1", wants=[{"flow": A, "count": 2, "weight": 1}])
+
+    for name in ("places", "held", "flows"):
+        assert 5_000 < scripts.server.ask("PTTL", scripts.key(name)) <= 6_000
