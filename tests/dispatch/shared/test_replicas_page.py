@@ -30,12 +30,13 @@ def test_each_key_and_script_is_named() -> None:
         ("GRACE", 50_000, "waits 50 ms for it (150 ms at most, for three)"),
         ("STALE", 1_000_000, "not at all for a replica that wasn't heard for a second"),
         ("DEAD", 5_000_000, "its places fall out 5 s after it was last heard"),
+        ("LIFETIME_OF_PLACES", 6_000, "6 s, if no other asks for the token"),
         ("LONGEST_VALID", 500_000, "nothing is sent for one second, `G` and 500 ms"),
         ("LIFETIME", 86_400_000, "keys of lanes that nobody uses fall out after a day"),
     ],
 )
 def test_the_scripts_times_are_those_of_the_page(name: str, value: int, said: str) -> None:
-    """In microseconds there, but for a key's lifetime."""
+    """In microseconds there, but for keys' lifetimes, in milliseconds."""
     [names, values] = re.findall(rf"^local ([A-Z_, ]*\b{name}\b[A-Z_, ]*) = ([\d, ]+)", script_source("claim"), re.MULTILINE)[0]
     constants = dict(zip(names.split(", "), map(int, values.split(", ")), strict=True))
 

@@ -10,7 +10,7 @@ local BEAT, LONG_BEAT = 250000, 800000 -- how often a replica asks that waits; w
 local STALE, DEAD = 1000000, 5000000 -- for how long it isn't heard of when it isn't waited for; when its places go
 local LONGEST_VALID = 500000 -- how long any replica may use a claim
 local LIFETIME = 86400000 -- milliseconds; who finds nothing begins cold
-local LIFETIME_OF_PLACES = 10000 -- milliseconds; who keeps places asks all the time
+local LIFETIME_OF_PLACES, LIFETIME_OF_REPLICAS = 6000, 10000 -- milliseconds; who keeps places asks all the time
 local FIRST_MARGIN, LARGEST_MARGIN, GOOD_TO_HALVE = 250000, 1000000, 500
 
 local function number(value, default)
@@ -108,5 +108,5 @@ end
 
 local function store_me()
   redis.call('HSET', REPLICAS, asked.replica, cjson.encode(me))
-  redis.call('PEXPIRE', REPLICAS, LIFETIME_OF_PLACES)
+  redis.call('PEXPIRE', REPLICAS, LIFETIME_OF_REPLICAS)
 end
