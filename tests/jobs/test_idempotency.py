@@ -231,6 +231,7 @@ class Recording:
     came: asyncio.Event = field(default_factory=asyncio.Event)
     recorded: set[str | None] = field(default_factory=set)
     sent: list[str | None] = field(default_factory=list)
+    answer: Answer = field(default_factory=lambda: Answer((1,), None))
 
     async def handle(self, asked: Asked) -> Answer:
         """Carry the call."""
@@ -240,7 +241,7 @@ class Recording:
         asked.on_record()
         if asked.wanted():
             self.sent.append(asked.call_id)
-        return Answer((1,), None)
+        return self.answer
 
     def is_waiting(self, call_id: str) -> bool:
         """No call can be taken back."""
@@ -284,6 +285,37 @@ async def test_a_process_that_was_held_up_before_the_record_sends_nothing(engine
     await calling
 
     assert (len(held_up.sent), len(next_one.sent)) == (0, 1)
+
+
+async def test_an_answer_waits_for_the_database_for_a_moment_only(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is given while the database takes no writing, and kept for repetitions as soon as that does."""
+    monkeypatch.setattr("app.repeating.KEEPING_SECONDS", 0.05, raising=False)
+    gateway = Recording(answer=Answer((1,), None, uncertain=True))
+    repeats = Repeats(engine, gateway, gateway.outcome_of, alone=True)
+    calling = asyncio.create_task(repeats.call(KEY, asked(), lambda _: ANSWER))
+    await gateway.came.wait()
+    async with writing(engine):
+        gateway.may_record.set()
+        await calling
+    await repeats.finish()
+
+    assert await repeats.first(KEY) == ANSWER
+
+
+async def test_what_the_record_tells_waits_for_the_database_for_a_moment_only(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So does the answer of a call whose process died, which the record has."""
+    monkeypatch.setattr("app.repeating.KEEPING_SECONDS", 0.05, raising=False)
+    async with writing(engine) as connection:
+        await KeyStore().take(connection, KEY, Use(call_id="c"))
+    repeats = Repeats(engine, Waiting(), record_of(OUTCOME), alone=True)
+    async with writing(engine):
+        told = await repeats.first(KEY)
+    await repeats.finish()
+    async with reading(engine) as connection:
+        use = await KeyStore().use(connection, KEY)
+
+    assert use
+    assert told == use.answer is not None
 
 
 async def test_a_key_that_couldnt_be_put_down_is_no_running_call(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:

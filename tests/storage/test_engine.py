@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from pathlib import Path
 from threading import Barrier
 
@@ -13,9 +14,10 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.storage import current_revision, reading, touch_revision, writing
+from app.storage import current_revision, open_engine, reading, touch_revision, writing
 from app.storage.embedded import prepare
 from app.storage.tables import grants, revision
+from tests.servers.postgres import Postgres
 
 from .database import ON_SQLITE, opened
 
@@ -148,3 +150,16 @@ async def test_a_connection_that_can_only_read_is_not_kept(engine: AsyncEngine) 
 
     async with reading(engine) as connection:
         assert await current_revision(connection) == 3
+
+
+async def test_a_connection_is_not_waited_for_for_long(postgres_server: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all that there may be to a server are taken, who wants one more is refused after a moment, as if the server didn't answer."""
+    monkeypatch.setattr("app.storage.engine.FREE_SECONDS", 0.05, raising=False)
+    engine = open_engine(postgres_server.new_database())
+    async with AsyncExitStack() as taken:
+        for _ in range(15):
+            await taken.enter_async_context(engine.connect())
+        with pytest.raises(OperationalError, match="limit of size 5 overflow 10 reached"):
+            async with asyncio.timeout(10), reading(engine):
+                pass
+    await engine.dispose()
