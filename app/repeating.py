@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -31,8 +31,12 @@ SWEEPING_PAUSE_SECONDS = 0.05
 RETRY_AFTER_SECONDS = 1.0
 UNRECORDED_SECONDS = 10.0
 """How long a call may take from its key's row to the record; then another process, which saw nothing of it there, may make it anew."""
+KEEPING_SECONDS = 2.0
+"""How long an answer that is there waits to be kept for repetitions: until it is, the record has it."""
 OK = 200
 UNSTORED = "the request can't be put down now, and nothing was sent"
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -106,7 +110,7 @@ class Repeats:
         self._keys = KeyStore()
         self._jobs = JobStore()
         self._running: set[str] = set()
-        self._tasks: set[asyncio.Task[Answer]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def first(self, key: Key, operation: Operation | None = None) -> KeptAnswer | Made | None:
         """What the first request with the key was given; None where there was none that counts.
@@ -160,7 +164,7 @@ class Repeats:
 
     async def finish(self) -> None:
         """Wait until the answers to the calls under way are kept."""
-        if self._tasks:
+        while self._tasks:
             await asyncio.wait(self._tasks)
 
     async def _found(self, key: Key, operation: Operation | None) -> KeptAnswer | Made | _Free:
@@ -191,7 +195,7 @@ class Repeats:
             return _Free(use, use.uncertain)
         answer = left_on_record(outcome, uncertain=use.uncertain)
         if answer:
-            await self._write(key, use, answer)
+            await self._keep_soon(key, use, answer)
             return answer
         if outcome["uncertain"] and not (operation and operation.idempotent):
             message = "the first request with this key may have done its work, and how it ended isn't known; it isn't sent again"
@@ -214,9 +218,7 @@ class Repeats:
         return True
 
     async def _made(self, key: Key, use: Use, asked: Asked, rendered: Rendered) -> Answer:
-        making = asyncio.ensure_future(self._make(key, use, asked, rendered))
-        self._tasks.add(making)
-        making.add_done_callback(self._tasks.discard)
+        making = self._begun(self._make(key, use, asked, rendered))
         try:
             return await asyncio.shield(making)
         except asyncio.CancelledError:
@@ -228,13 +230,26 @@ class Repeats:
         try:
             first = await self._gateway.handle(asked)
             answer = replace(first, uncertain=first.uncertain or use.uncertain)
-            await self._write(key, use, rendered(answer) if _is_kept(first) else None)
+            await self._keep_soon(key, use, rendered(answer) if _is_kept(first) else None)
         except asyncio.CancelledError:
             await self._write(key, use, None)
             raise
         finally:
             self._running.discard(use.call_id or "")
         return answer
+
+    def _begun(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _keep_soon(self, key: Key, use: Use, answer: KeptAnswer | None) -> None:
+        """Keep the answer; a database that is slow to take it holds nobody up, and takes it when it can."""
+        keeping = self._begun(self._write(key, use, answer))
+        await asyncio.wait({keeping}, timeout=KEEPING_SECONDS)
+        if keeping.done():
+            keeping.result()
 
     async def _write(self, key: Key, use: Use, answer: KeptAnswer | None) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -14,13 +15,15 @@ from app.errors import AuditUnavailable
 __all__ = ["or_refused", "unavailable"]
 
 RETRY_AFTER_SECONDS = 1.0
+LONGEST_SECONDS = 15.0
+"""As long as a free connection, a new one, a lock and a statement may take together."""
 
 log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
 async def or_refused(transaction: AbstractAsyncContextManager[AsyncConnection], detail: str) -> AsyncIterator[AsyncConnection]:
-    """A transaction for a request, which is refused where the database fails.
+    """A transaction for a request, which is refused where the database fails, or takes over 15 s in all.
 
     Args:
         transaction: the transaction.
@@ -30,10 +33,23 @@ async def or_refused(transaction: AbstractAsyncContextManager[AsyncConnection], 
         AuditUnavailable: it can't be done now; says when to ask again.
     """
     try:
-        async with transaction as connection:
+        async with _bounded(), transaction as connection:
             yield connection
     except SQLAlchemyError as error:
         raise unavailable(error, detail) from error
+
+
+@asynccontextmanager
+async def _bounded() -> AsyncIterator[None]:
+    bound = asyncio.timeout(LONGEST_SECONDS)
+    try:
+        async with bound:
+            yield
+    except TimeoutError:
+        if not bound.expired():
+            raise
+        message = f"it took over {LONGEST_SECONDS:g} s"
+        raise SQLAlchemyError(message) from None
 
 
 def unavailable(error: SQLAlchemyError, detail: str) -> AuditUnavailable:

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as NoneFree
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -23,6 +24,8 @@ __all__ = ["open_engine", "patient", "reading", "writing"]
 READS: dict[str, dict[str, Any]] = {Dialect.POSTGRESQL: {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}}
 
 PRIMARY_CODE = 0xFF
+FREE_SECONDS = 2.0
+"""How long a transaction waits for a connection that is free, where there may be no more to a server."""
 
 
 def open_engine(url: str) -> AsyncEngine:
@@ -64,7 +67,7 @@ def _open_postgresql(url: URL, *, patient: bool = False) -> AsyncEngine:
         return await connect(url, patient=patient)
 
     # A server that was started anew costs no request: a connection is tried before it is used.
-    return create_async_engine(url, hide_parameters=True, async_creator=creator, pool_pre_ping=True)
+    return create_async_engine(url, hide_parameters=True, async_creator=creator, pool_pre_ping=True, pool_timeout=FREE_SECONDS)
 
 
 @asynccontextmanager
@@ -117,8 +120,8 @@ def _begin_patiently(connection: Connection) -> None:
 
 @asynccontextmanager
 async def _answering() -> AsyncIterator[None]:
-    """Where a server doesn't answer, or is gone, that is the database's refusal."""
+    """Where a server doesn't answer, is gone or has no connection free, that is the database's refusal."""
     try:
         yield
-    except (ConnectionError, TimeoutError) as error:
+    except (ConnectionError, TimeoutError, NoneFree) as error:
         raise OperationalError(None, None, error) from error
