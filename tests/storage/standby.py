@@ -1,13 +1,16 @@
-"""A server that takes no writing for a while, as one does that isn't promoted yet."""
+"""A server that takes no writing for a while, as one does that isn't promoted yet; and one that nobody thought of."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import URL
 
 from tests.servers.postgres import Postgres
 
-__all__ = ["unpromoted"]
+__all__ = ["failing_once", "unpromoted"]
 
 
 @contextmanager
@@ -19,3 +22,15 @@ def unpromoted(server: Postgres, address: str) -> Iterator[None]:
         yield
     finally:
         server.ask(change % "RESET")
+
+
+def failing_once(connect: Callable[[URL], Awaitable[Any]]) -> Callable[[URL], Awaitable[Any]]:
+    """The same, but the first time it fails as nothing should."""
+    failures = [ZeroDivisionError("nobody thought of this")]
+
+    async def connecting(url: URL) -> Any:
+        if failures:
+            raise failures.pop()
+        return await connect(url)
+
+    return connecting

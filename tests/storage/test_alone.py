@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.errors import StartRefused
+from app.storage import held
 from app.storage.alone import one_of_several, only_server
 from tests.rig import until
 from tests.servers.postgres import Postgres, postgres
 from tests.servers.proxy import proxied
-from tests.storage.standby import unpromoted
+from tests.storage.standby import failing_once, unpromoted
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,19 @@ async def test_a_server_that_is_not_promoted_yet_is_watched_on(
                 await only_server(wanted, lambda: None).__aenter__()
 
         await until(lambda: _is_other([], [], server, address))
+
+
+async def test_what_nobody_thought_of_ends_no_watch(server: Postgres, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is logged, and the lock is taken at the next look."""
+    monkeypatch.setattr("app.storage.alone.LOOK_SECONDS", 0.05)
+    async with only_server(address, lambda: None):
+        with capture_logs() as logs:
+            monkeypatch.setattr("app.storage.held.connect", failing_once(held.connect))
+            before = _holders(server, address)
+            server.cut(address)
+            await until(lambda: _is_other(before, [], server, address))
+
+    assert [one["exc_info"] for one in logs if one["log_level"] == "error"] == [True]
 
 
 async def test_who_was_cut_off_silently_takes_the_lock_from_its_own_old_session(

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
 
-from app.storage import Lead, leading, open_engine
+from app.storage import Lead, held, leading, open_engine
 from tests.rig import until
 from tests.servers.postgres import Postgres, postgres
 
 from .database import migrated
-from .standby import unpromoted
+from .standby import failing_once, unpromoted
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +156,16 @@ async def test_a_server_that_is_not_promoted_yet(server: Postgres, address: str)
         await one_leads(one)
 
         assert one.term == 2
+
+
+async def test_what_nobody_thought_of_ends_no_candidature(server: Postgres, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is logged, and the lead is taken at the next look."""
+    async with candidate(address) as one:
+        with capture_logs() as logs:
+            monkeypatch.setattr("app.storage.held.connect", failing_once(held.connect))
+            server.cut(address)
+            await none_leads(one)
+            await one_leads(one)
+
+        assert one.term == 2
+    assert [entry["exc_info"] for entry in logs if entry["log_level"] == "error"] == [True]
