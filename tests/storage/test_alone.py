@@ -9,8 +9,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.errors import StartRefused
-from app.storage import held
 from app.storage.alone import one_of_several, only_server
+from app.storage.postgresql import connect
 from tests.rig import until
 from tests.servers.postgres import Postgres, postgres
 from tests.servers.proxy import proxied
@@ -51,7 +51,7 @@ async def test_what_nobody_thought_of_ends_no_watch(server: Postgres, address: s
     monkeypatch.setattr("app.storage.alone.LOOK_SECONDS", 0.05)
     async with only_server(address, lambda: None):
         with capture_logs() as logs:
-            monkeypatch.setattr("app.storage.held.connect", failing_once(held.connect))
+            monkeypatch.setattr("app.storage.held.connect", failing_once(connect))
             before = _holders(server, address)
             server.cut(address)
             await until(lambda: _is_other(before, [], server, address))

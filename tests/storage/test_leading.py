@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from app.storage import Lead, held, leading, open_engine
+from app.storage import Lead, leading, open_engine
+from app.storage.postgresql import connect
 from tests.rig import until
 from tests.servers.postgres import Postgres, postgres
 
@@ -162,7 +163,7 @@ async def test_what_nobody_thought_of_ends_no_candidature(server: Postgres, addr
     """It is logged, and the lead is taken at the next look."""
     async with candidate(address) as one:
         with capture_logs() as logs:
-            monkeypatch.setattr("app.storage.held.connect", failing_once(held.connect))
+            monkeypatch.setattr("app.storage.held.connect", failing_once(connect))
             server.cut(address)
             await none_leads(one)
             await one_leads(one)
