@@ -13,10 +13,11 @@ import pytest_asyncio
 from sqlalchemy import func, select, update
 
 from app.callers import GrantAsked, NewCaller
-from app.domain import Call
+from app.domain import Call, Send
 from app.storage import reading, writing
 from app.storage.tables import idempotency
 from tests.rig import TOKEN, Rig, rigged, until
+from tests.storage.database import by_hand
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -280,6 +281,22 @@ async def test_a_call_whose_caller_left_before_it_was_in_its_queue_isnt_sent(rig
 
     assert ends == ["caller-gone", "ok"]
     assert len(await sends(rig, order)) == 1
+
+
+async def test_a_call_with_a_key_is_on_record_before_its_turn(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a process that stands still before the commit, while its call counts as recorded, would send what another made anew."""
+    order, audit, found = next(ORDERS), rig.house.audit, list[int]()
+    sending, query = audit.sending, "SELECT 1 FROM audit_records WHERE name = 'call:intent' AND instr(body, ?) > 0"
+
+    async def looked(send: Send) -> None:
+        with by_hand(rig.house.engine) as hand:
+            found.append(len(hand.execute(query, (send.calls[0].id,)).fetchall()))
+        await sending(send)
+
+    monkeypatch.setattr(audit, "sending", looked)
+    await rig.link(f"orderIds={order}", Idempotency_Key=next(KEYS))
+
+    assert found == [1]
 
 
 async def test_a_call_that_is_answered_later_is_one_job(rig: Rig) -> None:
