@@ -78,10 +78,6 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
-def _nothing() -> None:
-    """Whom it tells nothing."""
-
-
 def _always() -> bool:
     return True
 
@@ -312,7 +308,8 @@ class Asked:
     `token_names` are the values of the header `Gateway-Token`, which may stand once. `wait` is in seconds, from `arrived`, which is on the
     process's monotonic clock. `trace_id`: of the trace that the request belongs to (W3C Trace Context), if it says so. `call_id`: what the
     call shall be known by, where that was decided before. `wanted` is asked when its turn comes: whether it shall be sent still.
-    `on_record` is told when the call is on record. `of_job`: it is a job's, for which no connection is held.
+    `on_record` is told when the call is on disk, before its turn comes; None: nobody is, so its record may share its send's commit.
+    `of_job`: it is a job's, for which no connection is held.
     """
 
     request_id: str
@@ -330,7 +327,7 @@ class Asked:
     call_id: str | None = None
     of_job: bool = False
     wanted: Callable[[], bool] = field(default=_always, repr=False, compare=False)
-    on_record: Callable[[], None] = field(default=_nothing, repr=False, compare=False)
+    on_record: Callable[[], None] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -137,8 +137,9 @@ class Gateway:
         try:
             call = self._check(asked)
             at_once = self._dispatch.check(call)
-            await self._recorded(call, at_once=at_once)
-            asked.on_record()
+            await self._recorded(call, at_once=at_once and asked.on_record is None)
+            if asked.on_record:
+                asked.on_record()
         except asyncio.CancelledError:
             if call:
                 self._abandon(call, None, code=CALLER_GONE)

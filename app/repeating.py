@@ -70,7 +70,7 @@ class _Claim:
         self._holds = False
 
     def confirm(self) -> None:
-        """The call is on record."""
+        """The call is on record, where others see it: from now on they leave it alone, however long it takes."""
         self._holds = time.monotonic() < self._ends
 
     def holds(self) -> bool:

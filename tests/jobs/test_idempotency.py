@@ -238,6 +238,7 @@ class Recording:
         self.came.set()
         await self.may_record.wait()
         self.recorded.add(asked.call_id)
+        assert asked.on_record
         asked.on_record()
         if asked.wanted():
             self.sent.append(asked.call_id)
