@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -26,6 +27,7 @@ from tests.leads import Appointed
 from tests.records import administrative
 from tests.rig import until
 from tests.servers.postgres import Postgres
+from tests.storage.database import by_hand
 
 SIGNER = Signer(bytes(range(32)))
 ONE_BATCH = 200
@@ -186,6 +188,38 @@ async def test_what_is_written_while_nobody_leads_follows(address: str, tmp_path
         found = await numbers(engine)
 
     assert written(path) == found[len(before) :]
+
+
+async def test_what_comes_while_one_takes_up_sets_nothing_back(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A leader that was still passing on what is newer than what the next one saw first isn't taken for a restored older copy."""
+    resume, marks = StoredBookmark.resume, list[str]()
+    async with opened(address) as engine:
+        await change(engine)
+        before, lead = len(await numbers(engine)), Appointed()
+
+        def meanwhile(self: StoredBookmark, newest: Any, **given: Any) -> int:
+            with by_hand(engine) as hand:
+                hand.execute("UPDATE bookmarks SET number = ? WHERE name = ?", (before + 1, self._name))
+            asyncio.run_coroutine_threadsafe(change(engine), loop).result()
+            marks.append(self._name)
+            return resume(self, newest, **given)
+
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(StoredBookmark, "resume", meanwhile)
+        async with streamed(f"file:{tmp_path / 'lines'}", engine, tmp_path, lead):
+            lead.appoint()
+
+            async def taken_up() -> bool:
+                return bool(marks)
+
+            await until(taken_up)
+        async with anchored(["/bin/true"], engine, tmp_path, lead):
+            pass
+
+    assert marks == ["stream", "anchors"]
+    assert "a bookmark is beyond the database" not in capsys.readouterr().out
 
 
 async def test_each_checkpoint_is_handed_over_once(address: str, tmp_path: Path) -> None:
