@@ -129,9 +129,10 @@ class Anchoring:
         """Go on where the process that led before stopped, where there may have been one."""
         term = self._lead.term
         if term != self._term:
+            kept = await asyncio.to_thread(self._bookmark.kept)
             newest = await self._newest()
             oldest = max(0, newest - MOST_WAITING)
-            resume = partial(self._bookmark.resume, newest, first=oldest, oldest=oldest)
+            resume = partial(self._bookmark.resume, kept, newest, first=oldest, oldest=oldest)
             self._reached, self._term, self._refused = await asyncio.to_thread(resume), term, None
 
     async def _attempt(self) -> None:

@@ -32,12 +32,21 @@ class Bookmark(Protocol):
             StartRefused: it can't be kept.
         """
 
-    def resume(self, newest: int, *, first: int, oldest: int) -> int:
-        """The number to go on from: the one that stands there.
+    def kept(self) -> int | None:
+        """The number that stands there; None where there is none.
+
+        Raises:
+            StartRefused: it can't be read.
+            StorageError: the server refuses, or doesn't answer.
+        """
+
+    def resume(self, kept: int | None, newest: int, *, first: int, oldest: int) -> int:
+        """The number to go on from: the one that stood there.
 
         Args:
-            newest: the last number that was given out. A kept one beyond it is of another database, or of this one before an older copy
-                was put in its place.
+            kept: what `kept` gave.
+            newest: the last number that was given out, looked up after that: who led before may be moving on still. A kept one beyond it
+                is of another database, or of this one before an older copy was put in its place.
             first: where to begin where the kept one is beyond the newest.
             oldest: where to go on when what is kept is no number: whatever wasn't passed on yet comes after.
 
@@ -95,16 +104,37 @@ class FileBookmark:
         except OSError as error:
             raise self._refused(error) from error
 
-    def resume(self, newest: int, *, first: int, oldest: int) -> int:
+    def kept(self) -> int | None:
+        """The number in the file; None where it holds none.
+
+        Raises:
+            StartRefused: the file can't be used.
+        """
+        assert self._descriptor is not None  # noqa: S101 - it begins with `place`
+        try:
+            written = os.pread(self._descriptor, WIDTH, 0).strip()
+        except OSError as error:
+            raise self._refused(error) from error
+        return int(written) if written.isdigit() else None
+
+    def resume(self, kept: int | None, newest: int, *, first: int, oldest: int) -> int:
         """The number to go on from.
 
         Raises:
             StartRefused: the file can't be used.
         """
+        if kept is not None and kept <= newest:
+            return kept
+        number = oldest if kept is None else first
         try:
-            return self._kept(newest, first, oldest)
+            self.move(number)
         except OSError as error:
             raise self._refused(error) from error
+        if kept is None:
+            log.warning("a bookmark holds no number: going on from the oldest, so what was passed on may come again", file=self._path.name)
+        else:
+            log.warning("a bookmark is beyond the database: was an older copy restored?", file=self._path.name, after=number)
+        return number
 
     def move(self, number: int) -> None:
         """Stand at another number from now on, in one write.
@@ -122,20 +152,6 @@ class FileBookmark:
             if self._descriptor is not None:
                 os.close(self._descriptor)
                 self._descriptor = None
-
-    def _kept(self, newest: int, first: int, oldest: int) -> int:
-        assert self._descriptor is not None  # noqa: S101 - as above
-        kept = os.pread(self._descriptor, WIDTH, 0).strip()
-        if not kept.isdigit():
-            log.warning("a bookmark holds no number: going on from the oldest, so what was passed on may come again", file=self._path.name)
-            number = oldest
-        elif int(kept) > newest:
-            log.warning("a bookmark is beyond the database: was an older copy restored?", file=self._path.name, after=first)
-            number = first
-        else:
-            return int(kept)
-        self.move(number)
-        return number
 
     def _refused(self, error: OSError) -> StartRefused:
         return StartRefused(f"GATEWAY_STATE_DIR: {self._path} can't be used: {error.strerror}")
@@ -176,16 +192,25 @@ class StoredBookmark:
             message = f"GATEWAY_DATABASE_URL: the table bookmarks can't be written: {error}"
             raise StartRefused(message) from error
 
-    def resume(self, newest: int, *, first: int, oldest: int) -> int:  # noqa: ARG002 - a column of numbers holds one
+    def kept(self) -> int | None:
+        """The number in the row; None where there is no row.
+
+        Raises:
+            StorageError: the server refuses, or doesn't answer.
+        """
+        return next((int(number) for (number,) in self._execute(KEPT, self._name)), None)
+
+    def resume(self, kept: int | None, newest: int, *, first: int, oldest: int) -> int:  # noqa: ARG002 - a column of numbers holds one
         """The number to go on from.
 
         Raises:
             StorageError: the server refuses, or doesn't answer.
         """
-        self._execute(PLACE, self._name, first, utc_now())
-        [(kept,)] = self._execute(KEPT, self._name)
+        if kept is None:
+            self._execute(PLACE, self._name, first, utc_now())
+            return first
         if kept <= newest:
-            return int(kept)
+            return kept
         log.warning("a bookmark is beyond the database: was an older copy restored?", bookmark=self._name, after=first)
         self._execute(SET, first, utc_now(), self._name)
         return first

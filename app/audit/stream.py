@@ -157,8 +157,8 @@ class Stream:
         """Go on where the process that led before stopped, where there may have been one."""
         term = self._lead.term
         if term != self._term:
-            newest = self._newest()
-            self._reached = self._bookmark.resume(newest, first=newest, oldest=0)
+            kept, newest = self._bookmark.kept(), self._newest()
+            self._reached = self._bookmark.resume(kept, newest, first=newest, oldest=0)
             self._batch, self._term = Batch(), term
 
     def _pass_on(self) -> None:

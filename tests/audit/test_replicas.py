@@ -9,7 +9,6 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -194,20 +193,20 @@ async def test_what_comes_while_one_takes_up_sets_nothing_back(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A leader that was still passing on what is newer than what the next one saw first isn't taken for a restored older copy."""
-    resume, marks = StoredBookmark.resume, list[str]()
+    kept, marks = StoredBookmark.kept, list[str]()
     async with opened(address) as engine:
         await change(engine)
         before, lead = len(await numbers(engine)), Appointed()
 
-        def meanwhile(self: StoredBookmark, newest: Any, **given: Any) -> int:
+        def meanwhile(self: StoredBookmark) -> int | None:
             with by_hand(engine) as hand:
                 hand.execute("UPDATE bookmarks SET number = ? WHERE name = ?", (before + 1, self._name))
             asyncio.run_coroutine_threadsafe(change(engine), loop).result()
             marks.append(self._name)
-            return resume(self, newest, **given)
+            return kept(self)
 
         loop = asyncio.get_running_loop()
-        monkeypatch.setattr(StoredBookmark, "resume", meanwhile)
+        monkeypatch.setattr(StoredBookmark, "kept", meanwhile)
         async with streamed(f"file:{tmp_path / 'lines'}", engine, tmp_path, lead):
             lead.appoint()
 
@@ -252,10 +251,14 @@ async def test_a_bookmark_never_goes_back(address: str) -> None:
         def moved() -> list[int]:
             one.place(3)
             other.place(5)
-            found = [one.resume(9, first=9, oldest=0)]
+            found = [one.resume(one.kept(), 9, first=9, oldest=0)]
             other.move(8)
             one.move(4)
-            found += [other.resume(9, first=9, oldest=0), other.resume(7, first=7, oldest=0), one.resume(9, first=9, oldest=0)]
+            found += [
+                other.resume(other.kept(), 9, first=9, oldest=0),
+                other.resume(other.kept(), 7, first=7, oldest=0),
+                one.resume(one.kept(), 9, first=9, oldest=0),
+            ]
             one.close()
             other.close()
             return found

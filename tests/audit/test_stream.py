@@ -380,7 +380,7 @@ def resume(folder: Path) -> int:
     bookmark = FileBookmark(folder / "stream.position")
     try:
         bookmark.place(7)
-        return bookmark.resume(7, first=7, oldest=0)
+        return bookmark.resume(bookmark.kept(), 7, first=7, oldest=0)
     finally:
         bookmark.close()
 
