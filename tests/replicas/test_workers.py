@@ -143,8 +143,8 @@ def test_without_their_supervisor_workers_end(served: Served) -> None:
 
 
 def test_a_signal_ends_all_in_order(served: Served, tmp_path: Path) -> None:
-    """Where others were left by a power cut, new workers serve; SIGTERM to the supervisor ends it and them, without a failure."""
-    with started(*served.serving, variables=served.variables, folder=tmp_path) as supervisor:
+    """SIGTERM to the supervisor ends it and its workers, without a failure."""
+    with served.another(tmp_path) as supervisor:
         supervisor.wait_for_line("starting to serve", WORKERS)
         workers = served.workers(supervisor)
 

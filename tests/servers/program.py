@@ -89,8 +89,9 @@ class Program:
         self.end(signal.SIGKILL)
 
     def pause(self) -> None:
-        """Make it and its children stand still: connections stay, nothing is answered."""
+        """Make it and its children stand still: connections stay, nothing is answered. They do when it returns."""
         self._signal_all(signal.SIGSTOP)
+        until(lambda: all(map(_stands_still, self._processes())))
 
     def resume(self) -> None:
         """Let it and its children go on."""
@@ -119,11 +120,14 @@ class Program:
         return self._answers()
 
     def _signal_all(self, number: signal.Signals) -> None:
-        if self._process is None or self._process.poll() is not None:
-            return
-        for process in (self._process.pid, *self._children()):
+        for process in self._processes():
             with suppress(ProcessLookupError):
                 os.kill(process, number)
+
+    def _processes(self) -> list[int]:
+        if self._process is None or self._process.poll() is not None:
+            return []
+        return [self._process.pid, *self._children()]
 
     def _children(self) -> list[int]:
         assert self._process
@@ -140,3 +144,11 @@ def _group_of(user: str) -> int:
 
 def _lives(process: int) -> bool:
     return Path(f"/proc/{process}").exists()
+
+
+def _stands_still(process: int) -> bool:
+    """Whether a process is stopped, or gone; it is told to, and then stops at its next turn."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] in "TZ"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
