@@ -124,10 +124,11 @@ def spawned(
         arguments: what follows the program.
         address: where the process will listen.
         log: takes what it prints.
-        environment: variables that are set for it. Of this process's own variables it gets all but `GATEWAY_*`.
+        environment: variables that are set for it. Of this process's own variables it gets all but `GATEWAY_*`, and those
+            by which coverage is measured: what is started here is killed, or stands for something else.
         program: this Python, unless another is named.
     """
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("GATEWAY_", "COVERAGE_"))}
     with log.open("wb") as file:
         command = [program, *arguments]
         process = subprocess.Popen(command, cwd=PROJECT, env=inherited | dict(environment or {}), stdout=file, stderr=file)
