@@ -13,7 +13,7 @@ import pytest
 from tests import loopback
 from tests.servers.postgres import Postgres
 
-from .processes import environment, free_port, run, started
+from .processes import free_port, run, started, unmeasured
 from .test_postgresql import admit, serving
 
 CONFLICT = "orderIds=1&channelIds=2"
@@ -46,7 +46,7 @@ def test_a_copy_of_a_served_sqlite_database_is_put_back(tmp_path: Path) -> None:
     """What `VACUUM INTO` wrote beside a running gateway holds and serves, with the master keys; a later anchor tells what it lacks."""
     state, restored = tmp_path / "state", tmp_path / "restored"
     restored.mkdir(mode=0o700)
-    variables = environment(STATE_DIR=state)
+    variables = unmeasured(STATE_DIR=state)
     key = admit(variables, tmp_path)
     with serving(variables, tmp_path / "serving") as (gateway, url):
         refused_call(url, key)
@@ -56,7 +56,7 @@ def test_a_copy_of_a_served_sqlite_database_is_put_back(tmp_path: Path) -> None:
         assert gateway.stop() == 0
     run("audit", "anchor", "--output", str(tmp_path / "anchors"), variables=variables)
     shutil.copy2(state / "master.keys", restored)
-    after = environment(STATE_DIR=restored)
+    after = unmeasured(STATE_DIR=restored)
     lacking = verified(after, "--anchor", str(tmp_path / "anchors"))
     put_back(after, tmp_path / "again", key)
 
@@ -66,7 +66,7 @@ def test_a_copy_of_a_served_sqlite_database_is_put_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_copy_of_a_state_folder_is_put_back(tmp_path: Path, killed: bool) -> None:  # noqa: FBT001 - a parameter of the test
     """The whole folder of a gateway that ended is a backup, also where it was killed and the write-ahead log holds the newest."""
-    variables = environment(STATE_DIR=tmp_path / "state")
+    variables = unmeasured(STATE_DIR=tmp_path / "state")
     key = admit(variables, tmp_path)
     port = free_port()
     with started("serve", "--port", str(port), variables=variables, folder=tmp_path / "serving") as gateway:
@@ -77,14 +77,14 @@ def test_a_copy_of_a_state_folder_is_put_back(tmp_path: Path, killed: bool) -> N
     ignored = shutil.ignore_patterns("control.sock")
     shutil.copytree(tmp_path / "state", tmp_path / "restored", ignore=ignored)
 
-    put_back(environment(STATE_DIR=tmp_path / "restored"), tmp_path / "again", key)
+    put_back(unmeasured(STATE_DIR=tmp_path / "restored"), tmp_path / "again", key)
 
 
 def test_a_dump_of_a_served_postgresql_database_is_put_back(postgres_server: Postgres, tmp_path: Path) -> None:
     """What `pg_dump` wrote beside a running gateway holds and serves, with the master keys; a later anchor tells what it lacks."""
     keys = {"GATEWAY_MASTER_KEYS": f"k1:{'A' * 43}="}
     address = postgres_server.new_database()
-    variables = environment(STATE_DIR=tmp_path / "state", DATABASE_URL=address) | keys
+    variables = unmeasured(STATE_DIR=tmp_path / "state", DATABASE_URL=address) | keys
     key = admit(variables, tmp_path)
     with serving(variables, tmp_path / "serving") as (gateway, url):
         refused_call(url, key)
@@ -93,7 +93,7 @@ def test_a_dump_of_a_served_postgresql_database_is_put_back(postgres_server: Pos
         assert gateway.stop() == 0
     run("audit", "anchor", "--output", str(tmp_path / "anchors"), variables=variables)
     restored = postgres_server.restore(tmp_path / "gateway.dump")
-    after = environment(STATE_DIR=tmp_path / "restored", DATABASE_URL=restored) | keys
+    after = unmeasured(STATE_DIR=tmp_path / "restored", DATABASE_URL=restored) | keys
     lacking = verified(after, "--anchor", str(tmp_path / "anchors"))
     put_back(after, tmp_path / "again", key)
 

@@ -15,7 +15,7 @@ from app.audit import Name
 from tests.servers.postgres import Postgres
 from tests.servers.valkey import valkey
 
-from .processes import Process, environment, free_port, run, started, until
+from .processes import Process, free_port, run, started, unmeasured, until
 
 VALUE = "a-simulated-token-value-0001"
 SERVING_ALREADY = "another flxpoint-gateway serves from this database; set GATEWAY_VALKEY_URL to serve from several"
@@ -29,7 +29,7 @@ WITHOUT_VALKEY = (
 def variables(postgres_server: Postgres, tmp_path: Path) -> dict[str, str]:
     """What a process is given to work on a new database of the server."""
     address = postgres_server.new_database()
-    return environment(STATE_DIR=tmp_path / "state", DATABASE_URL=address, UPSTREAM_URL=f"http://127.0.0.1:{free_port()}")
+    return unmeasured(STATE_DIR=tmp_path / "state", DATABASE_URL=address, UPSTREAM_URL=f"http://127.0.0.1:{free_port()}")
 
 
 @contextmanager
@@ -57,7 +57,7 @@ def test_a_call_goes_all_the_way_and_stands_on_record(variables: dict[str, str],
     key = admit(variables, tmp_path)
     port = variables["GATEWAY_UPSTREAM_URL"].rpartition(":")[2]
     simulating = started(
-        "simulate", "--port", port, "--token", f"shop={VALUE}:account", variables=environment(), folder=tmp_path / "simulate"
+        "simulate", "--port", port, "--token", f"shop={VALUE}:account", variables=unmeasured(), folder=tmp_path / "simulate"
     )
     with simulating as simulator, serving(variables, tmp_path) as (gateway, url):
         simulator.wait_for(f"{variables['GATEWAY_UPSTREAM_URL']}/_simulator/statistics")

@@ -182,7 +182,7 @@ def test_the_state_survives_a_restart(state: Served, shell_of: Callable[[Path], 
     assert status == 0
     assert (first.json(), second.json()) == ([1010], [])
     assert second.headers["Gateway-Token"] == token.name
-    shown = shell_of(state.state_dir)("audit", "list", "--json", "--code", "ok", "--token", token.name).document
+    shown = shell_of(state.state_dir)("audit", "list", "--json", "--code", "ok", "--token", token.name, "--order", "1010").document
     assert [record["request_id"] for record in shown] == [answer.headers["X-Request-ID"] for answer in (second, first)]
 
 

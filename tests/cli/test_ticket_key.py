@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests import loopback
 
-from .processes import environment
+from .processes import unmeasured
 from .test_postgresql import admit, serving
 
 ORIGIN = "https://shop.example"
@@ -29,7 +29,7 @@ def status_of(url: str, ticket: str) -> int:
 
 def test_tickets_end_with_the_key_that_signed_them(tmp_path: Path) -> None:
     """Taken out of the database, the key is made anew at the next start: no ticket of before is good, one of after is."""
-    variables = environment(STATE_DIR=tmp_path / "state", CORS_ORIGINS=ORIGIN)
+    variables = unmeasured(STATE_DIR=tmp_path / "state", CORS_ORIGINS=ORIGIN)
     key = admit(variables, tmp_path)
     with serving(variables, tmp_path / "before") as (gateway, url):
         old = ticket_of(url, key)

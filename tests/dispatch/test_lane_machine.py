@@ -33,7 +33,7 @@ from tests.calls import LINK, make_call
 from tests.dispatch.stage import waits
 from tests.dispatch.world import Flight, World
 
-EXAMPLES = int(os.environ.get("LANE_MACHINE_EXAMPLES", "250"))
+EXAMPLES = int(os.environ.get("LANE_MACHINE_EXAMPLES", "100"))
 CALLERS = {"a": 1, "b": 1, "c": 2, "d": 4}
 PARAMETERS = (Parameter("orderIds", 5, coalesce=True), Parameter("orderItemIds", 5))
 ONCE = replace(LINK, idempotent=False)

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from tests import loopback
-from tests.cli.processes import environment, free_port, started
+from tests.cli.processes import free_port, started, unmeasured
 from tests.servers.postgres import Postgres
 from tests.servers.valkey import valkey
 
@@ -54,11 +54,11 @@ def begun(postgres_server: Postgres, tmp_path_factory: pytest.TempPathFactory) -
             "SHUTDOWN_GRACE": 1,
         }
         simulating = ("simulate", "--port", str(upstream), "--token", f"shop={VALUE}:account")
-        stack.enter_context(started(*simulating, variables=environment(), folder=folder / "simulator"))
+        stack.enter_context(started(*simulating, variables=unmeasured(), folder=folder / "simulator"))
         urls, replicas = [], []
         for number in range(REPLICAS):
             port, own = free_port(), folder / f"replica-{number}"
-            variables = environment(**shared, STATE_DIR=own / "state")
+            variables = unmeasured(**shared, STATE_DIR=own / "state")
             replicas.append(stack.enter_context(started("serve", "--port", str(port), variables=variables, folder=own)))
             urls.append(f"http://127.0.0.1:{port}")
         for replica, url in zip(replicas, urls, strict=True):

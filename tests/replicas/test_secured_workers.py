@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from tests.cli.processes import environment, run
+from tests.cli.processes import run, unmeasured
 from tests.cli.test_tls import secured
 from tests.servers.authority import Authority
 from tests.servers.postgres import Postgres
@@ -38,7 +38,7 @@ def test_a_wrong_pair_ends_them_all(postgres_server: Postgres, tmp_path: Path) -
     with valkey() as turns:
         stores = {"DATABASE_URL": postgres_server.new_database(), "VALKEY_URL": turns.address}
         ran = run(
-            "serve", "--workers", str(WORKERS), variables=environment(STATE_DIR=tmp_path / "state", TLS_CERT=cert, TLS_KEY=key, **stores)
+            "serve", "--workers", str(WORKERS), variables=unmeasured(STATE_DIR=tmp_path / "state", TLS_CERT=cert, TLS_KEY=key, **stores)
         )
 
     assert ran.returncode == 2

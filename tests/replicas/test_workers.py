@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.cli.processes import Process, environment, free_port, run, started, until
+from tests.cli.processes import Process, environment, free_port, run, started, unmeasured, until
 from tests.servers.postgres import Postgres, postgres
 from tests.servers.valkey import valkey
 
@@ -73,7 +73,7 @@ def served(postgres_server: Postgres, tmp_path_factory: pytest.TempPathFactory) 
         )
         token = ("--token", f"shop={VALUE}:account")
         simulator = stack.enter_context(
-            started("simulate", "--port", str(upstream), *token, variables=environment(), folder=folder / "simulator")
+            started("simulate", "--port", str(upstream), *token, variables=unmeasured(), folder=folder / "simulator")
         )
         (folder / "value").write_text(VALUE, encoding="ascii")
         run("token", "add", "shop", "--kind", "account", "--value-file", str(folder / "value"), variables=variables)
