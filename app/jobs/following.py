@@ -254,7 +254,7 @@ class Followers:
         tokens = {feed.newest.job.token_id for feed in self._feeds.values() if not feed.newest.job.finished}
         for some in (quiet[place : place + ROWS_AT_A_TIME] for place in range(0, len(quiet), ROWS_AT_A_TIME)):
             async with reading(self._engine) as connection:
-                found = {job.id: job for job in await self._store.some(connection, some)}
+                found = {job.id: job for job in await self._store.jobs(connection, some)}
             for job_id in some:
                 self._take(job_id, found.get(job_id))
         if tokens:

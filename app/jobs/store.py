@@ -50,10 +50,6 @@ class JobStore:
         rows = (await connection.execute(select(jobs).where(jobs.c.id.in_(job_ids)))).mappings()
         return [job_of(row) for row in rows]
 
-    async def some(self, connection: AsyncConnection, job_ids: Sequence[str]) -> list[Job]:
-        """Those of these jobs that there are."""
-        return [job_of(row) for row in (await connection.execute(select(jobs).where(jobs.c.id.in_(job_ids)))).mappings()]
-
     async def listed(  # noqa: PLR0913 - what a list may be narrowed to
         self,
         connection: AsyncConnection,

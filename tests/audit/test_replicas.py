@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.audit import Name, Signer, anchored, append, streamed
 from app.audit.bookmark import StoredBookmark
 from app.errors import StartRefused
-from app.storage import Lead, leading, open_engine, reading, writing
+from app.storage import Lead, leading, reading, writing
 from app.storage.migrate import upgrade
 from app.storage.tables import audit_checkpoints, audit_records
 from tests.cli.processes import REPOSITORY, environment
@@ -26,7 +26,7 @@ from tests.leads import Appointed
 from tests.records import administrative
 from tests.rig import until
 from tests.servers.postgres import Postgres
-from tests.storage.database import by_hand
+from tests.storage.database import by_hand, opened
 
 SIGNER = Signer(bytes(range(32)))
 ONE_BATCH = 200
@@ -39,16 +39,6 @@ async def address(postgres_server: Postgres) -> str:
     async with opened(address) as engine:
         await upgrade(engine)
     return address
-
-
-@asynccontextmanager
-async def opened(address: str) -> AsyncIterator[AsyncEngine]:
-    """A database's engine; closed at the end."""
-    engine = open_engine(address)
-    try:
-        yield engine
-    finally:
-        await engine.dispose()
 
 
 @asynccontextmanager

@@ -7,13 +7,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from app.storage import Lead, leading, open_engine
+from app.storage import Lead, leading
 from app.storage.postgresql import connect
 from tests.rig import until
 from tests.servers.postgres import Postgres, postgres
+from tests.storage.database import opened
 
 from .database import migrated
 from .standby import failing_once, unpromoted
@@ -35,18 +35,8 @@ def address(server: Postgres) -> str:
 @asynccontextmanager
 async def candidate(address: str) -> AsyncIterator[Lead]:
     """One of those who may lead, with an engine of its own."""
-    async with opened_engine(address) as engine, leading(engine) as lead:
+    async with opened(address) as engine, leading(engine) as lead:
         yield lead
-
-
-@asynccontextmanager
-async def opened_engine(address: str) -> AsyncIterator[AsyncEngine]:
-    """A database's engine; closed at the end."""
-    engine = open_engine(address)
-    try:
-        yield engine
-    finally:
-        await engine.dispose()
 
 
 async def one_leads(*leads: Lead) -> None:
